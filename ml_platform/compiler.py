@@ -1,0 +1,176 @@
+"""A spec becomes a Dagster component: its YAML schema, one asset, its checks, automation and guard.
+
+The graph that Dagster shows and the graph that the gates walk come from the same `kernel.lineage.Node`.
+"""
+
+import datetime as dt
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import dagster as dg
+from pydantic import BaseModel
+
+from ml_platform import declarations
+from ml_platform.gates import guard
+from ml_platform.gates.conditions import daily
+from ml_platform.gates.outcomes import Outcome
+from ml_platform.gates.recording import record
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.partitions import ONE_DAY, day, key_of
+from ml_platform.kernel.spec import NamedSpec
+
+CHECK_DESCRIPTIONS = {
+    "quality": "The rows fulfil every declared expectation.",
+    "drift": "The day's feature rows are distributed as those of the accepted days before.",
+    "label_drift": "The newest matured day has the label rate of the accepted matured days before.",
+    "onnx_parity": "The registered ONNX model answers what the trained estimator answers, on every test row.",
+    "not_worse_than_champion": "The new version is not worse than the champion on the same test rows.",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a running step is given: Dagster's context, the partitions to make, the declarations."""
+
+    context: dg.AssetExecutionContext
+    partitions: tuple[str, ...]
+    catalog: Catalog
+
+    @property
+    def resources(self) -> Any:
+        return self.context.resources
+
+    @property
+    def log(self) -> Any:
+        return self.context.log
+
+    @property
+    def run_id(self) -> str:
+        return self.context.run.run_id
+
+
+Work = Callable[[Step], Sequence[Outcome]]
+
+
+@dataclass(frozen=True)
+class AssetPlan:
+    """One asset to compile: where it stands in the graph, what it does and how it is shown."""
+
+    node: Node
+    work: Work
+    spec: NamedSpec
+    kinds: frozenset[str]
+    resources: frozenset[str] = frozenset({"environment"})
+    one_run_per_range: bool = True
+    gated: bool = False
+    cron: str | None = None
+    code_version: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SpecComponent(dg.Component):
+    """Base of the platform's components: the frozen spec is the YAML schema."""
+
+    spec_type: ClassVar[type[NamedSpec]]
+
+    def __init__(self, spec: Any) -> None:
+        self.spec = spec
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        return cls.spec_type
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        return cls(attributes)
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        """The assets of this declaration; none for a declaration that others only refer to."""
+        raise NotImplementedError
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        catalog = declarations.load(Path(context.defs_module_path))
+        return dg.Definitions(assets=[compile_asset(plan, catalog) for plan in self.plans(catalog)])
+
+
+def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
+    """The Dagster asset of a plan: partitions, dependencies, checks, guard and automation."""
+    node = plan.node
+    with warnings.catch_warnings():
+        # Partitioned checks, range runs and lookback mappings are preview or beta in Dagster 1.13.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        partitions = partitions_of(node)
+
+        @dg.asset(
+            key=dg.AssetKey(node.key.split("/")),
+            deps=[_dependency(upstream, catalog) for upstream in node.upstream],
+            partitions_def=partitions,
+            backfill_policy=_backfill_policy(plan),
+            group_name=node.key.split("/")[0],
+            owners=list(plan.spec.owners),
+            kinds=set(plan.kinds),
+            description=plan.spec.description or None,
+            code_version=plan.code_version or plan.spec.digest(),
+            metadata=dict(plan.metadata),
+            automation_condition=daily(plan.cron) if plan.cron else None,
+            output_required=False,
+            required_resource_keys=set(plan.resources),
+            check_specs=[
+                dg.AssetCheckSpec(
+                    name=name,
+                    asset=dg.AssetKey(node.key.split("/")),
+                    blocking=True,
+                    partitions_def=partitions,
+                    description=CHECK_DESCRIPTIONS.get(name),
+                )
+                for name in node.blocking_checks
+            ],
+        )
+        def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster reads the annotation
+            keys = tuple(context.partition_keys) if context.has_partition_key_range else ()
+            if plan.gated:
+                for key in keys:
+                    guard.require_open(context.instance, catalog.lineage, node.key, day(key))
+            outcomes = plan.work(Step(context, keys, catalog))
+            yield from record(context, outcomes)
+
+    return compiled
+
+
+def partitions_of(node: Node) -> dg.DailyPartitionsDefinition | None:
+    """The Dagster partitions of a node; the last day is included."""
+    if node.first_day is None:
+        return None
+    if node.last_day is None:
+        return dg.DailyPartitionsDefinition(key_of(node.first_day), end_offset=-node.lag_days)
+    return dg.DailyPartitionsDefinition(key_of(node.first_day), end_date=key_of(node.last_day + ONE_DAY))
+
+
+def days_of(partitions: Sequence[str]) -> tuple[dt.date, dt.date]:
+    """First and last day of a step's partitions."""
+    return day(min(partitions)), day(max(partitions))
+
+
+def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
+    if not plan.node.partitioned:
+        return None
+    return dg.BackfillPolicy.single_run() if plan.one_run_per_range else dg.BackfillPolicy.multi_run(1)
+
+
+def _dependency(upstream: Upstream, catalog: Catalog) -> dg.AssetDep:
+    return dg.AssetDep(dg.AssetKey(upstream.key.split("/")), partition_mapping=_mapping(upstream, catalog))
+
+
+def _mapping(upstream: Upstream, catalog: Catalog) -> dg.PartitionMapping | None:
+    if not catalog.node(upstream.key).partitioned:
+        return None
+    if upstream.latest:
+        return dg.LastPartitionMapping()
+    return dg.TimeWindowPartitionMapping(
+        start_offset=upstream.first, end_offset=upstream.last, allow_nonexistent_upstream_partitions=True
+    )

@@ -1,0 +1,164 @@
+"""Drift profiles as assets: what a day's rows looked like, and whether models may be trained after it."""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+import pyarrow as pa
+
+from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.drift_profiles import store
+from ml_platform.drift_profiles.compute import DriftDecision, DriftPolicy, RollingReference
+from ml_platform.drift_profiles.profile import profile_columns
+from ml_platform.drift_profiles.spec import DriftProfileSpec
+from ml_platform.features.store import EventDays, entity_rows_sql, feature_versions, service_rows
+from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import digest_of
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, spans
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.content_hash import partition_hashes
+from ml_platform.lake.ledger import PUBLICATIONS
+from ml_platform.lake.tables import Lake
+
+
+class DriftProfile(SpecComponent):
+    """The profile of each day's model-feature rows, and its drift against the accepted days before."""
+
+    spec_type = DriftProfileSpec
+    spec: DriftProfileSpec
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        return [
+            AssetPlan(
+                node=self.spec.nodes(catalog)[0],
+                work=lambda step: materialize(self.spec, step),
+                spec=self.spec,
+                kinds=frozenset({"whylogs", "python"}),
+            )
+        ]
+
+
+def policy_of(spec: DriftProfileSpec) -> DriftPolicy:
+    """The declared policy in the terms of the computation."""
+    return DriftPolicy(
+        reference_days=spec.reference_days,
+        ks_bound=spec.ks_bound,
+        total_variation_bound=spec.total_variation_bound,
+        missing_bound=spec.missing_bound,
+        p_value=spec.p_value,
+        minimum_sample=spec.minimum_sample,
+        calendar=frozenset(spec.calendar),
+        categories=frozenset(spec.categories),
+    )
+
+
+def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
+    """Profile and judge a range of days, in order: a day that passed is a reference of the days after it."""
+    settings: Settings = step.resources.environment
+    lake = Lake(settings.lake_uri)
+    features = spec.service(step.catalog).feature_names(step.catalog)
+    rows = feature_rows(spec, step.catalog, settings, step.partitions)
+    days = store.split_days(rows, features)
+    step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
+    decisions = judge_days(spec, settings, days, features, step.partitions)
+    profiles = {
+        key: profile_columns(columns, timestamp=complete_at(key)) for key, columns in days.items()
+    }
+    version = store.write(lake, spec.key, rows=rows, profiles=profiles, decisions=decisions)
+    hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
+    entries = [
+        {
+            "asset": spec.key,
+            "partition": key,
+            "content_hash": hashes[key][1],
+            "rows": hashes[key][0],
+            "table_version": version,
+            "declaration": spec.digest(),
+            "run_id": step.run_id,
+        }
+        for key in step.partitions
+        if key in hashes
+    ]
+    PUBLICATIONS.append(lake, entries)
+    return [_outcome(key, decisions[key], hashes.get(key, (0, ""))[1]) for key in step.partitions]
+
+
+def feature_rows(
+    spec: DriftProfileSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
+) -> pa.Table:
+    """The model-feature rows of the events of days, as known when each day was complete, ordered by day."""
+    service = spec.service(catalog)
+    lake = Lake(settings.lake_uri)
+    days = EventDays(first=min(partitions), last=max(partitions))
+    entity_rows = entity_rows_sql(service, catalog, lake, days)
+    event_id = service.source_spec(catalog).event_id
+    batches = service_rows(
+        settings,
+        catalog,
+        service,
+        f"SELECT * FROM ({entity_rows}) ORDER BY {PARTITION_COLUMN}, {event_id}",
+        versions=feature_versions(catalog, service, lake),
+    )
+    names = service.feature_names(catalog)
+    return pa.Table.from_batches(batches).select([event_id, PARTITION_COLUMN, *names])
+
+
+def judge_days(
+    spec: DriftProfileSpec,
+    settings: Settings,
+    days: Mapping[str, store.Columns],
+    features: Sequence[str],
+    partitions: Sequence[str],
+) -> dict[str, DriftDecision]:
+    """The verdict on each day in order, starting from the reference days that were judged before the range."""
+    lake = Lake(settings.lake_uri)
+    rolling = RollingReference(policy_of(spec))
+    before = store.reference_days(lake, spec.key, before=min(partitions), count=spec.reference_days)
+    for key, columns in zip(before, store.read_days(settings, spec.key, before, features), strict=True):
+        rolling.accept(key, columns)
+    decisions: dict[str, DriftDecision] = {}
+    for key in sorted(partitions):
+        if key not in days:
+            decisions[key] = DriftDecision("not_judged", "no rows on this day", 0, 0)
+            continue
+        decisions[key] = rolling.judge(days[key])
+        if decisions[key].status != "failed":
+            rolling.accept(key, days[key])
+    return decisions
+
+
+def _outcome(key: str, decision: DriftDecision, content_hash: str) -> Outcome:
+    breached = [f for f in decision.features if f.breached]
+    evaluation = Evaluation(
+        check="drift",
+        passed=decision.status != "failed",
+        observed="; ".join(f"{f.feature}: {f.reason}" for f in breached) or decision.reason,
+        bound="; ".join(f"{f.feature} within {f.bound:g}" for f in breached),
+        metadata={"status": decision.status, "reference_rows": decision.reference_rows},
+    )
+    return Outcome(
+        partition=key,
+        published=True,
+        evaluations=(evaluation,),
+        metadata={
+            "dagster/partition_row_count": decision.rows,
+            "status": decision.status,
+            "drift": dg.MetadataValue.md(_table(decision)),
+            "content_hash": content_hash,
+        },
+        data_version=digest_of([content_hash, decision.status]),
+    )
+
+
+def _table(decision: DriftDecision) -> str:
+    """The features by distance, farthest first, as people read them."""
+    if not decision.features:
+        return decision.reason
+    lines = ["| feature | distance | bound | p (Holm) | missing | psi | |", "|---|---|---|---|---|---|---|"]
+    for f in sorted(decision.features, key=lambda found: -found.statistic):
+        p = "not gated" if f.p_adjusted is None else f"{f.p_adjusted:.2g}"
+        verdict = "**breached**" if f.breached else ""
+        lines.append(
+            f"| {f.feature} | {f.statistic:.4f} | {f.bound:g} | {p} | {f.missing_share:.1%} | {f.psi:.3f} | {verdict} |"
+        )
+    return "\n".join(lines)

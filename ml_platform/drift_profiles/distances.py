@@ -1,0 +1,205 @@
+"""How far apart two samples of one feature are, and how surprising that is.
+
+Apart from `compute` because nothing here knows a policy. Everything counts in integers until the last
+division, so a sample that was put together from days gives the bits of one that was read at once.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import erfc, fsum, isnan, log, sqrt
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from ml_platform.kernel.errors import InputError
+
+Category = TypeVar("Category", bound=Hashable)
+
+PSI_BINS = 10
+SMALLEST_SHARE = 1e-4  # stands for an empty bin, whose logarithm would be infinite
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values so that the chance of any false alarm among them stays below the level.
+
+    Holm, S. (1979), A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 65-70.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def kolmogorov_smirnov(day: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """Return the greatest distance between two empirical distributions, and its p-value.
+
+    Both arrays are ascending and without NaN; with an empty one there is no distance and p is 1. Between two
+    of the day's values its distribution is flat and the reference's only grows, so the greatest distance is
+    at, or just below, one of the day's values. The p-value is that of the limit distribution with nm/(n+m)
+    for the size; ties make it cautious. Smirnov, N. (1948), Table for estimating the goodness of fit of
+    empirical distributions, Ann. Math. Statist. 19, 279-281.
+    """
+    from scipy.special import kolmogorov
+
+    n, m = len(day), len(reference)
+    if not n or not m:
+        return 0.0, 1.0
+    points = np.unique(day)
+    gap = 0
+    for side in ("left", "right"):
+        below, reference_below = (np.searchsorted(values, points, side) for values in (day, reference))
+        gap = max(gap, int(np.abs(below * m - reference_below * n).max()))
+    return gap / (n * m), float(kolmogorov(sqrt(n * m / (n + m)) * gap / (n * m)))
+
+
+def total_variation(day: Mapping[Category, int], reference: Mapping[Category, int]) -> tuple[float, float]:
+    """Return half the summed difference of the category shares, and a chi-square p-value of homogeneity.
+
+    Arguments count rows per category; with an empty one there is no distance and p is 1. Categories expected
+    fewer than five times on a side are tested as one: Cochran, W. G. (1954), Some methods for strengthening
+    the common chi-squared tests, Biometrics 10, 417-451.
+    """
+    from scipy.special import chdtrc
+
+    n, m = sum(day.values()), sum(reference.values())
+    if not n or not m:
+        return 0.0, 1.0
+    pairs = [(day.get(key, 0), reference.get(key, 0)) for key in day.keys() | reference.keys()]
+    distance = sum(abs(a * m - b * n) for a, b in pairs) / (2 * n * m)
+    common = [(a, b) for a, b in pairs if (a + b) * min(n, m) >= 5 * (n + m)]
+    rest = (n - sum(a for a, _ in common), m - sum(b for _, b in common))
+    cells = [*common, rest] if sum(rest) else common
+    chi_square = fsum((a * m - b * n) ** 2 / (n * m * (a + b)) for a, b in cells)
+    return distance, float(chdtrc(len(cells) - 1, chi_square)) if len(cells) > 1 else 1.0
+
+
+def missing_p_value(day: "Sample", reference: "Sample") -> float | None:
+    """Return how likely such different missing shares are by chance: a pooled two-proportion z test.
+
+    None when nothing, or everything, is missing on both sides: then there is nothing to test.
+    """
+    rows, missing = day.rows + reference.rows, day.missing + reference.missing
+    if missing in (0, rows) or not day.rows or not reference.rows:
+        return None
+    pooled = missing / rows
+    deviation = sqrt(pooled * (1 - pooled) * (1 / day.rows + 1 / reference.rows))
+    return erfc(abs(day.missing_share - reference.missing_share) / deviation / sqrt(2))
+
+
+def population_stability(day: Sequence[int], reference: Sequence[int]) -> float:
+    """Return the population stability index of two samples counted in the same bins; 0 when one is empty.
+
+    Sum of (p - q) ln(p / q): Siddiqi, N. (2006), Credit Risk Scorecards, Wiley. Shares below 0.0001 count as
+    that much.
+    """
+    n, m = sum(day), sum(reference)
+    if not n or not m:
+        return 0.0
+    shares = [
+        (max(a / n, SMALLEST_SHARE), max(b / m, SMALLEST_SHARE)) for a, b in zip(day, reference, strict=True)
+    ]
+    return fsum((p - q) * log(p / q) for p, q in shares)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One feature of a day or of many days, in a form that days can join and leave."""
+
+    kind: Literal["number", "category"]
+    rows: int
+    values: np.ndarray  # of a number: the values that are there, ascending; else empty
+    counts: Counter[Hashable]  # of a category: rows per category; else empty
+
+    @property
+    def missing_share(self) -> float:
+        """Rows without a value over all rows; 0 without rows."""
+        return self.missing / self.rows if self.rows else 0.0
+
+    @property
+    def missing(self) -> int:
+        """Rows without a value."""
+        return self.rows - len(self.values) - self.counts.total()
+
+    def plus(self, *others: "Sample") -> "Sample":
+        """Return this sample with others added."""
+        runs = np.concatenate([self.values, *(other.values for other in others)])
+        # A stable sort of two sorted runs is one merge; many runs are quicker sorted afresh.
+        merged = np.sort(runs, kind="stable" if len(others) == 1 else None)
+        counts = sum((other.counts for other in others), start=self.counts)
+        return Sample(self.kind, self.rows + sum(other.rows for other in others), merged, counts)
+
+    def minus(self, other: "Sample") -> "Sample":
+        """Return this sample without another that was added before."""
+        gone = other.values
+        nth_equal = np.arange(len(gone)) - np.searchsorted(gone, gone, "left")
+        places = np.searchsorted(self.values, gone, "left") + nth_equal
+        kept = np.delete(self.values, places)
+        return Sample(self.kind, self.rows - other.rows, kept, self.counts - other.counts)
+
+    def distance(self, reference: "Sample") -> tuple[float, float]:
+        """Return the distance between the values that are there, and its p-value."""
+        if self.kind == "category":
+            return total_variation(self.counts, reference.counts)
+        return kolmogorov_smirnov(self.values, reference.values)
+
+    def psi(self, reference: "Sample") -> float:
+        """Return the population stability index by category, or by decile of the reference."""
+        if self.kind == "category":
+            keys = list(self.counts.keys() | reference.counts.keys())
+            return population_stability([self.counts[k] for k in keys], [reference.counts[k] for k in keys])
+        if not len(reference.values):
+            return 0.0
+        edges = np.unique(
+            reference.values[[len(reference.values) * n // PSI_BINS for n in range(1, PSI_BINS)]]
+        )
+        return population_stability(_per_bin(self.values, edges), _per_bin(reference.values, edges))
+
+
+def _per_bin(ascending: np.ndarray, edges: np.ndarray) -> list[int]:
+    upto = [0, *map(int, np.searchsorted(ascending, edges, "right")), len(ascending)]
+    return [end - start for start, end in pairwise(upto)]
+
+
+def require_columns(columns: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError unless every column is a plain array with one value per row of the same day."""
+    masked = sorted(name for name, values in columns.items() if isinstance(values, np.ma.MaskedArray))
+    if masked:
+        raise InputError(
+            f"Columns have to be plain arrays, got masked ones for {masked}: hidden values would count. "
+            "Fill them with NaN (numbers) or None (text and categories)."
+        )
+    shapes = {name: values.shape for name, values in columns.items()}
+    if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
+        raise InputError(
+            f"Columns need one value per row each, got arrays of shapes {shapes}: nothing was read. "
+            "Give at least one column, all one-dimensional and of the same length."
+        )
+
+
+def read_numbers(column: np.ndarray, *, feature: str) -> Sample:
+    """Take a column of numbers with NaN for missing; integers and booleans are taken as float64."""
+    if column.dtype.kind not in "fiub":
+        raise InputError(
+            f"Feature {feature!r} is judged as a number, got an array of {column.dtype}: "
+            "nothing was compared. Declare it as a category, or give it as float32."
+        )
+    numbers = column if column.dtype.kind == "f" else column.astype(np.float64)
+    return Sample("number", len(numbers), np.sort(numbers[~np.isnan(numbers)]), Counter())
+
+
+def read_categories(column: np.ndarray) -> Sample:
+    """Take a column of codes or strings, with None or NaN for missing."""
+    return Sample("category", len(column), np.empty(0), Counter(present_values(column)))
+
+
+def present_values(column: np.ndarray) -> list[Hashable]:
+    """Return the values of a column of any type that are not None, NaN or NaT."""
+    if column.dtype.kind == "M":
+        column = column.astype("datetime64[us]")  # as nanoseconds they would be listed as integers, NaT too
+    listed: list[Hashable] = column.tolist()
+    return [
+        value for value in listed if value is not None and not (isinstance(value, float) and isnan(value))
+    ]

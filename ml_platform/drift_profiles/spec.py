@@ -1,0 +1,70 @@
+"""What can be declared about the drift of a feature service's rows."""
+
+import datetime as dt
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from ml_platform.features.spec import FeatureServiceSpec
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import DeclarationError
+from ml_platform.kernel.lineage import Node
+from ml_platform.kernel.spec import Name, NamedSpec
+
+
+class DriftProfileSpec(NamedSpec):
+    """One day's model-feature rows, profiled, and judged against the accepted days before."""
+
+    feature_service: Name = Field(description="Whose features are profiled, for every event of a day.")
+    reference_days: int = Field(default=28, ge=1, le=366, description="Accepted days that a day is judged against.")
+    ks_bound: float = Field(default=0.035, gt=0, lt=1, description="Largest allowed KS distance of a number.")
+    total_variation_bound: float = Field(
+        default=0.035, gt=0, lt=1, description="Largest allowed total variation distance of a category."
+    )
+    missing_bound: float = Field(
+        default=0.025, gt=0, lt=1, description="Largest allowed change of a feature's share of missing values."
+    )
+    p_value: float = Field(default=0.01, gt=0, lt=1, description="Significance that a breach needs, after Holm.")
+    minimum_sample: int = Field(default=500, ge=1, description="Fewer rows than this are not judged.")
+    calendar: tuple[Name, ...] = Field(
+        default=(), description="Features that are constant within a day, such as weekend: profiled, never gated."
+    )
+    categories: tuple[Name, ...] = Field(default=(), description="Features that are categories, not numbers.")
+
+    @model_validator(mode="after")
+    def _no_feature_twice(self) -> Self:
+        both = sorted(set(self.calendar) & set(self.categories))
+        if both:
+            raise ValueError(f"a feature is calendar or category, not both; got {both} in both")
+        return self
+
+    @property
+    def key(self) -> str:
+        return f"drift_profiles/{self.name}"
+
+    def service(self, catalog: Catalog) -> FeatureServiceSpec:
+        return catalog.get(FeatureServiceSpec, self.feature_service, wanted_by=f"DriftProfile {self.name!r}")
+
+    def first_day(self, catalog: Catalog) -> dt.date:
+        """The first day whose windows are all filled: before it, warming up would look like drift."""
+        return self.service(catalog).warm_from(catalog)
+
+    def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
+        """The profile's asset, which reads a day's events and the snapshots that they see."""
+        service = self.service(catalog)
+        unknown = sorted({*self.calendar, *self.categories} - set(service.feature_names(catalog)))
+        if unknown:
+            raise DeclarationError(
+                f"DriftProfile {self.name!r}: calendar and categories must be features of "
+                f"{self.feature_service!r} ({service.feature_names(catalog)}); got also {unknown}"
+            )
+        source = service.source_spec(catalog)
+        return (
+            Node(
+                self.key,
+                first_day=self.first_day(catalog),
+                last_day=source.end,
+                upstream=service.upstream(catalog),
+                blocking_checks=("drift",),
+            ),
+        )

@@ -1,0 +1,138 @@
+"""Where drift lives in the lake: the judged rows, the whylogs profiles, every statistic and every decision."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+
+from ml_platform.drift_profiles.compute import DriftDecision
+from ml_platform.gates.acceptances import accepted
+from ml_platform.kernel.partitions import PARTITION_COLUMN, day
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.engine import connect
+from ml_platform.lake.tables import Lake
+
+Columns = Mapping[str, np.ndarray]
+
+
+def write(
+    lake: Lake,
+    key: str,
+    *,
+    rows: pa.Table,
+    profiles: Mapping[str, bytes],
+    decisions: Mapping[str, DriftDecision],
+) -> int:
+    """Replace the given days' rows, profiles, statistics and decisions; the version of the rows' table."""
+    days = sorted(decisions)
+    lake.table(f"{key}_whylogs").replace_days(_profile_table(profiles), days=days)
+    lake.table("drift_metrics").replace(
+        _metrics_table(key, decisions),
+        predicate=f"profile = '{key}' AND {PARTITION_COLUMN} IN ({', '.join(repr(d) for d in days)})",
+        partition_by=("profile", PARTITION_COLUMN),
+    )
+    version = lake.table(key).replace_days(rows, days=days)
+    lake.table(f"{key}_decisions").replace_days(_decision_table(decisions), days=days)
+    return version
+
+
+def reference_days(lake: Lake, key: str, *, before: str, count: int) -> list[str]:
+    """The last `count` days before a day that may be a reference, oldest first.
+
+    Days that passed, or were not judged, are references; failed days never are, accepted or not, unless an
+    acceptance began a new regime: then only days from the newest such day on count.
+    """
+    table = lake.table(f"{key}_decisions").open()
+    if table is None:
+        return []
+    rows = pa.table(table.to_pyarrow_table()).to_pylist()
+    regimes = {partition for partition, new in accepted(lake, key, "drift").items() if new}
+    start = max((partition for partition in regimes if partition < before), default="")
+    good = {
+        str(row[PARTITION_COLUMN])
+        for row in rows
+        if row["status"] != "failed" or str(row[PARTITION_COLUMN]) in regimes
+    }
+    return sorted(found for found in good if start <= found < before)[-count:]
+
+
+def read_days(settings: Settings, key: str, days: Sequence[str], features: Sequence[str]) -> list[Columns]:
+    """The stored feature rows of days, one mapping of float32 columns each, in the order of the days."""
+    if not days:
+        return []
+    table = Lake(settings.lake_uri).table(key)
+    where = [(PARTITION_COLUMN, "in", list(days))]
+    listed = ", ".join(f'"{name}"' for name in features)
+    with connect(settings) as connection:
+        rows = connection.sql(
+            f"SELECT {listed}, {PARTITION_COLUMN} FROM ({table.scan(where=where)}) ORDER BY {PARTITION_COLUMN}"
+        ).to_arrow_table()
+    found = split_days(rows, features)
+    return [found[key_] for key_ in days if key_ in found]
+
+
+def split_days(rows: pa.Table, features: Sequence[str]) -> dict[str, Columns]:
+    """Feature columns by day, as float32 arrays with NaN for missing; rows are ordered by day."""
+    encoded = rows.column(PARTITION_COLUMN).cast(pa.string()).to_numpy()
+    starts = np.flatnonzero(np.r_[True, encoded[1:] != encoded[:-1]]) if len(encoded) else np.array([], int)
+    ends = np.r_[starts[1:], len(encoded)].astype(int)
+    columns = {name: rows.column(name).to_numpy() for name in features}
+    return {
+        str(encoded[start]): {name: values[start:end] for name, values in columns.items()}
+        for start, end in zip(starts, ends, strict=True)
+    }
+
+
+def _profile_table(profiles: Mapping[str, bytes]) -> pa.Table:
+    return pa.table(
+        {
+            "profile": pa.array(list(profiles.values()), pa.binary()),
+            PARTITION_COLUMN: pa.array([day(key) for key in profiles], pa.date32()),
+        }
+    )
+
+
+def _metrics_table(key: str, decisions: Mapping[str, DriftDecision]) -> pa.Table:
+    rows = [
+        {"profile": key, PARTITION_COLUMN: day(partition), "status": decision.status, **asdict(feature)}
+        for partition, decision in decisions.items()
+        for feature in decision.features
+    ]
+    return pa.Table.from_pylist(rows, schema=_METRICS)
+
+
+def _decision_table(decisions: Mapping[str, DriftDecision]) -> pa.Table:
+    return pa.table(
+        {
+            "status": pa.array([d.status for d in decisions.values()], pa.string()),
+            "reason": pa.array([d.reason for d in decisions.values()], pa.string()),
+            "rows": pa.array([d.rows for d in decisions.values()], pa.int64()),
+            "reference_rows": pa.array([d.reference_rows for d in decisions.values()], pa.int64()),
+            PARTITION_COLUMN: pa.array([day(key) for key in decisions], pa.date32()),
+        }
+    )
+
+
+_METRICS = pa.schema(
+    [
+        ("profile", pa.string()),
+        (PARTITION_COLUMN, pa.date32()),
+        ("status", pa.string()),
+        ("feature", pa.string()),
+        ("kind", pa.string()),
+        ("statistic_name", pa.string()),
+        ("statistic", pa.float64()),
+        ("p_value", pa.float64()),
+        ("p_adjusted", pa.float64()),
+        ("bound", pa.float64()),
+        ("missing_share", pa.float64()),
+        ("reference_missing_share", pa.float64()),
+        ("missing_p_value", pa.float64()),
+        ("missing_p_adjusted", pa.float64()),
+        ("psi", pa.float64()),
+        ("gated", pa.bool_()),
+        ("breached", pa.bool_()),
+        ("reason", pa.string()),
+    ]
+)

@@ -1,0 +1,170 @@
+"""Feature views as assets: daily snapshots, audited before they are published."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+import duckdb
+
+from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.features.compute import SnapshotQuery, snapshot_sql
+from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
+from ml_platform.gates.outcomes import Outcome
+from ml_platform.gates.publishing import Staged, publish
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, day_range, key_of, spans
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.audit import audit
+from ml_platform.lake.engine import connect
+from ml_platform.lake.ledger import published
+from ml_platform.lake.tables import Lake
+from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
+
+
+class FeatureView(SpecComponent):
+    """Windowed features of an entity, one snapshot a day, the same values offline and online."""
+
+    spec_type = FeatureViewSpec
+    spec: FeatureViewSpec
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        return [
+            AssetPlan(
+                node=self.spec.nodes(catalog)[0],
+                work=lambda step: materialize(self.spec, step),
+                spec=self.spec,
+                kinds=frozenset({"feast", "deltalake", "duckdb"}),
+                metadata={
+                    "dagster/column_schema": column_schema(self.spec, catalog),
+                    "dagster/column_lineage": column_lineage(self.spec, catalog),
+                },
+            )
+        ]
+
+
+class OnDemandFeatures(SpecComponent):
+    """Features computed when asked for; a Feast object, and no asset of its own."""
+
+    spec_type = OnDemandFeaturesSpec
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        return []
+
+
+class FeatureService(SpecComponent):
+    """The features that a model reads; a Feast object, and no asset of its own."""
+
+    spec_type = FeatureServiceSpec
+    spec: FeatureServiceSpec
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        self.spec.request_fields(catalog)
+        self.spec.feature_names(catalog)
+        return []
+
+
+def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
+    """Compute the snapshots of a range of days in one query, audit them, publish what passed."""
+    settings: Settings = step.resources.environment
+    lake = Lake(settings.lake_uri)
+    query = snapshot_query(spec, step.catalog, lake, step.partitions)
+    with connect(settings) as connection:
+        connection.execute(f"CREATE TEMP TABLE staged AS {snapshot_sql(query)}")
+        findings = audit(connection, "staged", spec.expectations)
+        rows = connection.sql(
+            f"SELECT * FROM staged ORDER BY {PARTITION_COLUMN}, {spec.entity_key}"
+        ).to_arrow_table()
+        entities = _entities(connection, spec)
+    step.log.info("%s: %s rows staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
+    metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
+    staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), metadata)
+    return publish(lake, staged, run_id=step.run_id)
+
+
+def snapshot_query(
+    spec: FeatureViewSpec, catalog: Catalog, lake: Lake, partitions: Sequence[str]
+) -> SnapshotQuery:
+    """The query of a view for a range of partitions, over the published versions of its sources.
+
+    Raises InputError when a day that the windows reach has no published version.
+    """
+    source = catalog.get(SourceSpec, spec.source, wanted_by=spec.key)
+    first, last = min(partitions), max(partitions)
+    oldest = key_of(max(source.start, day(first) - (spec.look_back_days - 1) * ONE_DAY))
+    window = [(PARTITION_COLUMN, ">=", oldest), (PARTITION_COLUMN, "<=", last)]
+    for upstream in spec.nodes(catalog)[0].upstream:
+        clipped = catalog.node(upstream.key).clip(
+            (day(first) + upstream.first * ONE_DAY, day(last) + upstream.last * ONE_DAY)
+        )
+        if clipped is not None:
+            require_published(lake, upstream.key, [key_of(d) for d in day_range(*clipped)], reader=spec.key)
+    columns = {spec.entity_key, source.event_id, EVENT_TIME, CREATED_TIME}
+    used = columns | {a.column for a in spec.aggregations if a.column in source.columns}
+    events = _select(lake, source.key, sorted(used), window)
+    keys = _select(lake, source.key, [spec.entity_key, CREATED_TIME], [(PARTITION_COLUMN, "<=", last)])
+    labels = None
+    if spec.labels is not None:
+        label_source = catalog.get(SourceSpec, spec.labels, wanted_by=spec.key)
+        label_columns = {a.column for a in spec.aggregations} & spec.label_columns(catalog)
+        labels = _select(
+            lake, label_source.key, sorted({label_source.event_id, CREATED_TIME, *label_columns}), window
+        )
+    return SnapshotQuery(
+        spec.entity_key, source.event_id, spec.features(catalog), events, labels, keys, first, last
+    )
+
+
+def require_published(lake: Lake, asset: str, partitions: Sequence[str], *, reader: str) -> None:
+    """Raise InputError when a partition that is about to be read has no published version."""
+    missing = sorted(set(partitions) - set(published(lake, asset)))
+    if missing:
+        raise InputError(
+            f"{reader}: published partitions of {asset} are required; {spans(missing)} have none, because they were "
+            f"never materialized or were refused. Nothing was computed; materialize {asset} for them first"
+        )
+
+
+def column_schema(spec: FeatureViewSpec, catalog: Catalog) -> dg.TableSchema:
+    """The view's columns as Dagster shows them."""
+    described = [
+        dg.TableColumn(
+            f.name, f.type, description=_sentence(f.function, f.column, str(f.window), str(f.delay))
+        )
+        for f in spec.features(catalog)
+    ]
+    keys = [dg.TableColumn(spec.entity_key, "int64"), dg.TableColumn(EVENT_TIME, "timestamp")]
+    return dg.TableSchema([*keys, dg.TableColumn(CREATED_TIME, "timestamp"), *described])
+
+
+def column_lineage(spec: FeatureViewSpec, catalog: Catalog) -> dg.TableColumnLineage:
+    """Which source columns each feature comes from."""
+    source = catalog.get(SourceSpec, spec.source, wanted_by=spec.key)
+    labels = catalog.get(SourceSpec, spec.labels, wanted_by=spec.key) if spec.labels else None
+    deps: dict[str, list[dg.TableColumnDep]] = {spec.entity_key: [_column_dep(source.key, spec.entity_key)]}
+    for feature in spec.features(catalog):
+        origin = labels.key if feature.of_label and labels is not None else source.key
+        deps[feature.name] = [
+            _column_dep(origin, feature.column),
+            _column_dep(source.key, EVENT_TIME),
+            _column_dep(source.key, spec.entity_key),
+        ]
+    return dg.TableColumnLineage(deps)
+
+
+def _column_dep(asset: str, column: str) -> dg.TableColumnDep:
+    return dg.TableColumnDep(dg.AssetKey(asset.split("/")), column)
+
+
+def _sentence(function: str, column: str, window: str, delay: str) -> str:
+    late = "" if delay == "0s" else f", ending {delay} before"
+    return f"{function} of {column} over {window}{late}"
+
+
+def _select(lake: Lake, asset: str, columns: Sequence[str], where: Sequence[tuple[str, str, str]]) -> str:
+    listed = ", ".join(f'"{column}"' for column in columns)
+    return f"SELECT {listed} FROM ({lake.table(asset).scan(where=where)})"
+
+
+def _entities(connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec) -> dict[str, int]:
+    query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM staged GROUP BY 1"
+    return {row[0]: row[1] for row in connection.execute(query).fetchall()}

@@ -1,0 +1,105 @@
+"""The declared views as Feast objects, so that Feast's own commands and clients see what was declared."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, OnDemandFeatureView, RequestSource, ValueType
+from feast.data_format import DeltaFormat
+from feast.types import Bool, FeastType, Float32, Float64, Int64, String
+
+from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import DeclarationError
+from ml_platform.lake.tables import Lake
+from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
+
+_TYPES: Mapping[str, FeastType] = {
+    "int64": Int64,
+    "double": Float64,
+    "float": Float32,
+    "string": String,
+    "boolean": Bool,
+}
+_KEY_TYPES = {"int64": ValueType.INT64, "int32": ValueType.INT32, "string": ValueType.STRING}
+
+
+def feast_objects(catalog: Catalog, lake: Lake) -> list[Any]:
+    """Every entity, feature view, on-demand view and feature service that is declared, in Feast's terms."""
+    entities = {spec.entity: entity(spec, catalog) for spec in catalog.all(FeatureViewSpec)}
+    views = {
+        spec.name: feature_view(spec, catalog, lake, entities[spec.entity])
+        for spec in catalog.all(FeatureViewSpec)
+    }
+    on_demand = {
+        spec.name: on_demand_view(spec, views) for spec in catalog.all(OnDemandFeaturesSpec)
+    }
+    services = [feature_service(spec, views, on_demand) for spec in catalog.all(FeatureServiceSpec)]
+    return [*entities.values(), *views.values(), *on_demand.values(), *services]
+
+
+def entity(spec: FeatureViewSpec, catalog: Catalog) -> Entity:
+    """The entity of a view, with the type of its join key from the source."""
+    source = catalog.get(SourceSpec, spec.source, wanted_by=spec.key)
+    kind = source.columns[spec.entity_key].type
+    return Entity(name=spec.entity, join_keys=[spec.entity_key], value_type=_KEY_TYPES[kind])
+
+
+def feature_view(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, of: Entity) -> FeatureView:
+    """One declared view, read from its lake table."""
+    return FeatureView(
+        name=spec.name,
+        description=spec.description,
+        entities=[of],
+        ttl=spec.ttl.timedelta(),
+        schema=[Field(name=f.name, dtype=_TYPES[f.type]) for f in spec.features(catalog)],
+        online=spec.online,
+        source=FileSource(
+            name=f"{spec.name}_snapshots",
+            path=lake.table(spec.key).uri,
+            file_format=DeltaFormat(),
+            timestamp_field=EVENT_TIME,
+            created_timestamp_column=CREATED_TIME,
+        ),
+        tags={"available_after": str(spec.available_after.seconds), "declaration": spec.digest()},
+        owner=", ".join(spec.owners),
+    )
+
+
+def on_demand_view(spec: OnDemandFeaturesSpec, views: Mapping[str, FeatureView]) -> OnDemandFeatureView:
+    """Declared on-demand features with the very function that training and serving import."""
+    sources: list[Any] = [views[name] for name in spec.views]
+    if spec.request:
+        fields = [Field(name=name, dtype=_TYPES[field.type]) for name, field in spec.request.items()]
+        sources.append(RequestSource(name=f"{spec.name}_request", schema=fields))
+    return OnDemandFeatureView(
+        name=spec.name,
+        description=spec.description,
+        sources=sources,
+        schema=[Field(name=name, dtype=_TYPES[kind]) for name, kind in spec.outputs.items()],
+        mode="python",
+        udf=(function := on_demand_function(spec)),
+        udf_string=inspect.getsource(function),
+    )
+
+
+def on_demand_function(spec: OnDemandFeaturesSpec) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The declared function, imported by its path; DeclarationError when there is none."""
+    module, _, name = spec.function.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as err:
+        raise DeclarationError(
+            f"OnDemandFeatures {spec.name!r}: function must be an importable path such as package.module.function; "
+            f"{spec.function!r} is not: {err}"
+        ) from err
+    return found
+
+
+def feature_service(
+    spec: FeatureServiceSpec, views: Mapping[str, FeatureView], on_demand: Mapping[str, OnDemandFeatureView]
+) -> FeatureService:
+    """One declared service over whole views."""
+    chosen = [views[name] for name in spec.views] + [on_demand[name] for name in spec.on_demand]
+    return FeatureService(name=spec.name, features=chosen, description=spec.description)

@@ -1,0 +1,94 @@
+"""Ways out of a closed gate that people take: recorded in a ledger and as an evaluation in Dagster."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus as Status,
+)
+
+from ml_platform.gates.outcomes import Evaluation
+from ml_platform.gates.recording import evaluation_event, materialization_targets
+from ml_platform.kernel.errors import InputError
+from ml_platform.lake.ledger import Ledger
+from ml_platform.lake.tables import Lake
+
+ACCEPTANCES = Ledger(
+    "acceptances",
+    {
+        "asset": pa.string(),
+        "check": pa.string(),
+        "partition": pa.string(),
+        "new_regime": pa.bool_(),
+        "reason": pa.string(),
+        "actor": pa.string(),
+        "evidence": pa.string(),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Who lets which failed evaluation through, and why. `new_regime` restarts references at this day."""
+
+    asset: str
+    check: str
+    partition: str
+    reason: str
+    actor: str
+    new_regime: bool = False
+
+
+def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> str:
+    """Let one failed partition through for good; returns what had been observed.
+
+    Raises InputError when there is no failed evaluation to accept, or no reason is given.
+    """
+    if not acceptance.reason.strip():
+        raise InputError("--reason is required: say why this change is real; nothing was accepted")
+    key = dg.AssetKey(acceptance.asset.split("/"))
+    observed = _failed_evaluation(instance, key, acceptance)
+    target = materialization_targets(instance, key, [acceptance.partition]).get(acceptance.partition)
+    if target is None:
+        raise InputError(
+            f"{acceptance.asset} [{acceptance.partition}]: a materialized partition is required; there is none. "
+            "A refused delivery cannot be accepted: deliver it again"
+        )
+    entry: dict[str, Any] = {**acceptance.__dict__, "evidence": observed}
+    ACCEPTANCES.append(lake, [entry])
+    evaluation = Evaluation(
+        acceptance.check,
+        passed=True,
+        observed=f"accepted by {acceptance.actor}: {acceptance.reason} (was: {observed})",
+        metadata={"accepted_by": acceptance.actor, "reason": acceptance.reason, "new_regime": acceptance.new_regime},
+    )
+    instance.report_runless_asset_event(evaluation_event(key, acceptance.partition, evaluation, target))
+    return observed
+
+
+def accepted(lake: Lake, asset: str, check: str) -> dict[str, bool]:
+    """Accepted partitions of an asset's check, each with whether it began a new regime."""
+    entries = [e for e in ACCEPTANCES.entries(lake) if (e["asset"], e["check"]) == (asset, check)]
+    return {entry["partition"]: entry["new_regime"] for entry in entries}
+
+
+def _failed_evaluation(instance: dg.DagsterInstance, key: dg.AssetKey, acceptance: Acceptance) -> str:
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(key, acceptance.check),
+        limit=1,
+        status={Status.SUCCEEDED, Status.FAILED},
+        partition_filter=PartitionKeyFilter(key=acceptance.partition),
+    )
+    evaluation = records[0].evaluation if records else None
+    if evaluation is None or evaluation.passed:
+        found = "it passed" if evaluation is not None else "it was never evaluated"
+        raise InputError(
+            f"{acceptance.asset} [{acceptance.partition}] {acceptance.check}: a failed evaluation is required to "
+            f"accept; {found}. Nothing was changed; see: ml-platform gate status {acceptance.asset} "
+            f"--partition {acceptance.partition}"
+        )
+    observed = evaluation.metadata.get("observed")
+    return str(observed.value) if observed is not None else (evaluation.description or "failed")

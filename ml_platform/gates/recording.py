@@ -1,0 +1,156 @@
+"""Records what a step found, so that the UI, the guard and automation see the same thing per partition.
+
+Dagster's own bookkeeping covers one partition or none. For a range, an evaluation counts as current only if
+it names the materialization that it judged, so materializations come first and evaluations point at them.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster import AssetCheckEvaluation, DagsterEventType
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as Target,
+)
+from dagster._core.execution.plan.execute_step import (
+    _build_data_version_tags,
+    _get_code_version,
+    _get_input_provenance_data,
+)
+
+from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.kernel.digest import digest_of
+from ml_platform.kernel.partitions import spans
+
+
+def record(
+    context: dg.AssetExecutionContext, outcomes: Sequence[Outcome], *, code_version: str | None = None
+) -> Iterator[Any]:
+    """Yield the events for all outcomes of a step; raises Failure that names what did not pass.
+
+    Published partitions are materialized whether or not their checks passed (a drift profile exists
+    although it drifted); refused ones are not. Every partition gets its evaluations either way.
+    """
+    published = [outcome for outcome in outcomes if outcome.published]
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    whole = len(published) == len(outcomes) and not failed
+    if whole:
+        yield _materialize_result(context, outcomes)
+    else:
+        yield from _materializations(context, published)
+    targets = _targets(context, outcomes)
+    for outcome in outcomes:
+        for evaluation in outcome.evaluations:
+            target = targets.get(outcome.partition)
+            yield evaluation_event(context.asset_key, outcome.partition, evaluation, target)
+    if not whole:
+        raise refusal(context.asset_key, failed)
+    yield from _step_results(context, outcomes)
+
+
+def evaluation_event(
+    key: dg.AssetKey, partition: str | None, evaluation: Evaluation, target: Target | None
+) -> AssetCheckEvaluation:
+    """The event for one evaluation of one partition, pointing at the materialization that it judges."""
+    return AssetCheckEvaluation(
+        asset_key=key,
+        check_name=evaluation.check,
+        passed=evaluation.passed,
+        metadata=evaluation.all_metadata(),
+        description=evaluation.observed or None,
+        blocking=True,
+        partition=partition,
+        target_materialization_data=target,
+    )
+
+
+def refusal(key: dg.AssetKey, failed: Sequence[Outcome]) -> dg.Failure:
+    """The step's failure in words: which partitions, which checks, what was seen and required."""
+    name = key.to_user_string()
+    days = spans([outcome.partition for outcome in failed if outcome.partition])
+    lines = [f"  {outcome.partition or name}: {outcome.failures()}" for outcome in failed]
+    kept = "" if any(o.published for o in failed) else " It was not published; the last good version stays."
+    text = f"{name}: blocking checks failed for {days or 'this asset'}.{kept}\n" + "\n".join(lines)
+    return dg.Failure(text, metadata={"failed_partitions": days or name}, allow_retries=False)
+
+
+def materialization_targets(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None]
+) -> dict[str | None, Target]:
+    """The latest materialization of each partition, as what an evaluation points at."""
+    storage = instance.event_log_storage
+    named = {partition for partition in partitions if partition is not None}
+    found: dict[str | None, int] = {}
+    if named:
+        latest = storage.get_latest_storage_id_by_partition(
+            key, DagsterEventType.ASSET_MATERIALIZATION, partitions=named
+        )
+        found.update(latest)
+    if None in partitions:
+        event = instance.get_latest_materialization_event(key)
+        records = storage.get_asset_records([key])
+        last = records[0].asset_entry.last_materialization_record if records else None
+        if event is not None and last is not None:
+            found[None] = last.storage_id
+    records_by_id = {record.storage_id: record for record in _records(instance, key, found)}
+    return {
+        partition: Target(storage_id=storage_id, run_id=record.run_id, timestamp=record.timestamp)
+        for partition, storage_id in found.items()
+        if (record := records_by_id.get(storage_id)) is not None
+    }
+
+
+def _records(
+    instance: dg.DagsterInstance, key: dg.AssetKey, found: dict[str | None, int]
+) -> Sequence[dg.EventLogRecord]:
+    if not found:
+        return []
+    return instance.event_log_storage.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=key, storage_ids=sorted(found.values())), limit=len(found)
+    ).records
+
+
+def _materialize_result(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> dg.MaterializeResult:
+    versions = [outcome.data_version for outcome in outcomes]
+    metadata: dict[str, Any] = {}
+    if len(outcomes) == 1:
+        metadata = dict(outcomes[0].metadata)
+    else:
+        for outcome in outcomes:
+            context.add_asset_metadata(outcome.metadata, partition_key=outcome.partition)
+    version = versions[0] if len(versions) == 1 else digest_of(versions)
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version) if version else None)
+
+
+def _materializations(
+    context: dg.AssetExecutionContext, published: Sequence[Outcome]
+) -> Iterator[dg.AssetMaterialization]:
+    """Materializations by hand, with the version tags that Dagster sets on its own."""
+    step = context.get_step_execution_context()
+    for outcome in published:
+        tags = _build_data_version_tags(
+            dg.DataVersion(outcome.data_version or digest_of([context.run.run_id, outcome.partition])),
+            _get_code_version(context.asset_key, step),
+            _get_input_provenance_data(context.asset_key, step),
+            data_version_is_user_provided=outcome.data_version is not None,
+        )
+        yield dg.AssetMaterialization(
+            asset_key=context.asset_key, partition=outcome.partition, metadata=outcome.metadata, tags=tags
+        )
+
+
+def _targets(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> dict[str | None, Target]:
+    partitions = [outcome.partition for outcome in outcomes]
+    return materialization_targets(context.instance, context.asset_key, partitions)
+
+
+def _step_results(
+    context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]
+) -> Iterator[dg.AssetCheckResult]:
+    """The results that Dagster asks of the step itself; all passed, or the step has failed before."""
+    selected = {key.name for key in context.selected_asset_check_keys}
+    single = outcomes[0] if len(outcomes) == 1 else None
+    for check in sorted(selected):
+        evaluation = next((e for e in single.evaluations if e.check == check), None) if single else None
+        metadata = evaluation.all_metadata() if evaluation else {"partitions": len(outcomes)}
+        yield dg.AssetCheckResult(check_name=check, passed=True, metadata=metadata)

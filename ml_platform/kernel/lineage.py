@@ -1,0 +1,87 @@
+"""Which partitions of which assets an asset reads: declared once, used for the graph and for the gates.
+
+Asset keys are text here (`features/terminal_risk`), partitions are days; no orchestrator is known.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ml_platform.kernel.partitions import ONE_DAY
+
+Days = tuple[dt.date, dt.date]
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """One dependency. Partition `d` reads the upstream's days `d + first … d + last`.
+
+    `latest` reads the newest partition instead; an upstream without partitions needs no offsets.
+    """
+
+    key: str
+    first: int = 0
+    last: int = 0
+    latest: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """One asset: its days, what it reads and which checks gate what follows.
+
+    Without a first day it is not partitioned; without a last day it goes on, each partition complete
+    `lag_days` after its day has ended (labels that mature late).
+    """
+
+    key: str
+    first_day: dt.date | None = None
+    last_day: dt.date | None = None
+    lag_days: int = 0
+    upstream: tuple[Upstream, ...] = ()
+    blocking_checks: tuple[str, ...] = ()
+
+    @property
+    def partitioned(self) -> bool:
+        return self.first_day is not None
+
+    def clip(self, days: Days) -> Days | None:
+        """The part of a range of days that this asset has partitions for."""
+        if self.first_day is None:
+            return None
+        first, last = max(days[0], self.first_day), min(days[1], self.last_day or days[1])
+        return (first, last) if first <= last else None
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The declared graph: every asset by key."""
+
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+
+    def node(self, key: str) -> Node:
+        return self.nodes[key]
+
+    def upstream_days(self, key: str, day: dt.date) -> dict[str, Days]:
+        """Every upstream asset, transitively, with the covering range of days that partition `day` depends on.
+
+        Where two ways lead to one asset the ranges are joined. Assets without partitions are left out.
+        """
+        reached: dict[str, Days] = {}
+        pending: list[tuple[str, Days]] = [(key, (day, day))]
+        while pending:
+            current, days = pending.pop()
+            for upstream in self.nodes[current].upstream:
+                node = self.nodes.get(upstream.key)
+                wanted = None if node is None else node.clip(_shift(days, upstream))
+                if wanted is None:
+                    continue
+                known = reached.get(upstream.key)
+                joined = wanted if known is None else (min(known[0], wanted[0]), max(known[1], wanted[1]))
+                if joined != known:
+                    reached[upstream.key] = joined
+                    pending.append((upstream.key, joined))
+        return reached
+
+
+def _shift(days: Days, upstream: Upstream) -> Days:
+    return days[0] + upstream.first * ONE_DAY, days[1] + upstream.last * ONE_DAY

@@ -1,0 +1,82 @@
+"""Where things are: the only reader of the environment.
+
+Every setting has an embedded default below ML_PLATFORM_HOME, so that a laptop needs none of them;
+a cluster sets the few that differ.
+"""
+
+import getpass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Settings(BaseSettings):
+    """One environment: its home folder, its stores and the limits of the compute engine."""
+
+    model_config = SettingsConfigDict(env_prefix="ML_PLATFORM_", frozen=True, extra="ignore")
+
+    home: Path = Field(default=PROJECT_ROOT / ".ml_platform", description="Everything embedded lives here.")
+    lake: str | None = Field(default=None, description="URI of the lake's root; default HOME/lake.")
+    mlflow_tracking_uri: str | None = Field(default=None, description="Default: SQLite below HOME/mlflow.")
+    mlflow_artifacts: str | None = Field(default=None, description="Artifact root; default HOME/mlflow/artifacts.")
+    feast_registry: str | None = Field(default=None, description="SQLAlchemy URL; default SQLite below HOME/feast.")
+    feast_project: str = Field(default="ml_platform", description="Feast project that the registry holds.")
+    memory_limit: str = Field(default="2GB", description="DuckDB's memory limit in one step.")
+    threads: int | None = Field(default=None, description="DuckDB's threads; default: all cores.")
+    actor: str | None = Field(default=None, description="Who acts, for the ledgers; default: the login name.")
+    executor: Literal["in_process", "multiprocess"] = Field(
+        default="in_process", description="How the steps of a run are executed."
+    )
+
+    @cached_property
+    def root(self) -> Path:
+        return self.home.expanduser().resolve()
+
+    @property
+    def lake_uri(self) -> str:
+        return self.lake or str(self.root / "lake")
+
+    @property
+    def spill_folder(self) -> Path:
+        return self.root / "spill"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.root / "dagster"
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.mlflow_tracking_uri or f"sqlite:///{self.root}/mlflow/mlflow.db"
+
+    @property
+    def artifact_root(self) -> str:
+        return self.mlflow_artifacts or str(self.root / "mlflow" / "artifacts")
+
+    @property
+    def registry_url(self) -> str:
+        return self.feast_registry or f"sqlite:///{self.root}/feast/registry.db"
+
+    @property
+    def online_store_path(self) -> Path:
+        return self.root / "feast" / "online_store.db"
+
+    @property
+    def who(self) -> str:
+        """Who acts, as the ledgers record it."""
+        return self.actor or getpass.getuser()
+
+    def prepare(self) -> "Settings":
+        """Make the folders that embedded stores expect to find."""
+        for folder in ("dagster", "feast", "mlflow", "spill"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        return self
+
+
+def settings() -> Settings:
+    """The settings of this process, read afresh so that a changed environment is seen."""
+    return Settings()

@@ -1,0 +1,45 @@
+"""The base of everything that can be declared: frozen, closed, described field by field."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from ml_platform.kernel.digest import digest_of
+from ml_platform.kernel.durations import Duration
+
+
+class Spec(BaseModel):
+    """A declaration. Unknown fields are refused, values never change after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    def digest(self) -> str:
+        """Sixteen hex digits that change when, and only when, the declared content changes."""
+        return digest_of(self.model_dump(mode="json", by_alias=True))
+
+
+def _identifier(value: str) -> str:
+    if not value.isidentifier() or value != value.lower() or value.startswith("_"):
+        raise ValueError(f"must be lower-case letters, digits and underscores, starting with a letter; got {value!r}")
+    return value
+
+
+def _duration(value: Any) -> Duration:
+    return value if isinstance(value, Duration) else Duration.parse(value)
+
+
+Name = Annotated[str, AfterValidator(_identifier), Field(min_length=1, max_length=63)]
+"""A name that is also an asset key part, a table name and a Feast name."""
+
+DurationField = Annotated[Duration, BeforeValidator(_duration, json_schema_input_type=str)]
+"""A length of time written `7d`, `1h`, `30m` or `45s`."""
+
+
+class NamedSpec(Spec):
+    """A declaration that becomes an asset."""
+
+    name: Name = Field(description="Name of the asset; unique within its stage.")
+    description: str = Field(default="", description="One sentence for people, shown in the Dagster UI.")
+    owners: tuple[str, ...] = Field(
+        default=(), description="Dagster owners: `team:payments-risk` or an e-mail address."
+    )

@@ -1,0 +1,69 @@
+"""A hash of what rows say, whatever engine, file layout or compression they came from."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml_platform.kernel.errors import StoreError
+
+
+def content_hash(rows: pa.Table) -> str:
+    """Thirty-two hex digits of the rows' values in their order; chunking and null padding never matter.
+
+    Every column is hashed as name, type, null positions and values (zero where null). Callers order the
+    rows by a unique key first. Raises StoreError for a column type that has no canonical bytes here.
+    """
+    digest = hashlib.sha256(str(rows.num_rows).encode())
+    for field, column in zip(rows.schema, rows.columns, strict=True):
+        digest.update(f"\0{field.name}:{_type_name(field.type)}\0".encode())
+        digest.update(_column_bytes(column))
+    return digest.hexdigest()[:32]
+
+
+def partition_hashes(rows: pa.Table, partition_column: str) -> Iterator[tuple[str, pa.Table, str]]:
+    """Partition key, its rows and their hash, for rows that are ordered by partition and key."""
+    for start, stop, key in _runs(rows.column(partition_column)):
+        part = rows.slice(start, stop - start)
+        yield key, part, content_hash(part.drop_columns([partition_column]))
+
+
+def _runs(column: pa.ChunkedArray) -> Iterator[tuple[int, int, str]]:
+    encoded = pc.run_end_encode(column.combine_chunks())
+    start = 0
+    for end, value in zip(encoded.run_ends.to_pylist(), encoded.values.to_pylist(), strict=True):
+        yield start, end, str(value)
+        start = end
+
+
+def _column_bytes(column: pa.ChunkedArray) -> bytes:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    nulls = pc.is_null(array).to_numpy(zero_copy_only=False).tobytes()
+    kind = array.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        filled = pc.fill_null(array.cast(pa.string()), "")
+        lengths = pc.binary_length(filled).to_numpy(zero_copy_only=False).tobytes()
+        return nulls + lengths + "".join(filled.to_pylist()).encode()
+    if pa.types.is_timestamp(kind):
+        array = array.cast(pa.timestamp("us", kind.tz)).cast(pa.int64())
+    elif pa.types.is_date32(kind):
+        array = array.cast(pa.int32())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise StoreError(f"a content hash needs numbers, text, booleans or times; a column has type {kind}")
+    zero = pa.scalar(0, array.type) if not pa.types.is_boolean(array.type) else pa.scalar(False)
+    return nulls + pc.fill_null(array, zero).to_numpy(zero_copy_only=False).tobytes()
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """One name for the types that mean the same in every engine."""
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "string"
+    return "timestamp" if pa.types.is_timestamp(kind) else str(kind)
+
+
+def ordered(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """The rows in ascending order of their key columns."""
+    return rows.sort_by([(key, "ascending") for key in keys])

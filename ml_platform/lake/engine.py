@@ -1,0 +1,23 @@
+"""The compute engine: one in-memory DuckDB connection per step, which spills to disk past its limit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+
+from ml_platform.kernel.settings import Settings
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection in UTC with the declared memory limit; closed at the end of the block."""
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET memory_limit = '{settings.memory_limit}'")
+        connection.execute(f"SET temp_directory = '{settings.spill_folder}'")
+        if settings.threads:
+            connection.execute(f"SET threads = {settings.threads}")
+        yield connection
+    finally:
+        connection.close()

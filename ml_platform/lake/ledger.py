@@ -1,0 +1,65 @@
+"""Append-only ledgers: who did what to which partition, and what was published when.
+
+A ledger is a lake table that nothing ever rewrites. Wall time is recorded here and never enters a hash.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ml_platform.lake.tables import Lake
+
+_TIME = pa.timestamp("us", "UTC")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One ledger: its name and the columns of an entry; `recorded_at` is added by `append`."""
+
+    name: str
+    columns: Mapping[str, pa.DataType]
+
+    @property
+    def schema(self) -> pa.Schema:
+        fields = [pa.field(name, kind) for name, kind in self.columns.items()]
+        return pa.schema([*fields, pa.field("recorded_at", _TIME)])
+
+    def append(self, lake: Lake, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Add entries in one commit; each must have exactly the ledger's columns."""
+        now = dt.datetime.now(dt.UTC)
+        rows = [{**entry, "recorded_at": now} for entry in entries]
+        unknown = sorted({name for row in rows for name in row} - set(self.schema.names))
+        if unknown:
+            raise ValueError(f"ledger {self.name} has columns {self.schema.names}; got also {unknown}")
+        lake.table(f"ledgers/{self.name}").append(pa.Table.from_pylist(rows, schema=self.schema))
+
+    def entries(self, lake: Lake) -> list[dict[str, Any]]:
+        """All entries, oldest first."""
+        table = lake.table(f"ledgers/{self.name}").open()
+        if table is None:
+            return []
+        rows = pa.table(table.to_pyarrow_table())
+        return rows.sort_by([("recorded_at", "ascending")]).to_pylist()
+
+
+PUBLICATIONS = Ledger(
+    "publications",
+    {
+        "asset": pa.string(),
+        "partition": pa.string(),
+        "content_hash": pa.string(),
+        "rows": pa.int64(),
+        "table_version": pa.int64(),
+        "declaration": pa.string(),
+        "run_id": pa.string(),
+    },
+)
+"""Every published version of every partition: the newest entry of a partition is what readers get."""
+
+
+def published(lake: Lake, asset: str) -> dict[str, dict[str, Any]]:
+    """The newest publication of each partition of an asset, by partition key."""
+    return {entry["partition"]: entry for entry in PUBLICATIONS.entries(lake) if entry["asset"] == asset}

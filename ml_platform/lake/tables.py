@@ -1,0 +1,184 @@
+"""Delta tables of the lake: read at a version, replaced by partition in one commit.
+
+Reads hand the data files that the Delta log names to DuckDB's own Parquet reader. That is right only while
+the files hold exactly the table's rows, so a table with deletion vectors is refused.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from ml_platform.kernel.errors import StoreError
+from ml_platform.kernel.partitions import PARTITION_COLUMN
+
+_CONFIGURATION = {
+    "delta.enableExpiredLogCleanup": "false",  # manifests name old versions; cleanup would lose them
+    "delta.enableDeletionVectors": "false",  # readers take the data files as they are
+}
+_HIVE_TYPES = {PARTITION_COLUMN: "DATE", "partition_hour": "TIMESTAMP"}
+PartitionFilter = tuple[str, str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One Delta table of the lake, which may not exist yet."""
+
+    uri: str
+
+    def open(self, version: int | None = None) -> DeltaTable | None:
+        """The Delta table at a version (default: the newest), or None when nothing was ever written."""
+        try:
+            return DeltaTable(self.uri, version=version)
+        except TableNotFoundError:
+            if version is not None:
+                raise StoreError(f"{self.uri}: version {version} is required and is not there") from None
+            return None
+
+    def version(self) -> int | None:
+        table = self.open()
+        return None if table is None else table.version()
+
+    def scan(self, *, version: int | None = None, where: Sequence[PartitionFilter] = ()) -> str:
+        """SQL that selects the table's rows, reading only the partitions that pass the filters."""
+        return scan_sql(self.uri, version=version, where=where)
+
+    def files(self, *, version: int | None = None, where: Sequence[PartitionFilter] = ()) -> list[str]:
+        """Data files of the table, as URIs in a stable order."""
+        table = self.open(version)
+        return [] if table is None else _files(table, where)
+
+    def replace(
+        self, data: Any, *, predicate: str, partition_by: Sequence[str] = (PARTITION_COLUMN,), note: str = ""
+    ) -> int:
+        """Replace the rows that match the predicate by the given ones, in one commit; the new version.
+
+        `data` is anything with the Arrow stream interface: a table, a reader, a DuckDB relation.
+        """
+        data = data if isinstance(data, pa.Table) else pa.table(data)
+        self._write(data, mode="overwrite", predicate=predicate, partition_by=partition_by, note=note)
+        return self._version_after_write()
+
+    def replace_days(self, data: Any, *, days: Sequence[str], note: str = "") -> int:
+        """Replace whole daily partitions in one commit; the new version of the table."""
+        listed = ", ".join(f"'{day}'" for day in days)
+        return self.replace(data, predicate=f"{PARTITION_COLUMN} IN ({listed})", note=note)
+
+    def append(self, data: pa.Table, *, partition_by: Sequence[str] = ()) -> int:
+        """Add rows in one commit; the new version of the table."""
+        self._write(data, mode="append", predicate=None, partition_by=partition_by, note="")
+        return self._version_after_write()
+
+    @retry(
+        retry=retry_if_exception_type(CommitFailedError),
+        stop=stop_after_attempt(12),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        reraise=True,
+    )
+    def _write(
+        self, data: pa.Table, *, mode: Any, predicate: str | None, partition_by: Sequence[str], note: str
+    ) -> None:
+        existing = self.open()
+        write_deltalake(
+            self.uri if existing is None else existing,
+            data,
+            mode=mode,
+            predicate=predicate if existing is not None else None,
+            partition_by=list(partition_by) or None,
+            configuration=_CONFIGURATION if existing is None else None,
+            schema_mode="merge" if existing is not None else None,
+            commit_properties=CommitProperties(custom_metadata={"note": note}) if note else None,
+        )
+
+    def _version_after_write(self) -> int:
+        version = self.version()
+        if version is None:
+            raise StoreError(f"{self.uri}: a commit was made and the table is not there")
+        return version
+
+
+@dataclass(frozen=True)
+class Lake:
+    """All tables below one root URI, by name: `lake.table("sources/transactions")`."""
+
+    root: str
+
+    def table(self, name: str) -> Table:
+        return Table(f"{self.root.rstrip('/')}/{name}")
+
+    @cached_property
+    def ledgers(self) -> str:
+        return f"{self.root.rstrip('/')}/ledgers"
+
+
+def scan_sql(
+    uri: str,
+    *,
+    version: int | None = None,
+    files: Sequence[str] | None = None,
+    where: Sequence[PartitionFilter] = (),
+) -> str:
+    """SQL that selects the rows of a Delta table, at a version or from named files.
+
+    Columns come by name and partition columns in their declared types; a table without files gives the
+    typed empty relation. A table that does not exist is a StoreError: there are no columns to name.
+    """
+    table = Table(uri).open(version)
+    if table is None:
+        raise StoreError(f"{uri}: a Delta table is required here and nothing was written yet; materialize it first")
+    if "deletionVectors" in (table.protocol().reader_features or []):
+        raise StoreError(f"{uri}: has deletion vectors, which plain file reads would ignore; rewrite the table")
+    names = list(files) if files is not None else _files(table, where)
+    schema = pa.schema(table.schema().to_arrow())
+    if not names:
+        return _typed_empty(schema)
+    partition_types = {name: _HIVE_TYPES.get(name, "VARCHAR") for name in table.metadata().partition_columns}
+    options = ["union_by_name = true"]
+    if partition_types:
+        typed = ", ".join(f"{name}: {kind}" for name, kind in partition_types.items())
+        options += ["hive_partitioning = true", f"hive_types = {{{typed}}}"]
+    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+    columns = ", ".join(f'"{name}"' for name in schema.names)
+    return f"SELECT {columns} FROM read_parquet([{listed}], {', '.join(options)})"
+
+
+def _files(table: DeltaTable, where: Sequence[PartitionFilter]) -> list[str]:
+    return sorted(table.file_uris(file_pruning_predicate=list(where)) if where else table.file_uris())
+
+
+def _typed_empty(schema: pa.Schema) -> str:
+    columns = ", ".join(f'CAST(NULL AS {_duckdb_type(field.type)}) AS "{field.name}"' for field in schema)
+    return f"SELECT {columns} WHERE false"
+
+
+def _duckdb_type(kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMPTZ" if kind.tz else "TIMESTAMP"
+    if pa.types.is_decimal(kind):
+        return f"DECIMAL({kind.precision}, {kind.scale})"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"{_duckdb_type(kind.value_type)}[]"
+    return _SIMPLE_TYPES[str(kind)]
+
+
+_SIMPLE_TYPES = {
+    "bool": "BOOLEAN",
+    "int8": "TINYINT",
+    "int16": "SMALLINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "large_string": "VARCHAR",
+    "string_view": "VARCHAR",
+    "binary": "BLOB",
+    "large_binary": "BLOB",
+    "binary_view": "BLOB",
+    "date32[day]": "DATE",
+}

@@ -1,0 +1,68 @@
+"""Pictures of how well a model ranks, for people who decide on its release."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ml_platform.models.compute import Array, evaluate, labels_and_scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CURVE, POINT, INK, MUTED = "#1f5fa8", "#c8501e", "#222222", "#8a8a8a"
+
+
+def precision_recall_plot(labels: Array, scores: Array, *, threshold: float, title: str) -> bytes:
+    """Draw precision over recall as a PNG, with the average precision and where the threshold puts the model.
+
+    Drawn with matplotlib's objects, so that no global state of pyplot is shared between steps of one process.
+    Takes what `evaluate` takes, and raises InputError where it does.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from sklearn.metrics import precision_recall_curve
+
+    metrics = evaluate(labels, scores, threshold=threshold)
+    judged_labels, judged_scores = labels_and_scores(labels, scores)
+    precision, recall, _ = precision_recall_curve(judged_labels, judged_scores, drop_intermediate=True)
+    share = metrics["positives"] / metrics["rows"]
+
+    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.fill_between(recall, precision, step="post", color=CURVE, alpha=0.10, linewidth=0)
+    average = f"average precision {metrics['average_precision']:.3f}"
+    axes.step(recall, precision, where="post", color=CURVE, linewidth=2, label=average)
+    axes.axhline(share, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"by chance {share:.4f}")
+    _mark_threshold(axes, recall=metrics["recall"], precision=metrics["precision"], threshold=threshold)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xlabel="recall", ylabel="precision")
+    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    counted = f"{metrics['positives']:,.0f} positives in {metrics['rows']:,.0f} rows"
+    axes.legend(loc="best", frameon=False, fontsize=9, title=counted, title_fontsize=9, alignment="left")
+
+    png = io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    return png.getvalue()
+
+
+def _mark_threshold(axes: "Axes", *, recall: float, precision: float, threshold: float) -> None:
+    """Put a dot at the operating point, and its numbers into the legend, where no curve hides them."""
+    numbers = f"threshold {threshold:g}: precision {precision:.3f}, recall {recall:.3f}"
+    axes.plot(
+        [recall],
+        [precision],
+        "o",
+        color=POINT,
+        markersize=9,
+        markeredgecolor="white",
+        clip_on=False,
+        label=numbers,
+    )
+    corner_x, corner_y = [recall, recall, -0.01], [-0.01, precision, precision]
+    axes.plot(corner_x, corner_y, color=POINT, linewidth=1, linestyle=(0, (2, 2)), alpha=0.7)

@@ -1,0 +1,78 @@
+"""The online store as assets: the applied registry, and the newest audited snapshot of each view."""
+
+from collections.abc import Sequence
+
+from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.gates.outcomes import Outcome
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.ledger import published
+from ml_platform.lake.tables import Lake
+from ml_platform.online import store
+from ml_platform.online.spec import OnlineStoreSpec
+
+
+class OnlineStore(SpecComponent):
+    """Feast's registry and online store, filled from published snapshots only."""
+
+    spec_type = OnlineStoreSpec
+    spec: OnlineStoreSpec
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        registry = AssetPlan(
+            node=self.spec.nodes(catalog)[0],
+            work=apply_registry,
+            spec=self.spec,
+            kinds=frozenset({"feast"}),
+            code_version=self.spec.digest(),
+        )
+        return [registry, *(self._view_plan(view, catalog) for view in self.spec.view_specs(catalog))]
+
+    def _view_plan(self, view: FeatureViewSpec, catalog: Catalog) -> AssetPlan:
+        return AssetPlan(
+            node=self.spec.view_node(view, catalog),
+            work=lambda step: publish(view, step),
+            spec=view,
+            kinds=frozenset({"feast", "sqlite"}),
+        )
+
+
+def apply_registry(step: Step) -> list[Outcome]:
+    """Apply all declared Feast objects to the shared registry; the only place that does."""
+    counts = store.apply_registry(step.resources.environment, step.catalog)
+    return [Outcome(partition=None, published=True, metadata=counts)]
+
+
+def publish(view: FeatureViewSpec, step: Step) -> list[Outcome]:
+    """Publish the newest published partition of the range, unless the online store has it or a newer one."""
+    settings: Settings = step.resources.environment
+    lake = Lake(settings.lake_uri)
+    offline = published(lake, view.key)
+    candidates = [key for key in step.partitions if key in offline]
+    newest = max(candidates, default=None)
+    online = store.newest_online(lake, view.name)
+    note = "no published snapshot in this range"
+    if newest is not None:
+        content_hash = offline[newest]["content_hash"]
+        if online is not None and (online["partition"], online["content_hash"]) == (newest, content_hash):
+            note = f"the online store already has {newest}"
+        elif online is not None and online["partition"] > newest:
+            note = f"the online store has the newer {online['partition']}"
+        else:
+            store.publish_snapshot(settings, view, newest, content_hash=content_hash, run_id=step.run_id)
+            note = f"published {newest}"
+    step.log.info("online/%s: %s", view.name, note)
+    return [
+        Outcome(partition=key, published=True, metadata=_metadata(view, step, key, newest, note))
+        for key in step.partitions
+    ]
+
+
+def _metadata(view: FeatureViewSpec, step: Step, key: str, newest: str | None, note: str) -> dict[str, object]:
+    if key != newest:
+        return {"online": "not published: only the newest snapshot of a range is"}
+    if not note.startswith("published"):
+        return {"online": note}
+    found = store.read_back(step.resources.environment, view, step.catalog, key)
+    return {"online": note, "read_back_keys": found.keys, "read_back_mismatches": found.mismatches}

@@ -1,0 +1,98 @@
+"""Publishes a snapshot to Feast's online store, newest first and once; reads some of it back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.features.store import feature_store, quiet_feast
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.engine import connect
+from ml_platform.lake.ledger import Ledger
+from ml_platform.lake.tables import Lake
+
+ONLINE_PUBLICATIONS = Ledger(
+    "online_publications",
+    {"view": pa.string(), "partition": pa.string(), "content_hash": pa.string(), "run_id": pa.string()},
+)
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """What the online store answered for some keys, against what was published."""
+
+    keys: int
+    mismatches: int
+
+
+def apply_registry(settings: Settings, catalog: Catalog) -> dict[str, int]:
+    """Make Feast's registry say what is declared; the count of objects by kind."""
+    from ml_platform.features.feast_objects import feast_objects
+
+    objects = feast_objects(catalog, Lake(settings.lake_uri))
+    with quiet_feast():
+        feature_store(settings).apply(objects, partial=False, objects_to_delete=_gone(settings, objects))
+    counts: dict[str, int] = {}
+    for found in objects:
+        counts[type(found).__name__] = counts.get(type(found).__name__, 0) + 1
+    return counts
+
+
+def newest_online(lake: Lake, view: str) -> Mapping[str, Any] | None:
+    """The ledger entry of the snapshot that the online store holds, or None."""
+    entries = [entry for entry in ONLINE_PUBLICATIONS.entries(lake) if entry["view"] == view]
+    return max(entries, key=lambda entry: (entry["partition"], entry["recorded_at"]), default=None)
+
+
+def publish_snapshot(
+    settings: Settings, spec: FeatureViewSpec, partition: str, *, content_hash: str, run_id: str
+) -> None:
+    """Write one published snapshot to the online store, then to the ledger."""
+    at = complete_at(partition)
+    with quiet_feast():
+        feature_store(settings).materialize(
+            start_date=at, end_date=at, feature_views=[spec.name], disable_event_timestamp=False
+        )
+    entry = {"view": spec.name, "partition": partition, "content_hash": content_hash, "run_id": run_id}
+    ONLINE_PUBLICATIONS.append(Lake(settings.lake_uri), [entry])
+
+
+def read_back(
+    settings: Settings, spec: FeatureViewSpec, catalog: Catalog, partition: str, *, sample: int = 100
+) -> ReadBack:
+    """Compare a sample of keys of a snapshot with what the online store answers for them."""
+    names = [feature.name for feature in spec.features(catalog)]
+    table = Lake(settings.lake_uri).table(spec.key)
+    rows = table.scan(where=[(PARTITION_COLUMN, "=", partition)])
+    with connect(settings) as connection:
+        wanted = connection.sql(
+            f"SELECT * FROM ({rows}) ORDER BY hash({spec.entity_key}) LIMIT {sample}"
+        ).to_arrow_table()
+    if wanted.num_rows == 0:
+        return ReadBack(0, 0)
+    answered = (
+        feature_store(settings)
+        .get_online_features(
+            features=[f"{spec.name}:{name}" for name in names],
+            entity_rows=[{spec.entity_key: key} for key in wanted.column(spec.entity_key).to_pylist()],
+        )
+        .to_dict()
+    )
+    mismatches = sum(
+        1
+        for i in range(wanted.num_rows)
+        if any(wanted.column(name)[i].as_py() != answered[name][i] for name in names)
+    )
+    return ReadBack(wanted.num_rows, mismatches)
+
+
+def _gone(settings: Settings, objects: list[Any]) -> list[Any]:
+    """Registered views and services that are no longer declared."""
+    store = feature_store(settings)
+    declared = {found.name for found in objects}
+    registered = [*store.list_feature_services(), *store.list_on_demand_feature_views(), *store.list_feature_views()]
+    return [found for found in registered if found.name not in declared]

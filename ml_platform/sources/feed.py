@@ -1,0 +1,53 @@
+"""A declared feed delivers days on which nothing has landed, through the same ingest as a file."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ml_platform.kernel.digest import digest_of
+from ml_platform.kernel.errors import DeclarationError
+from ml_platform.kernel.partitions import contiguous, day
+from ml_platform.kernel.settings import Settings
+from ml_platform.sources.spec import Feed, SourceSpec
+from ml_platform.sources.store import Landed, ingest
+
+
+def land_from_feed(settings: Settings, spec: SourceSpec, days: Sequence[str]) -> list[Landed]:
+    """Ask the source's feed for days and land what it delivers; one file per unbroken range of days."""
+    if spec.feed is None:
+        return []
+    return [
+        ingest(settings, spec, deliver(settings, spec.feed, first=run[0], last=run[-1]))
+        for run in contiguous(days)
+    ]
+
+
+def deliver(settings: Settings, feed: Feed, *, first: str, last: str) -> Path:
+    """The Parquet file with a feed's events of a range of days; made once, shared by the sources that read it."""
+    folder = settings.root / "deliveries"
+    path = folder / f"{digest_of(feed.model_dump())}_{first}_{last}.parquet"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = _function(feed)(first_day=day(first), last_day=day(last), **feed.parameters)
+        write_delivery(rows, path)
+    return path
+
+
+def write_delivery(rows: pa.Table, path: Path) -> Path:
+    """Write rows to a Parquet file that appears only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    pq.write_table(rows, unfinished)
+    return unfinished.replace(path)
+
+
+def _function(feed: Feed) -> Any:
+    module, _, name = feed.function.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as err:
+        raise DeclarationError(f"feed.function must be importable; {feed.function!r} is not: {err}") from err

@@ -1,0 +1,101 @@
+"""What can be declared about a source of events."""
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.durations import Duration
+from ml_platform.kernel.expectations import Expectation
+from ml_platform.kernel.lineage import Node
+from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
+
+ColumnType = Literal["int64", "int32", "double", "float", "string", "boolean", "timestamp"]
+EVENT_TIME = "event_timestamp"
+CREATED_TIME = "created_timestamp"
+
+
+class SourceColumn(Spec):
+    """One column of a source: its type, where it is in delivered files, and which values are bad rows."""
+
+    type: ColumnType = Field(description="Type in the lake; timestamps are microseconds UTC.")
+    file_column: str | None = Field(
+        default=None, alias="from", description="Name in delivered files; default: the same name."
+    )
+    nullable: bool = Field(default=False, description="May a row come without a value?")
+    minimum: float | None = Field(default=None, description="Rows with a lower value are quarantined.")
+    maximum: float | None = Field(default=None, description="Rows with a higher value are quarantined.")
+    description: str = Field(default="", description="One sentence for the column schema in the UI.")
+
+
+class Feed(Spec):
+    """A function that delivers events of a range of days, for days on which no file has landed."""
+
+    function: str = Field(
+        description="Import path of `f(*, first_day, last_day, **parameters) -> pyarrow.Table` in file columns."
+    )
+    parameters: Mapping[str, Any] = Field(default_factory=dict, description="Arguments passed to the function.")
+
+
+class SourceSpec(NamedSpec):
+    """A source of events: versions of rows with an id, an event time and a time when they were known."""
+
+    event_id: Name = Field(description="Column that identifies an event; versions share it.")
+    columns: Mapping[Name, SourceColumn] = Field(
+        description="Columns in the lake; `event_timestamp` is required, `created_timestamp` if files carry it."
+    )
+    ignore: tuple[str, ...] = Field(default=(), description="File columns that are known and not taken.")
+    start: dt.date = Field(description="First day of events.")
+    end: dt.date | None = Field(default=None, description="Last day of events, for a source that has ended.")
+    arrival: DurationField = Field(
+        default=Duration(0), description="How long after its event time a row is known, without a created column."
+    )
+    maturity: DurationField = Field(
+        default=Duration(0), description="For label sources: how long after the event its label is final."
+    )
+    feed: Feed | None = Field(default=None, description="Delivers days on which no file has landed.")
+    max_bad_share: float = Field(
+        default=0.01, ge=0, le=1, description="A file with a higher share of bad rows is refused whole."
+    )
+    expectations: tuple[Expectation, ...] = Field(
+        default=(), description="What the rows of a day must fulfil to be published."
+    )
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> Self:
+        for required in (self.event_id, EVENT_TIME):
+            if required not in self.columns:
+                raise ValueError(f"column {required!r} is required among columns; got {sorted(self.columns)}")
+        for name in (EVENT_TIME, CREATED_TIME):
+            if name in self.columns and self.columns[name].type != "timestamp":
+                raise ValueError(f"columns.{name}.type must be timestamp; got {self.columns[name].type}")
+        for i, expectation in enumerate(self.expectations):
+            if expectation.column is not None and expectation.column not in self.columns:
+                raise ValueError(
+                    f"expectations.{i}.column must be one of {sorted(self.columns)}; got {expectation.column!r}"
+                )
+        if self.end is not None and self.end < self.start:
+            raise ValueError(f"end must not be before start {self.start}; got {self.end}")
+        return self
+
+    @property
+    def key(self) -> str:
+        return f"sources/{self.name}"
+
+    def file_columns(self) -> dict[str, str]:
+        """File column by lake column."""
+        return {name: column.file_column or name for name, column in self.columns.items()}
+
+    def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
+        """The source's asset: it reads what has landed, so it has no upstream."""
+        return (
+            Node(
+                self.key,
+                first_day=self.start,
+                last_day=self.end,
+                lag_days=self.maturity.whole_days,
+                blocking_checks=("quality",),
+            ),
+        )

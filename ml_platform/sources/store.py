@@ -1,0 +1,250 @@
+"""Where deliveries land, and where versions of events are published.
+
+Landing is idempotent by file digest: rows of a digest are replaced, never added, and the `landed_files`
+ledger entry comes last, so a killed ingest leaves nothing that a reader would see.
+"""
+
+import glob
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.engine import connect
+from ml_platform.lake.ledger import Ledger
+from ml_platform.lake.tables import Lake, Table
+from ml_platform.sources.compute import columns_of, conflicts_sql, split_file, versions_sql
+from ml_platform.sources.spec import SourceSpec
+
+_LANDING_PARTITIONS = (PARTITION_COLUMN, "file_digest")
+
+LANDED_FILES = Ledger(
+    "landed_files",
+    {
+        "source": pa.string(),
+        "digest": pa.string(),
+        "path": pa.string(),
+        "rows": pa.int64(),
+        "quarantined": pa.int64(),
+        "days": pa.list_(pa.string()),
+        "known_at": pa.string(),
+        "replaces": pa.string(),
+        "actor": pa.string(),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one ingest of one file did; `unchanged` means that these very bytes had landed before."""
+
+    source: str
+    path: str
+    digest: str
+    rows: int
+    quarantined: int
+    days: tuple[str, ...]
+    unchanged: bool = False
+
+
+def expand(paths: Sequence[str]) -> list[Path]:
+    """Files that paths, folders and globs name, in a stable order; InputError for one that names none."""
+    found: list[Path] = []
+    for text in paths:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".parquet", ".csv"))
+        else:
+            files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(str(path)))
+        if not files:
+            raise InputError(f"{text}: a Parquet or CSV file, a folder or a glob of them is required; found none")
+        found += files
+    return found
+
+
+def ingest(
+    settings: Settings,
+    spec: SourceSpec,
+    path: Path,
+    *,
+    known_at: str | None = None,
+    replaces: str | None = None,
+) -> Landed:
+    """Land one file for a source: good rows by event day, bad rows in quarantine, the file in the ledger.
+
+    Landing the same bytes again changes nothing. `replaces` names the digest (or its start) of a landed file
+    whose place this one takes. Raises InputError, with nothing changed, for a file that is refused whole.
+    """
+    lake = Lake(settings.lake_uri)
+    digest = _digest(path)
+    entries = [entry for entry in LANDED_FILES.entries(lake) if entry["source"] == spec.name]
+    before = next((entry for entry in entries if entry["digest"] == digest), None)
+    if before is not None:
+        return _landed(before, path=str(path), unchanged=True)
+    replaced = _replaced(entries, replaces, spec)
+    with connect(settings) as connection:
+        delivery = split_file(connection, spec, path, known_at=known_at)
+        _require_consistent(connection, lake, spec, path, without=replaced)
+        _write(connection, lake, spec, digest)
+    entry = {
+        "source": spec.name,
+        "digest": digest,
+        "path": str(path),
+        "rows": delivery.rows,
+        "quarantined": delivery.bad,
+        "days": list(delivery.days),
+        "known_at": known_at,
+        "replaces": replaced,
+        "actor": settings.who,
+    }
+    LANDED_FILES.append(lake, [entry])
+    return _landed(entry, path=str(path))
+
+
+def valid_digests(lake: Lake, source: str) -> list[str]:
+    """Digests of the files that count for a source, in landing order."""
+    entries = [entry for entry in LANDED_FILES.entries(lake) if entry["source"] == source]
+    replaced = {entry["replaces"] for entry in entries}
+    return [entry["digest"] for entry in entries if entry["digest"] not in replaced]
+
+
+def landed_days(lake: Lake, source: str) -> set[str]:
+    """Days for which some valid file has landed rows."""
+    valid = set(valid_digests(lake, source))
+    entries = LANDED_FILES.entries(lake)
+    return {day for e in entries if e["source"] == source and e["digest"] in valid for day in e["days"]}
+
+
+def stage_versions(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, days: tuple[str, str]
+) -> None:
+    """Make the temporary table `staged`: the event versions of a range of days, from all that has landed."""
+    landed = _landed_sql(lake, spec, [(PARTITION_COLUMN, ">=", days[0]), (PARTITION_COLUMN, "<=", days[1])])
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE landed AS {landed}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {versions_sql(spec, 'landed')}")
+
+
+def count_landed(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Landed good rows by day, of the days that were staged."""
+    query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM landed GROUP BY 1"
+    return {row[0]: row[1] for row in connection.execute(query).fetchall()}
+
+
+def count_quarantined(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec) -> dict[str, int]:
+    """Quarantined rows by the day of their event, of valid files; rows without a readable time have none."""
+    table = quarantine(lake, spec.name)
+    digests = valid_digests(lake, spec.name)
+    if table.version() is None or not digests:
+        return {}
+    listed = ", ".join(f"'{digest}'" for digest in digests)
+    query = (
+        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM ({table.scan()}) "
+        f"WHERE file_digest IN ({listed}) AND {PARTITION_COLUMN} IS NOT NULL GROUP BY 1"
+    )
+    return {row[0]: row[1] for row in connection.execute(query).fetchall()}
+
+
+def published_table(lake: Lake, source: str) -> Table:
+    """The source's published versions of events."""
+    return lake.table(f"sources/{source}")
+
+
+def refused_table(lake: Lake, source: str) -> Table:
+    """Whole days that failed their checks, kept for inspection."""
+    return lake.table(f"refused/sources/{source}")
+
+
+def quarantine(lake: Lake, source: str) -> Table:
+    """Bad rows of deliveries that were taken: reason, file and position."""
+    return lake.table(f"quarantine/{source}")
+
+
+def _landing(lake: Lake, source: str) -> Table:
+    return lake.table(f"landing/{source}")
+
+
+def _landed_sql(lake: Lake, spec: SourceSpec, where: Sequence[Any], without: str | None = None) -> str:
+    """SQL of the landed rows of valid files, each with the order in which its file landed."""
+    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
+    digests = [digest for digest in valid_digests(lake, spec.name) if digest != without]
+    order = ", ".join(f"('{digest}', {i})" for i, digest in enumerate(digests)) or "(NULL, NULL)"
+    return (
+        f"SELECT {columns}, position, landing_order FROM ({_landing(lake, spec.name).scan(where=where)}) "
+        f"JOIN (VALUES {order}) AS files(file_digest, landing_order) USING (file_digest)"
+    )
+
+
+def _require_consistent(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, path: Path, *, without: str | None
+) -> None:
+    if _landing(lake, spec.name).version() is None:
+        return
+    landed = _landed_sql(lake, spec, [], without=without)
+    moved, contradicted, example = connection.execute(conflicts_sql(spec, landed)).fetchall()[0]
+    if moved or contradicted:
+        raise InputError(
+            f"{path}: an id keeps its event time, and one ({spec.event_id}, created) has one content; against "
+            f"what has landed, {moved} rows move their event and {contradicted} contradict, such as "
+            f"{spec.event_id} {example}. The file was refused whole; land corrections with --known-at TIME, "
+            f"or put it in the place of the wrong file with --replaces DIGEST"
+        )
+
+
+def _write(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, digest: str) -> None:
+    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
+    tagged = f"SELECT {columns}, position, '{digest}' AS file_digest"
+    good = connection.sql(f"{tagged} FROM delivered WHERE reason IS NULL")
+    predicate = f"file_digest = '{digest}'"
+    _landing(lake, spec.name).replace(good, predicate=predicate, partition_by=_LANDING_PARTITIONS)
+    bad = connection.sql(f"{tagged}, reason FROM delivered WHERE reason IS NOT NULL").to_arrow_table()
+    if bad.num_rows:
+        quarantine(lake, spec.name).replace(bad, predicate=predicate, partition_by=("file_digest",))
+
+
+def _replaced(entries: list[dict[str, Any]], replaces: str | None, spec: SourceSpec) -> str | None:
+    if replaces is None:
+        return None
+    matching = [entry["digest"] for entry in entries if entry["digest"].startswith(replaces)]
+    if len(matching) != 1:
+        known = ", ".join(f"{entry['digest'][:12]} ({entry['path']})" for entry in entries[-5:])
+        raise InputError(
+            f"--replaces {replaces}: the digest of one landed file of source {spec.name!r} is required; "
+            f"{len(matching)} match. Nothing was landed. The newest are: {known or 'none'}"
+        )
+    return matching[0]
+
+
+def _landed(entry: dict[str, Any], *, path: str, unchanged: bool = False) -> Landed:
+    return Landed(
+        entry["source"],
+        path,
+        entry["digest"],
+        entry["rows"],
+        entry["quarantined"],
+        tuple(entry["days"]),
+        unchanged,
+    )
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex; InputError when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        for block in _blocks(path):
+            digest.update(block)
+    except OSError as err:
+        raise InputError(f"{path}: a readable file is required; {err.strerror}. Nothing was landed") from err
+    return digest.hexdigest()
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            yield block

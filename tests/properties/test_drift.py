@@ -1,0 +1,166 @@
+"""Drift statistics against slow or independent ways to compute the same thing."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from fractions import Fraction
+from math import comb, sqrt
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ml_platform.drift_profiles.compute import DriftPolicy, RollingReference, judge
+from ml_platform.drift_profiles.distances import (
+    holm,
+    kolmogorov_smirnov,
+    missing_p_value,
+    read_numbers,
+    total_variation,
+)
+from ml_platform.drift_profiles.profile import merge, profile_columns, summary
+from ml_platform.training_sets.label_drift import rate_p_value
+
+FEW_VALUES = st.integers(-3, 3).map(float)  # ties within and across samples
+ANY_VALUE = st.floats(width=32, allow_nan=False)
+MAYBE_MISSING = st.one_of(FEW_VALUES, st.just(float("nan")), st.floats(-100, 100, width=32))
+
+
+def numbers(elements: st.SearchStrategy[float], most: int = 40) -> st.SearchStrategy[np.ndarray]:
+    return arrays(np.float32, st.integers(1, most), elements=elements)
+
+
+@given(day=numbers(FEW_VALUES | ANY_VALUE), reference=numbers(FEW_VALUES | ANY_VALUE))
+@settings(deadline=None)
+def test_ks_is_that_of_scipy_with_ties_too(day: np.ndarray, reference: np.ndarray) -> None:
+    from scipy.stats import ks_2samp, kstwobign
+
+    assume(len(day) + len(reference) > 2)  # scipy divides by zero on one value against one
+    statistic, p_value = kolmogorov_smirnov(np.sort(day), np.sort(reference))
+    assert statistic == pytest.approx(ks_2samp(day, reference, method="asymp")[0], abs=1e-12)
+    size = len(day) * len(reference) / (len(day) + len(reference))
+    assert p_value == pytest.approx(kstwobign.sf(sqrt(size) * statistic), rel=1e-9, abs=1e-15)
+
+
+@given(p_values=st.lists(st.floats(0, 1), max_size=8), level=st.floats(0.001, 0.999))
+@example(p_values=[0.01, 0.01, 0.01], level=0.03)
+def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float], level: float) -> None:
+    rejected: set[int] = set()
+    for step, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if (len(p_values) - step) * p_values[index] > level:
+            break
+        rejected.add(index)
+    assert {index for index, p in enumerate(holm(p_values)) if p <= level} == rejected
+
+
+counts = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 400), min_size=1)
+
+
+@given(day=counts, reference=counts)
+def test_total_variation_is_half_the_summed_difference_of_shares(
+    day: dict[str, int], reference: dict[str, int]
+) -> None:
+    n, m = sum(day.values()), sum(reference.values())
+    shares = [abs(Fraction(day.get(k, 0), n) - Fraction(reference.get(k, 0), m)) for k in {*day, *reference}]
+    statistic, p_value = total_variation(day, reference)
+    assert statistic == float(sum(shares) / 2)
+    assert 0 <= p_value <= 1
+
+
+@given(table=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 400)), min_size=2, max_size=9))
+@example(table=[(100, 100), (100, 100), (0, 4), (4, 0), (1, 2)])
+@settings(deadline=None)
+def test_the_p_value_of_categories_is_that_of_scipys_table_with_the_rare_ones_as_one(
+    table: list[tuple[int, int]],
+) -> None:
+    from scipy.stats.contingency import chi2_contingency, expected_freq
+
+    assume(sum(day for day, _ in table))
+    day, reference = ({str(i): pair[side] for i, pair in enumerate(table)} for side in (0, 1))
+    observed = np.array(table)
+    rare = (expected_freq(observed).round(9) < 5).any(axis=1)
+    pooled = [*observed[~rare], observed[rare].sum(axis=0)] if rare.any() else observed
+    expected = chi2_contingency(np.array(pooled), correction=False)[1] if len(pooled) > 1 else 1.0
+    assert total_variation(day, reference)[1] == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+@given(day=numbers(MAYBE_MISSING), reference=numbers(MAYBE_MISSING))
+def test_missing_shares_are_compared_by_a_pooled_z_test(day: np.ndarray, reference: np.ndarray) -> None:
+    p_value = missing_p_value(read_numbers(day, feature="f"), read_numbers(reference, feature="f"))
+    pooled = float(np.isnan(np.concatenate([day, reference])).mean())
+    if pooled in (0, 1):
+        assert p_value is None
+        return
+    deviation = sqrt(pooled * (1 - pooled) * (1 / len(day) + 1 / len(reference)))
+    z = float(np.isnan(day).mean() - np.isnan(reference).mean()) / deviation
+    assert p_value == pytest.approx(2 * NormalDist().cdf(-abs(z)), rel=1e-6, abs=1e-12)
+
+
+@st.composite
+def days(draw: st.DrawFn) -> list[dict[str, np.ndarray]]:
+    drawn = []
+    for _ in range(draw(st.integers(4, 9))):
+        rows = draw(st.integers(1, 25))
+        dtype = draw(st.sampled_from([np.float32, np.float64]))
+        codes = st.sampled_from(["a", "b", "c", None])
+        drawn.append(
+            {
+                "number": draw(arrays(dtype, rows, elements=MAYBE_MISSING)),
+                "flag": draw(arrays(np.bool_, rows)),
+                "category": draw(arrays(object, rows, elements=codes)),
+            }
+        )
+    return drawn
+
+
+@given(days=days(), refused=st.sets(st.integers(0, 8)))
+@settings(deadline=None)
+def test_a_rolling_reference_judges_as_if_each_day_were_judged_alone(
+    days: list[dict[str, np.ndarray]], refused: set[int]
+) -> None:
+    policy = DriftPolicy(reference_days=3, minimum_sample=2, p_value=0.3, categories=frozenset({"category"}))
+    rolling, accepted = RollingReference(policy), []
+    for key, day in enumerate(days):
+        assert rolling.judge(day) == judge(day, accepted, policy=policy)
+        if key not in refused:
+            rolling.accept(key, day)
+            accepted.append(day)
+
+
+@given(parts=st.lists(numbers(MAYBE_MISSING), min_size=1, max_size=5))
+@example(parts=[np.array([np.nan], np.float32), np.array([np.nan], np.float32)])
+@settings(deadline=None, max_examples=30)
+def test_the_merge_of_days_counts_as_the_whole(parts: list[np.ndarray]) -> None:
+    at = datetime(2018, 6, 6, tzinfo=UTC)
+    merged = summary(merge([profile_columns({"f": part}, timestamp=at) for part in parts])).to_pylist()[0]
+    whole = summary(profile_columns({"f": np.concatenate(parts)}, timestamp=at)).to_pylist()[0]
+    for exact in ("feature", "count", "missing", "infinite", "min", "max"):
+        assert merged[exact] == whole[exact], exact
+    for rounded in ("mean", "stddev", "unique_estimate"):
+        if whole[rounded] is None:
+            assert merged[rounded] is None
+        else:
+            assert merged[rounded] == pytest.approx(whole[rounded], rel=1e-6, abs=1e-5), rounded
+
+
+@given(day_rows=st.integers(1, 30), rows=st.integers(1, 60), data=st.data())
+@settings(deadline=None)
+def test_the_label_p_value_is_twice_the_smaller_exact_tail(
+    day_rows: int, rows: int, data: st.DataObject
+) -> None:
+    day_positives, positives = data.draw(st.integers(0, day_rows)), data.draw(st.integers(0, rows))
+    drawn = Counter(
+        {
+            k: comb(day_rows, k) * comb(rows, day_positives + positives - k)
+            for k in range(
+                max(0, day_positives + positives - rows), min(day_rows, day_positives + positives) + 1
+            )
+        }
+    )
+    low = sum(ways for k, ways in drawn.items() if k <= day_positives)
+    high = sum(ways for k, ways in drawn.items() if k >= day_positives)
+    exact = min(1.0, float(2 * Fraction(min(low, high), drawn.total())))
+    assume(exact > 1e-12)
+    assert rate_p_value(day_positives, day_rows, positives, rows) == pytest.approx(exact, rel=1e-6)

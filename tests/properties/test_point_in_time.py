@@ -1,0 +1,248 @@
+"""Random histories against an oracle in plain Python, written from the definitions alone."""
+
+import datetime as dt
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from feast import Entity, FeatureView, Field, FileSource
+from feast.repo_config import RepoConfig
+from feast.types import Int64, String
+from feast.value_type import ValueType
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ml_platform.features.offline_store import (
+    DuckDBPointInTimeOfflineStore,
+    DuckDBPointInTimeOfflineStoreConfig,
+)
+
+SECOND = 1_000_000_000
+START = int(pd.Timestamp("2024-03-01").value)
+KEYS = ("card", "shop")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One source row; times in nanoseconds since START."""
+
+    card: int | None
+    shop: str | None
+    ts: int | None
+    created: int | None
+    value: int | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One entity row; its time in nanoseconds since START."""
+
+    card: int | None
+    shop: str | None
+    t: int | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a view is read; lengths in seconds."""
+
+    keys: tuple[str, ...]
+    ttl: int
+    available_after: int
+    has_created: bool
+    known_at: bool
+
+
+class NoOnDemandViews:
+    """A registry without on-demand feature views."""
+
+    def list_on_demand_feature_views(self, project: str, allow_cache: bool = False) -> list[Any]:
+        return []
+
+
+# Few distinct moments, so that boundaries, ties and duplicates are common; half microseconds test the rounding.
+moments = st.builds(
+    lambda second, nanos: second * SECOND + nanos,
+    st.integers(0, 8),
+    st.sampled_from([0, 0, 0, 500, -500, 1000]),
+)
+cards = st.sampled_from([1, 1, 2, None])
+shops = st.sampled_from(["x", "y", "y", None])
+values = st.one_of(st.none(), st.integers(0, 3))
+events = st.builds(
+    Event,
+    cards,
+    shops,
+    st.one_of(st.none(), moments, moments, moments),
+    st.one_of(st.none(), moments, moments),
+    values,
+    st.sampled_from(["a", "b", None]),
+)
+on_time = st.builds(lambda event: Event(**{**vars(event), "created": event.ts}), events)
+asked = st.builds(Asked, cards, shops, st.one_of(st.none(), moments, moments, moments))
+readings = st.builds(
+    Reading,
+    keys=st.sampled_from([(), ("card",), ("card",), KEYS]),
+    ttl=st.sampled_from([0, 0, 1, 2, 5]),
+    available_after=st.sampled_from([0, 0, 1, 3]),
+    has_created=st.sampled_from([True, True, True, False]),
+    known_at=st.booleans(),
+)
+histories = st.one_of(
+    st.lists(events, max_size=25),
+    st.lists(on_time, max_size=25),
+    st.lists(st.one_of(on_time, events), max_size=25),
+)
+
+
+def up(nanos: int) -> int:
+    return -(-nanos // 1000)
+
+
+def down(nanos: int) -> int:
+    return nanos // 1000
+
+
+def answer(row: Asked, history: Sequence[Event], reading: Reading) -> tuple[int | None, str | None]:
+    """The newest row that the definitions allow, found by looking at every row."""
+    if row.t is None:
+        return None, None
+    t = down(row.t)
+    best: tuple[Any, ...] | None = None
+    found: tuple[int | None, str | None] = (None, None)
+    for event in history:
+        wanted = [getattr(row, key) for key in reading.keys]
+        if None in wanted or wanted != [getattr(event, key) for key in reading.keys] or event.ts is None:
+            continue
+        ts = up(event.ts)
+        created = None if event.created is None or not reading.has_created else up(event.created)
+        if ts > t - reading.available_after * 1_000_000 or (reading.ttl and ts < t - reading.ttl * 1_000_000):
+            continue
+        if reading.known_at and reading.has_created and (created is None or created > t):
+            continue
+        rank = (
+            ts,
+            present(created),
+            *(present(vars(event)[name]) for name in ("card", "created", "note", "shop", "value")),
+        )
+        if best is None or rank > best:
+            best, found = rank, (event.value, event.note)
+    return found
+
+
+def present(value: Any) -> tuple[bool, Any]:
+    """Any value ranks above a missing one."""
+    return (False, 0) if value is None else (True, value)
+
+
+def source(history: Sequence[Event], path: Path) -> None:
+    time = pa.timestamp("ns", "UTC")
+    pq.write_table(
+        pa.table(
+            {
+                "note": pa.array([event.note for event in history], pa.string()),
+                "card": pa.array([event.card for event in history], pa.int64()),
+                "shop": pa.array([event.shop for event in history], pa.string()),
+                "ts": pa.array([None if event.ts is None else START + event.ts for event in history], time),
+                "created": pa.array(
+                    [None if e.created is None else START + e.created for e in history], time
+                ),
+                "value": pa.array([event.value for event in history], pa.int64()),
+            }
+        ),
+        path,
+    )
+
+
+def view(name: str, reading: Reading, path: Path) -> FeatureView:
+    entities = {
+        "card": Entity(name="card", join_keys=["card"], value_type=ValueType.INT64),
+        "shop": Entity(name="shop", join_keys=["shop"], value_type=ValueType.STRING),
+    }
+    types = {"card": Int64, "shop": String}
+    return FeatureView(
+        name=name,
+        entities=[entities[key] for key in reading.keys],
+        schema=[
+            *(Field(name=key, dtype=types[key]) for key in reading.keys),
+            Field(name="value", dtype=Int64),
+            Field(name="note", dtype=String),
+        ],
+        ttl=dt.timedelta(seconds=reading.ttl),
+        tags={"available_after": str(reading.available_after)},
+        source=FileSource(
+            path=str(path),
+            timestamp_field="ts",
+            created_timestamp_column="created" if reading.has_created else "",
+        ),
+    )
+
+
+def frame(rows: Sequence[Asked]) -> pd.DataFrame:
+    times = [pd.NaT if row.t is None else pd.Timestamp(START + row.t, tz="UTC") for row in rows]
+    return pd.DataFrame(
+        {
+            "shop": pd.Series([row.shop for row in rows], dtype=object),
+            "card": pd.Series([row.card for row in rows], dtype="Int64"),
+            "event_timestamp": pd.Series(times, dtype="datetime64[ns, UTC]"),
+            "position": range(len(rows)),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("histories")
+
+
+COUNTER = itertools.count()
+
+
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(histories, histories, st.lists(asked, max_size=12), readings, readings)
+def test_every_answer_is_the_one_that_the_definitions_give(
+    folder: Path,
+    first: list[Event],
+    second: list[Event],
+    rows: list[Asked],
+    reading: Reading,
+    other: Reading,
+) -> None:
+    other = Reading(**{**vars(other), "known_at": reading.known_at})
+    run = next(COUNTER)
+    paths = [folder / f"{run}_{side}.parquet" for side in ("first", "second")]
+    source(first, paths[0])
+    source(second, paths[1])
+    config = RepoConfig(
+        project="properties",
+        provider="local",
+        registry="unused.db",
+        entity_key_serialization_version=3,
+        offline_store=DuckDBPointInTimeOfflineStoreConfig(known_at=reading.known_at, threads=1),
+    )
+    job = DuckDBPointInTimeOfflineStore.get_historical_features(
+        config,
+        [view("one", reading, paths[0]), view("two", other, paths[1])],
+        ["one:value", "one:note", "two:note", "two:value"],
+        frame(rows),
+        NoOnDemandViews(),
+        "properties",
+        full_feature_names=True,
+    )
+    got = job.to_arrow()
+    expected = [
+        (i, *answer(row, first, reading), *reversed(answer(row, second, other))) for i, row in enumerate(rows)
+    ]
+    columns = ["position", "one__value", "one__note", "two__note", "two__value"]
+    assert list(zip(*(got.column(name).to_pylist() for name in columns), strict=True)) == expected
+    for path in paths:
+        path.unlink()
