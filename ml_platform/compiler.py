@@ -132,7 +132,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             ],
         )
         def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster reads the annotation
-            keys = tuple(context.partition_keys) if context.has_partition_key_range else ()
+            keys = tuple(context.partition_keys) if partitions is not None else ()
             if plan.gated:
                 for key in keys:
                     guard.require_open(context.instance, catalog.lineage, node.key, day(key))

@@ -1,5 +1,9 @@
 """What steps are given at run time; the environment enters through `kernel.settings` alone."""
 
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
 import dagster as dg
 
 from ml_platform.kernel.settings import settings
@@ -7,12 +11,44 @@ from ml_platform.kernel.settings import settings
 
 @dg.definitions
 def resources() -> dg.Definitions:
-    """The settings of this environment and the connection to MLflow."""
+    """The settings of this environment, and the connection to MLflow that dagster-mlflow makes."""
     return dg.Definitions(
         resources={
             "environment": dg.ResourceDefinition(
                 resource_fn=lambda _: settings().prepare(),
                 description="Where the lake, the registries and the online store are.",
             ),
+            "mlflow": dg.ResourceDefinition(
+                resource_fn=mlflow_connection,
+                description="MLflow, with one parent run per Dagster run that is always ended.",
+            ),
         }
     )
+
+
+def mlflow_connection(context: dg.InitResourceContext) -> Iterator[Any]:
+    """MLflow's functions in one parent run for this Dagster run; imports and connects only when a step needs it.
+
+    dagster-mlflow leaves the run of an asset RUNNING, so it is ended here, whatever happened.
+    """
+    from ml_platform.model_registry.connection import ended, prepare
+
+    here = settings().prepare()
+    prepare(here)
+    from dagster_mlflow.resources import MlFlow
+
+    run = context.run
+    wanted = SimpleNamespace(
+        log=context.log,
+        dagster_run=run,
+        run_id=run.run_id if run else "none",
+        resource_config={
+            "mlflow_tracking_uri": here.tracking_uri,
+            "experiment_name": here.feast_project,
+            "env": {},
+            "extra_tags": {},
+        },
+    )
+    connection = MlFlow(wanted)
+    with ended(connection):
+        yield connection

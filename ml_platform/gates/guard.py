@@ -53,19 +53,27 @@ _EXPLANATIONS = {
 
 
 def closed_gates(
-    instance: dg.DagsterInstance, lineage: Lineage, key: str, partition: dt.date
+    instance: dg.DagsterInstance, lineage: Lineage, key: str, partition: dt.date, *, itself: bool = False
 ) -> list[ClosedGate]:
-    """Every upstream partition that keeps `key` at `partition` from being made; empty when the gate is open."""
+    """Every upstream partition that keeps `key` at `partition` from being made; empty when the gate is open.
+
+    With `itself`, the partition's own checks count too: may what was made be used?
+    """
     closed: list[ClosedGate] = []
-    for upstream, days in sorted(lineage.upstream_days(key, partition).items()):
+    asked = lineage.upstream_days(key, partition)
+    if itself:
+        asked[key] = (partition, partition)
+    for upstream, days in sorted(asked.items()):
         for check in lineage.node(upstream).blocking_checks:
             closed += _closed_by(instance, upstream, check, days)
     return closed
 
 
-def require_open(instance: dg.DagsterInstance, lineage: Lineage, key: str, partition: dt.date) -> None:
+def require_open(
+    instance: dg.DagsterInstance, lineage: Lineage, key: str, partition: dt.date, *, itself: bool = False
+) -> None:
     """Raise a Failure that says what closes the gate and how to get out; return when it is open."""
-    closed = closed_gates(instance, lineage, key, partition)
+    closed = closed_gates(instance, lineage, key, partition, itself=itself)
     if closed:
         raise dg.Failure(
             refusal_text(key, key_of(partition), closed),

@@ -31,6 +31,8 @@ def record(
     Published partitions are materialized whether or not their checks passed (a drift profile exists
     although it drifted); refused ones are not. Every partition gets its evaluations either way.
     """
+    if not outcomes:
+        raise ValueError(f"{context.asset_key.to_user_string()}: a step tells at least one outcome; got none")
     published = [outcome for outcome in outcomes if outcome.published]
     failed = [outcome for outcome in outcomes if not outcome.passed]
     whole = len(published) == len(outcomes) and not failed

@@ -177,9 +177,10 @@ def to_onnx(fitted: Any, features: Array, feature_names: Sequence[str]) -> bytes
         )
     try:
         model = _convert(fitted, columns=features.shape[1])
+        model.opset_import.sort(key=lambda opset: opset.domain)  # skl2onnx takes them from a set
         model.metadata_props.add(key="feature_names", value=json.dumps(list(feature_names)))
         converted = model.SerializeToString(deterministic=True)
-        predict_onnx(converted, features[:1])
+        predict_onnx(converted, features[:10_000])  # some fail only on the path of some rows
     except (RuntimeError, Fail, InvalidGraph, NotImplemented) as err:
         raise DeclarationError(
             f"A model is kept as ONNX, and {fitted!r} has no conversion that runs: {str(err).strip()[:300]} "

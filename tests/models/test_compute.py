@@ -258,12 +258,22 @@ def test_a_preprocessing_step_that_cannot_be_built_is_refused(step: dict[str, An
         build_estimator(LOGISTIC, {}, preprocessing=[step])
 
 
-def test_an_estimator_without_a_conversion_that_runs_is_refused(rows: dict[str, Rows]) -> None:
-    features, labels = rows["train"].features[:500], rows["train"].labels[:500]
-    splines = {"estimator": "sklearn.preprocessing.SplineTransformer"}
-    fitted = train(
-        build_estimator(LOGISTIC, {"max_iter": 5_000}, preprocessing=[splines, SCALER]), features, labels
-    )
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [
+        (LOGISTIC, {"estimator": "sklearn.preprocessing.SplineTransformer"}),
+        (BOOSTING, {**IMPUTER, "parameters": {"add_indicator": True}}),
+    ],
+    ids=["not converted", "converted but does not run"],
+)
+def test_an_estimator_without_a_conversion_that_runs_is_refused(path: str, step: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(1_000, len(NAMES))).astype(np.float32)
+    labels = (features[:, 0] > 0).astype(np.int64)
+    if "impute" in step["estimator"]:
+        features[labels == 1, 1] = np.nan  # only the indicator tells the label
+        features[:, 0] = 0
+    fitted = train(build_estimator(path, {}, preprocessing=[step]), features, labels)
     with pytest.raises(DeclarationError, match="has no conversion that runs"):
         to_onnx(fitted, features, NAMES)
 

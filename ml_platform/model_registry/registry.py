@@ -1,0 +1,177 @@
+"""MLflow: runs, versions, aliases and artifacts. Decides nothing, and never loads code."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_platform.kernel.settings import Settings
+
+CHAMPION = "champion"
+_MODEL_FILE = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One registered model version and where it came from."""
+
+    name: str
+    version: int
+    run_id: str
+    source: str
+    tags: Mapping[str, str]
+
+    @property
+    def partition(self) -> str:
+        return self.tags.get("partition", "")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Everything that is registered with a new version.
+
+    `documents` are JSON files that travel inside the model's artifact (contract.json, manifest.json);
+    `pictures` are PNG bytes by file name.
+    """
+
+    name: str
+    onnx: bytes
+    feature_names: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    documents: Mapping[str, Mapping[str, Any]]
+    pictures: Mapping[str, bytes]
+
+
+@contextmanager
+def partition_run(mlflow: Any, *, name: str) -> Iterator[str]:
+    """A nested MLflow run for one model partition; ended as FAILED or KILLED when the body raises."""
+    active = mlflow.start_run(run_name=name, nested=True)
+    status = "FINISHED"
+    try:
+        yield active.info.run_id
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    except BaseException:
+        status = "FAILED"
+        raise
+    finally:
+        mlflow.end_run(status=status)
+
+
+def register(mlflow: Any, candidate: Candidate, *, run_id: str) -> Registered:
+    """Log a candidate to its run and register it as the next version of its model."""
+    import mlflow.onnx  # noqa: F811 - the flavour is not loaded with mlflow itself
+    import onnx
+
+    mlflow.log_params({key: str(value)[:500] for key, value in candidate.parameters.items()})
+    mlflow.log_metrics(dict(candidate.metrics))
+    mlflow.set_tags(dict(candidate.tags))
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        documents = [_write_json(Path(folder) / name, value) for name, value in candidate.documents.items()]
+        for name, png in candidate.pictures.items():
+            (Path(folder) / name).write_bytes(png)
+            mlflow.log_artifact(str(Path(folder) / name))
+        logged = mlflow.onnx.log_model(
+            onnx.load_from_string(candidate.onnx),
+            name="model",
+            signature=_signature(len(candidate.feature_names)),
+            pip_requirements=["onnxruntime"],
+            extra_files=[str(path) for path in documents],
+            save_as_external_data=False,
+        )
+    client = mlflow.MlflowClient()
+    _ensure_registered_model(client, candidate.name)
+    version = client.create_model_version(
+        candidate.name, logged.model_uri, run_id=run_id, tags=dict(candidate.tags), model_id=logged.model_id
+    )
+    return _registered(version)
+
+
+def client(settings: Settings) -> Any:
+    """An MLflow client of this environment's registry."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+
+
+def versions(settings: Settings, name: str) -> list[Registered]:
+    """All versions of a model, oldest first; empty when it was never registered."""
+    found = client(settings).search_model_versions(f"name='{name}'", max_results=1000)
+    return sorted((_registered(version) for version in found), key=lambda version: version.version)
+
+
+def version(settings: Settings, name: str, number: int) -> Registered:
+    """One version of a model."""
+    return _registered(client(settings).get_model_version(name, str(number)))
+
+
+def champion(settings: Settings, name: str) -> Registered | None:
+    """The version that the champion alias points at, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _registered(client(settings).get_model_version_by_alias(name, CHAMPION))
+    except MlflowException as err:
+        if err.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def set_champion(settings: Settings, name: str, number: int) -> None:
+    """Point the champion alias at a version."""
+    client(settings).set_registered_model_alias(name, CHAMPION, str(number))
+
+
+def load_onnx(settings: Settings, registered: Registered) -> bytes:
+    """The ONNX bytes of a version."""
+    return _file(settings, registered, _MODEL_FILE)
+
+
+def load_document(settings: Settings, registered: Registered, name: str) -> dict[str, Any]:
+    """A JSON document that travels with a version: contract.json or manifest.json."""
+    return json.loads(_file(settings, registered, f"extra_files/{name}"))
+
+
+def _file(settings: Settings, registered: Registered, name: str) -> bytes:
+    import mlflow
+    from mlflow.artifacts import download_artifacts
+
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        uri = f"models:/{registered.name}/{registered.version}/{name}"
+        return Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
+
+
+def _ensure_registered_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as err:
+        if err.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _signature(features: int) -> Any:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    inputs = Schema([TensorSpec(np.dtype(np.float32), (-1, features), name="features")])
+    outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, 2), name="probabilities")])
+    return ModelSignature(inputs=inputs, outputs=outputs)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> Path:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True))
+    return path
+
+
+def _registered(version: Any) -> Registered:
+    return Registered(version.name, int(version.version), version.run_id, version.source, dict(version.tags))

@@ -1,0 +1,194 @@
+"""Models as assets: trained only behind open gates, registered only when ONNX answers as the estimator does."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.gates import guard
+from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import digest_of
+from ml_platform.kernel.partitions import day
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.ledger import published
+from ml_platform.lake.tables import Lake
+from ml_platform.model_registry import registry
+from ml_platform.models.compute import ParityReport, build_estimator, evaluate, parity, predict_onnx, to_onnx, train
+from ml_platform.models.contract import contract, self_test_rows
+from ml_platform.models.plots import precision_recall_plot
+from ml_platform.models.spec import ModelSpec
+from ml_platform.training_sets import store as training_sets
+
+
+class Model(SpecComponent):
+    """An estimator trained on a training set and registered in MLflow as ONNX, with its contract."""
+
+    spec_type = ModelSpec
+    spec: ModelSpec
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        return [
+            AssetPlan(
+                node=self.spec.nodes(catalog)[0],
+                work=lambda step: materialize(self.spec, step),
+                spec=self.spec,
+                kinds=frozenset({"scikitlearn", "mlflow", "onnx"}),
+                resources=frozenset({"environment", "mlflow"}),
+                one_run_per_range=False,
+                gated=True,
+                cron=self.spec.retrain,
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained estimator as ONNX, measured on the test split."""
+
+    onnx: bytes
+    metrics: Mapping[str, float]
+    parity: ParityReport
+    scores: np.ndarray
+    test: training_sets.Arrays
+
+
+def materialize(spec: ModelSpec, step: Step) -> list[Outcome]:
+    """Train and register the versions of the given partitions."""
+    return [_materialize_day(spec, step, partition) for partition in step.partitions]
+
+
+def fit(spec: ModelSpec, arrays: Mapping[str, training_sets.Arrays]) -> Trained:
+    """Train the declared estimator, convert it to ONNX, and measure both on the test split."""
+    rows, test = arrays["train"], arrays["test"]
+    preprocessing = [step.model_dump() for step in spec.preprocessing]
+    estimator = build_estimator(spec.estimator, spec.parameters, preprocessing=preprocessing)
+    fitted = train(estimator, rows.features, rows.labels)
+    onnx = to_onnx(fitted, rows.features, rows.names)
+    scores = predict_onnx(onnx, test.features)
+    return Trained(
+        onnx,
+        evaluate(test.labels, scores, threshold=spec.threshold),
+        parity(fitted, onnx, test.features, tolerance=spec.parity_tolerance),
+        scores,
+        test,
+    )
+
+
+def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
+    settings: Settings = step.resources.environment
+    rows = spec.training_set_spec(step.catalog)
+    manifest = training_sets.read_manifest(settings, rows, partition)
+    _require_current(step, spec, manifest)
+    arrays = training_sets.read_arrays(settings, rows, partition, manifest)
+    with registry.partition_run(step.resources.mlflow, name=f"{spec.name} {partition}") as run_id:
+        trained = fit(spec, arrays)
+        step.log.info("%s [%s]: %s", spec.key, partition, _in_words(trained.metrics))
+        evaluation = _parity_evaluation(spec, trained.parity)
+        if not evaluation.passed:
+            return Outcome(partition, published=False, evaluations=(evaluation,))
+        guard.require_open(step.context.instance, step.catalog.lineage, spec.key, day(partition))
+        candidate = _candidate(spec, step, partition, manifest, trained, run_id)
+        version = registry.register(step.resources.mlflow, candidate, run_id=run_id)
+    picture = candidate.pictures["precision_recall.png"]
+    return Outcome(
+        partition=partition,
+        published=True,
+        evaluations=(evaluation,),
+        metadata={
+            "model": f"{version.name} version {version.version}",
+            "version": version.version,
+            "mlflow_run": run_id,
+            "training_set": manifest["content_hash"],
+            **{name: round(value, 6) for name, value in trained.metrics.items()},
+            "precision_recall": dg.MetadataValue.md(_picture(picture)),
+        },
+        data_version=digest_of([manifest["content_hash"], spec.digest()]),
+    )
+
+
+def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -> None:
+    """Refuse a training set that was built from versions which are no longer the published ones."""
+    lake = Lake(step.resources.environment.lake_uri)
+    outdated: list[str] = []
+    for entry in manifest["inputs"]:
+        known = published(lake, entry["asset"])
+        outdated += [
+            f"{entry['asset']} [{key}]"
+            for key, digest in entry["partitions"].items()
+            if key not in known or known[key]["content_hash"] != digest
+        ]
+    if outdated:
+        raise dg.Failure(
+            f"{spec.key} [{manifest['partition']}] is refused: its training set was built from versions that are no "
+            f"longer published: {', '.join(outdated[:5])}{' …' if len(outdated) > 5 else ''}. Nothing was changed. "
+            f"Way out: materialize training_sets/{spec.training_set} {manifest['partition']}, then this model",
+            metadata={"outdated_inputs": len(outdated)},
+            allow_retries=False,
+        )
+
+
+def _candidate(
+    spec: ModelSpec, step: Step, partition: str, manifest: Mapping[str, Any], trained: Trained, run_id: str
+) -> registry.Candidate:
+    evidence = {
+        "dagster_run": step.run_id,
+        "gates": sorted(step.catalog.lineage.upstream_days(spec.key, day(partition))),
+        "onnx_parity": {"rows": trained.parity.rows, "max_difference": trained.parity.max_abs_difference},
+    }
+    documents = {
+        "contract.json": contract(
+            spec,
+            step.catalog,
+            run_id=run_id,
+            partition=partition,
+            self_test=self_test_rows(trained.test.features, trained.scores),
+            evidence=evidence,
+        ),
+        "manifest.json": manifest,
+    }
+    title = f"{spec.name} {partition}"
+    picture = precision_recall_plot(trained.test.labels, trained.scores, threshold=spec.threshold, title=title)
+    parameters = {"estimator": spec.estimator, **spec.parameters, "training_set": manifest["content_hash"]}
+    return registry.Candidate(
+        name=spec.name,
+        onnx=trained.onnx,
+        feature_names=trained.test.names,
+        parameters=parameters,
+        metrics=trained.metrics,
+        tags={
+            "partition": partition,
+            "training_set": manifest["content_hash"],
+            "declaration": spec.digest(),
+            "dagster_run_id": step.run_id,
+        },
+        documents=documents,
+        pictures={"precision_recall.png": picture},
+    )
+
+
+def _parity_evaluation(spec: ModelSpec, report: ParityReport) -> Evaluation:
+    return Evaluation(
+        check="onnx_parity",
+        passed=report.passed,
+        observed=(
+            f"{spec.estimator}: {report.rows_over_tolerance:,} of {report.rows:,} test rows differ, "
+            f"at most by {report.max_abs_difference:.2g}"
+        ),
+        bound=f"no row differs by more than {report.tolerance:g}",
+        metadata={"rows": report.rows, "max_abs_difference": report.max_abs_difference},
+    )
+
+
+def _picture(png: bytes) -> str:
+    """A PNG as Markdown that the UI shows in place."""
+    import base64
+
+    return f"![precision and recall](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def _in_words(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

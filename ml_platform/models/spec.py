@@ -1,0 +1,71 @@
+"""What can be declared about a model."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ml_platform.drift_profiles.spec import DriftProfileSpec
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.durations import Duration
+from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
+from ml_platform.training_sets.spec import TrainingSetSpec
+
+Metric = Literal["auc_roc", "average_precision", "precision", "recall"]
+
+
+class Preprocessing(Spec):
+    """One transformer before the estimator."""
+
+    estimator: str = Field(description="Import path of a scikit-learn transformer class.")
+    parameters: Mapping[str, Any] = Field(default_factory=dict, description="Its parameters.")
+
+
+class ModelSpec(NamedSpec):
+    """A scikit-learn-compatible estimator, trained on a training set, registered as ONNX."""
+
+    training_set: Name = Field(description="What it is trained and tested on.")
+    drift_profiles: tuple[Name, ...] = Field(
+        default=(), description="Profiles whose drift on any day of the set, or since, refuses the model."
+    )
+    estimator: str = Field(description="Import path of the estimator class, such as sklearn.ensemble.RandomForestClassifier.")
+    parameters: Mapping[str, Any] = Field(default_factory=dict, description="The estimator's parameters.")
+    preprocessing: tuple[Preprocessing, ...] = Field(default=(), description="Transformers before it, in order.")
+    threshold: float = Field(default=0.5, ge=0, le=1, description="Score from which on a row is an alert.")
+    metric: Metric = Field(default="average_precision", description="What versions are compared by.")
+    parity_tolerance: float = Field(
+        default=1e-4, gt=0, description="Largest allowed difference between ONNX and estimator, on any test row."
+    )
+    missing: Literal["reject", "default", "serve_stale"] = Field(
+        default="default", description="What serving does about a missing or too old feature."
+    )
+    retrain: str = Field(default="0 6 * * *", description="Cron, in UTC, of the daily retraining.")
+    latency_budget: DurationField = Field(default=Duration(1), description="Longest time one answer may take.")
+
+    @property
+    def key(self) -> str:
+        return f"models/{self.name}"
+
+    def training_set_spec(self, catalog: Catalog) -> TrainingSetSpec:
+        return catalog.get(TrainingSetSpec, self.training_set, wanted_by=f"Model {self.name!r}")
+
+    def profile_specs(self, catalog: Catalog) -> list[DriftProfileSpec]:
+        wanted_by = f"Model {self.name!r}"
+        return [catalog.get(DriftProfileSpec, name, wanted_by=wanted_by) for name in self.drift_profiles]
+
+    def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
+        """The model's asset: gated by its training set, and by drift from the oldest train day until now."""
+        rows = self.training_set_spec(catalog)
+        profiles = self.profile_specs(catalog)
+        reach = rows.reach_days(catalog)
+        node = rows.nodes(catalog)[0]
+        return (
+            Node(
+                self.key,
+                first_day=node.first_day,
+                last_day=node.last_day,
+                upstream=(Upstream(rows.key), *(Upstream(p.key, first=-reach) for p in profiles)),
+                blocking_checks=("onnx_parity",),
+            ),
+        )

@@ -1,0 +1,120 @@
+"""Releases as assets: the champion alias moves only to a version with evidence, and the ledger says why."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster import DagsterEventType
+
+from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.gates import guard
+from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.partitions import day
+from ml_platform.kernel.settings import Settings
+from ml_platform.model_registry import registry
+from ml_platform.models.compute import evaluate, predict_onnx
+from ml_platform.models.spec import ModelSpec
+from ml_platform.releases import store
+from ml_platform.releases.spec import ReleaseSpec
+from ml_platform.training_sets import store as training_sets
+
+
+class Release(SpecComponent):
+    """The champion of a model: its newest version, once it is not worse than the one before."""
+
+    spec_type = ReleaseSpec
+    spec: ReleaseSpec
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        return [
+            AssetPlan(
+                node=self.spec.nodes(catalog)[0],
+                work=lambda step: materialize(self.spec, step),
+                spec=self.spec,
+                kinds=frozenset({"mlflow"}),
+            )
+        ]
+
+
+def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
+    """Promote the newest version of the model, if every gate up to it is open and it is not worse."""
+    settings: Settings = step.resources.environment
+    model = spec.model_spec(step.catalog)
+    candidate = newest_version(step, settings, model)
+    guard.require_open(
+        step.context.instance, step.catalog.lineage, model.key, day(candidate.partition), itself=True
+    )
+    champion = registry.champion(settings, model.name)
+    evaluation = compare(spec, settings, step.catalog, candidate, champion)
+    if not evaluation.passed:
+        return [Outcome(None, published=False, evaluations=(evaluation,))]
+    evidence = {
+        "partition": candidate.partition,
+        "training_set": candidate.tags.get("training_set"),
+        "dagster_run": step.run_id,
+        "comparison": evaluation.observed,
+    }
+    if champion is None or champion.version != candidate.version:
+        store.promote(settings, spec.name, candidate, reason="newest version, gates open", evidence=evidence)
+    previous = champion.version if champion else None
+    step.log.info("%s: champion is version %s (before: %s)", spec.key, candidate.version, previous)
+    metadata = {
+        "champion": candidate.version,
+        "previous": previous if previous is not None else "none",
+        "partition": candidate.partition,
+        "comparison": evaluation.observed,
+    }
+    return [Outcome(None, published=True, evaluations=(evaluation,), metadata=metadata)]
+
+
+def newest_version(step: Step, settings: Settings, model: ModelSpec) -> registry.Registered:
+    """The registered version of the model's newest materialized partition."""
+    latest = step.context.instance.event_log_storage.get_latest_storage_id_by_partition(
+        dg.AssetKey(model.key.split("/")), DagsterEventType.ASSET_MATERIALIZATION
+    )
+    newest = max(latest, default=None)
+    found = [v for v in registry.versions(settings, model.name) if v.partition == newest]
+    if newest is None or not found:
+        raise InputError(
+            f"a materialized partition of {model.key} with a registered version is required; there is none for "
+            f"{newest or 'any day'}. Nothing was promoted; materialize {model.key} first"
+        )
+    return found[-1]
+
+
+def compare(
+    spec: ReleaseSpec,
+    settings: Settings,
+    catalog: Catalog,
+    candidate: registry.Registered,
+    champion: registry.Registered | None,
+) -> Evaluation:
+    """Score candidate and champion on the candidate's own test rows and compare the declared metric."""
+    model = spec.model_spec(catalog)
+    bound = f"{model.metric} at most {spec.margin:g} below the champion's on the same test rows"
+    if champion is None or champion.version == candidate.version:
+        return Evaluation("not_worse_than_champion", passed=True, observed="no other champion", bound=bound)
+    rows = model.training_set_spec(catalog)
+    manifest = training_sets.read_manifest(settings, rows, candidate.partition)
+    test = training_sets.read_arrays(settings, rows, candidate.partition, manifest)["test"]
+    features = registry.load_document(settings, champion, "contract.json")["features"]
+    if tuple(features) != test.names:
+        observed = f"version {champion.version} reads other features; compared by its own evaluation"
+        return Evaluation("not_worse_than_champion", passed=True, observed=observed, bound=bound)
+    scores = {
+        v.version: evaluate(
+            test.labels,
+            predict_onnx(registry.load_onnx(settings, v), test.features),
+            threshold=model.threshold,
+        )[model.metric]
+        for v in (candidate, champion)
+    }
+    mine, theirs = scores[candidate.version], scores[champion.version]
+    return Evaluation(
+        "not_worse_than_champion",
+        passed=mine >= theirs - spec.margin,
+        observed=f"{model.metric} {mine:.4f} of version {candidate.version}, {theirs:.4f} of champion {champion.version}",
+        bound=bound,
+        metadata={"candidate": mine, "champion": theirs},
+    )

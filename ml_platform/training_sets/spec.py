@@ -1,0 +1,98 @@
+"""What can be declared about a training set."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from ml_platform.features.spec import FeatureServiceSpec
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.durations import Duration
+from ml_platform.kernel.errors import DeclarationError
+from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.partitions import ONE_DAY
+from ml_platform.kernel.spec import DurationField, Name, NamedSpec
+from ml_platform.sources.spec import SourceSpec
+
+
+@dataclass(frozen=True)
+class Split:
+    """The days of one training set, each range with both ends included."""
+
+    train: tuple[dt.date, dt.date]
+    gap: tuple[dt.date, dt.date]
+    test: tuple[dt.date, dt.date]
+
+
+class TrainingSetSpec(NamedSpec):
+    """Point-in-time rows with matured labels, split by time: the set one would have built that midnight."""
+
+    feature_service: Name = Field(description="The model's features, and the source whose events are rows.")
+    labels: Name = Field(description="Label source; an event without a matured label is left out and counted.")
+    label: Name = Field(description="Label column of the label source.")
+    train: DurationField = Field(default=Duration.days(28), description="How many days are trained on.")
+    test: DurationField = Field(default=Duration.days(7), description="How many newest matured days are tested on.")
+    minimum_rows: int = Field(default=1000, ge=1, description="Fewest rows of each split.")
+    minimum_positives: int = Field(default=10, ge=1, description="Fewest positive labels of each split.")
+    label_rate_bound: float = Field(
+        default=1.5, gt=1, description="Largest ratio of the newest matured day's label rate to its reference's."
+    )
+    reference_days: int = Field(default=28, ge=1, description="Accepted matured days that label drift compares with.")
+
+    @model_validator(mode="after")
+    def _whole_days(self) -> Self:
+        for name, value in (("train", self.train), ("test", self.test)):
+            if value.seconds == 0 or value.seconds % 86_400:
+                raise ValueError(f"{name} must be one or more whole days, such as 28d; got {value}")
+        return self
+
+    @property
+    def key(self) -> str:
+        return f"training_sets/{self.name}"
+
+    def service(self, catalog: Catalog) -> FeatureServiceSpec:
+        return catalog.get(FeatureServiceSpec, self.feature_service, wanted_by=self._where)
+
+    def label_source(self, catalog: Catalog) -> SourceSpec:
+        source = catalog.get(SourceSpec, self.labels, wanted_by=self._where)
+        if self.label not in source.columns:
+            raise DeclarationError(
+                f"{self._where}: label must be a column of {self.labels!r} ({', '.join(source.columns)}); "
+                f"got {self.label!r}"
+            )
+        return source
+
+    def maturity_days(self, catalog: Catalog) -> int:
+        return self.label_source(catalog).maturity.whole_days
+
+    def reach_days(self, catalog: Catalog) -> int:
+        """Days from the oldest train day to the partition's day."""
+        return 2 * self.maturity_days(catalog) + self.test.whole_days + self.train.whole_days - 1
+
+    def split(self, day: dt.date, catalog: Catalog) -> Split:
+        """Train, gap and test days of partition `day`: newest matured days are test, a maturity before is gap."""
+        maturity = self.maturity_days(catalog)
+        last = day - maturity * ONE_DAY
+        test = (last - (self.test.whole_days - 1) * ONE_DAY, last)
+        gap = (test[0] - maturity * ONE_DAY, test[0] - ONE_DAY)
+        train = (gap[0] - self.train.whole_days * ONE_DAY, gap[0] - ONE_DAY)
+        return Split(train, gap, test)
+
+    def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
+        """The training set's asset, with exactly the days of events, labels and snapshots that it reads."""
+        service, labels = self.service(catalog), self.label_source(catalog)
+        first, last = -self.reach_days(catalog), -self.maturity_days(catalog)
+        return (
+            Node(
+                self.key,
+                first_day=service.warm_from(catalog) - first * ONE_DAY,
+                last_day=service.source_spec(catalog).end,
+                upstream=(*service.upstream(catalog, first=first, last=last), Upstream(labels.key, first, last)),
+                blocking_checks=("label_drift", "quality"),
+            ),
+        )
+
+    @property
+    def _where(self) -> str:
+        return f"TrainingSet {self.name!r}"
