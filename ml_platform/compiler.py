@@ -5,6 +5,7 @@ The graph that Dagster shows and the graph that the gates walk come from the sam
 
 import datetime as dt
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +89,9 @@ class SpecComponent(dg.Component):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         return cls(attributes)
 
+    @abstractmethod
     def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
         """The assets of this declaration; none for a declaration that others only refer to."""
-        raise NotImplementedError
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         catalog = declarations.load(Path(context.defs_module_path))
@@ -131,7 +132,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
                 for name in node.blocking_checks
             ],
         )
-        def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster reads the annotation
+        def compiled(context: dg.AssetExecutionContext):
             keys = tuple(context.partition_keys) if partitions is not None else ()
             if plan.gated:
                 for key in keys:

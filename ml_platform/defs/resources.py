@@ -1,5 +1,6 @@
 """What steps are given at run time; the environment enters through `kernel.settings` alone."""
 
+import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,9 @@ def mlflow_connection(context: dg.InitResourceContext) -> Iterator[Any]:
 
     here = settings().prepare()
     prepare(here)
-    from dagster_mlflow.resources import MlFlow
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # dagster-mlflow as a whole is beta
+        from dagster_mlflow.resources import MlFlow
 
     run = context.run
     wanted = SimpleNamespace(
@@ -49,6 +52,8 @@ def mlflow_connection(context: dg.InitResourceContext) -> Iterator[Any]:
             "extra_tags": {},
         },
     )
-    connection = MlFlow(wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        connection = MlFlow(wanted)
     with ended(connection):
         yield connection

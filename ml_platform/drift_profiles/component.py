@@ -61,9 +61,7 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     days = store.split_days(rows, features)
     step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     decisions = judge_days(spec, settings, days, features, step.partitions)
-    profiles = {
-        key: profile_columns(columns, timestamp=complete_at(key)) for key, columns in days.items()
-    }
+    profiles = {key: profile_columns(columns, timestamp=complete_at(key)) for key, columns in days.items()}
     version = store.write(lake, spec.key, rows=rows, profiles=profiles, decisions=decisions)
     hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
     entries = [

@@ -16,18 +16,26 @@ class DriftProfileSpec(NamedSpec):
     """One day's model-feature rows, profiled, and judged against the accepted days before."""
 
     feature_service: Name = Field(description="Whose features are profiled, for every event of a day.")
-    reference_days: int = Field(default=28, ge=1, le=366, description="Accepted days that a day is judged against.")
+    reference_days: int = Field(
+        default=28, ge=1, le=366, description="Accepted days that a day is judged against."
+    )
     ks_bound: float = Field(default=0.035, gt=0, lt=1, description="Largest allowed KS distance of a number.")
     total_variation_bound: float = Field(
         default=0.035, gt=0, lt=1, description="Largest allowed total variation distance of a category."
     )
     missing_bound: float = Field(
-        default=0.025, gt=0, lt=1, description="Largest allowed change of a feature's share of missing values."
+        default=0.025,
+        gt=0,
+        lt=1,
+        description="Largest allowed change of a feature's share of missing values.",
     )
-    p_value: float = Field(default=0.01, gt=0, lt=1, description="Significance that a breach needs, after Holm.")
+    p_value: float = Field(
+        default=0.01, gt=0, lt=1, description="Significance that a breach needs, after Holm."
+    )
     minimum_sample: int = Field(default=500, ge=1, description="Fewer rows than this are not judged.")
     calendar: tuple[Name, ...] = Field(
-        default=(), description="Features that are constant within a day, such as weekend: profiled, never gated."
+        default=(),
+        description="Features that are constant within a day, such as weekend: profiled, never gated.",
     )
     categories: tuple[Name, ...] = Field(default=(), description="Features that are categories, not numbers.")
 

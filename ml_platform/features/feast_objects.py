@@ -5,7 +5,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, OnDemandFeatureView, RequestSource, ValueType
+from feast import (
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    FileSource,
+    OnDemandFeatureView,
+    RequestSource,
+    ValueType,
+)
 from feast.data_format import DeltaFormat
 from feast.types import Bool, FeastType, Float32, Float64, Int64, String
 
@@ -32,9 +41,7 @@ def feast_objects(catalog: Catalog, lake: Lake) -> list[Any]:
         spec.name: feature_view(spec, catalog, lake, entities[spec.entity])
         for spec in catalog.all(FeatureViewSpec)
     }
-    on_demand = {
-        spec.name: on_demand_view(spec, views) for spec in catalog.all(OnDemandFeaturesSpec)
-    }
+    on_demand = {spec.name: on_demand_view(spec, views) for spec in catalog.all(OnDemandFeaturesSpec)}
     services = [feature_service(spec, views, on_demand) for spec in catalog.all(FeatureServiceSpec)]
     return [*entities.values(), *views.values(), *on_demand.values(), *services]
 

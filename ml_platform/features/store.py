@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,7 +152,8 @@ def quiet_feast() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "On demand feature view is an experimental", RuntimeWarning)
             yield
     finally:
         logger.setLevel(level)
@@ -166,4 +168,10 @@ def _limits(settings: Settings) -> dict[str, Any]:
     return {"memory_limit": settings.memory_limit, "temp_directory": str(settings.spill_folder)}
 
 
-_SQL_TYPES = {"int64": "BIGINT", "double": "DOUBLE", "float": "FLOAT", "string": "VARCHAR", "boolean": "BOOLEAN"}
+_SQL_TYPES = {
+    "int64": "BIGINT",
+    "double": "DOUBLE",
+    "float": "FLOAT",
+    "string": "VARCHAR",
+    "boolean": "BOOLEAN",
+}

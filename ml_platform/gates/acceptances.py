@@ -63,7 +63,11 @@ def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> 
         acceptance.check,
         passed=True,
         observed=f"accepted by {acceptance.actor}: {acceptance.reason} (was: {observed})",
-        metadata={"accepted_by": acceptance.actor, "reason": acceptance.reason, "new_regime": acceptance.new_regime},
+        metadata={
+            "accepted_by": acceptance.actor,
+            "reason": acceptance.reason,
+            "new_regime": acceptance.new_regime,
+        },
     )
     instance.report_runless_asset_event(evaluation_event(key, acceptance.partition, evaluation, target))
     return observed

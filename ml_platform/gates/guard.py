@@ -77,7 +77,9 @@ def require_open(
     if closed:
         raise dg.Failure(
             refusal_text(key, key_of(partition), closed),
-            metadata={"closed_gates": dg.MetadataValue.md("\n".join(f"- {gate.in_words()}" for gate in closed))},
+            metadata={
+                "closed_gates": dg.MetadataValue.md("\n".join(f"- {gate.in_words()}" for gate in closed))
+            },
             allow_retries=False,
         )
 
@@ -86,7 +88,9 @@ def refusal_text(key: str, partition: str, closed: Sequence[ClosedGate]) -> str:
     """The refusal as on-call people read it: what, why, what follows, what to do."""
     lines = [f"{key} [{partition}] is refused: {len(closed)} blocking check(s) upstream have not passed."]
     lines += [f"  - {gate.in_words()}" for gate in closed]
-    lines.append(f"Nothing was changed. To see it again: ml-platform gate status {key} --partition {partition}")
+    lines.append(
+        f"Nothing was changed. To see it again: ml-platform gate status {key} --partition {partition}"
+    )
     ways = sorted({way for gate in closed if (way := _way_out(gate))})
     return "\n".join(lines + [f"Way out: {way}" for way in ways])
 
@@ -96,7 +100,9 @@ def _way_out(gate: ClosedGate) -> str:
     if gate.reason == "failed" and gate.check in ("drift", "label_drift"):
         return f"if the change is real: ml-platform drift accept {gate.asset} {first} --reason '…'"
     if gate.reason == "failed":
-        return f"deliver {gate.asset} {first} again: ml-platform ingest … --replaces DIGEST, then materialize it"
+        return (
+            f"deliver {gate.asset} {first} again: ml-platform ingest … --replaces DIGEST, then materialize it"
+        )
     return f"materialize {gate.asset} {spans(gate.partitions)}"
 
 
@@ -152,7 +158,9 @@ def _judge_record(
         target = evaluation.target_materialization_data
         current = target is not None and target.storage_id == materialized
         return (None if current else "outdated"), None
-    words = {name: str(value.value) for name, value in evaluation.metadata.items() if name in ("observed", "bound")}
+    words = {
+        name: str(value.value) for name, value in evaluation.metadata.items() if name in ("observed", "bound")
+    }
     asset = check.asset_key.to_user_string()
     gate = ClosedGate(
         asset,

@@ -112,7 +112,9 @@ def _records(
     ).records
 
 
-def _materialize_result(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> dg.MaterializeResult:
+def _materialize_result(
+    context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]
+) -> dg.MaterializeResult:
     versions = [outcome.data_version for outcome in outcomes]
     metadata: dict[str, Any] = {}
     if len(outcomes) == 1:

@@ -48,7 +48,10 @@ class Catalog:
     def lineage(self) -> Lineage:
         """The graph that all declarations make together."""
         nodes = [
-            node for spec in self.specs.values() if isinstance(spec, DeclaresAssets) for node in spec.nodes(self)
+            node
+            for spec in self.specs.values()
+            if isinstance(spec, DeclaresAssets)
+            for node in spec.nodes(self)
         ]
         return Lineage({node.key: node for node in nodes})
 

@@ -12,13 +12,20 @@ class Expectation(Spec):
 
     column: str | None = Field(default=None, description="Column that the condition is about.")
     not_null: bool | None = Field(default=None, description="The column has a value in every row.")
-    unique: bool | None = Field(default=None, description="No value of the column occurs twice in a partition.")
+    unique: bool | None = Field(
+        default=None, description="No value of the column occurs twice in a partition."
+    )
     between: tuple[float | None, float | None] | None = Field(
-        default=None, description="Lowest and highest allowed value, both included; null is unbounded. Nulls pass."
+        default=None,
+        description="Lowest and highest allowed value, both included; null is unbounded. Nulls pass.",
     )
     one_of: tuple[Any, ...] | None = Field(default=None, description="The allowed values. Nulls pass.")
-    rows_at_least: int | None = Field(default=None, ge=0, description="The partition has at least this many rows.")
-    sql: str | None = Field(default=None, description="A SQL predicate over a row that is true for every row.")
+    rows_at_least: int | None = Field(
+        default=None, ge=0, description="The partition has at least this many rows."
+    )
+    sql: str | None = Field(
+        default=None, description="A SQL predicate over a row that is true for every row."
+    )
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:

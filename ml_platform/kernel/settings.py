@@ -12,6 +12,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ml_platform.kernel.process import set_library_defaults
+
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -23,8 +25,12 @@ class Settings(BaseSettings):
     home: Path = Field(default=PROJECT_ROOT / ".ml_platform", description="Everything embedded lives here.")
     lake: str | None = Field(default=None, description="URI of the lake's root; default HOME/lake.")
     mlflow_tracking_uri: str | None = Field(default=None, description="Default: SQLite below HOME/mlflow.")
-    mlflow_artifacts: str | None = Field(default=None, description="Artifact root; default HOME/mlflow/artifacts.")
-    feast_registry: str | None = Field(default=None, description="SQLAlchemy URL; default SQLite below HOME/feast.")
+    mlflow_artifacts: str | None = Field(
+        default=None, description="Artifact root; default HOME/mlflow/artifacts."
+    )
+    feast_registry: str | None = Field(
+        default=None, description="SQLAlchemy URL; default SQLite below HOME/feast."
+    )
     feast_project: str = Field(default="ml_platform", description="Feast project that the registry holds.")
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit in one step.")
     threads: int | None = Field(default=None, description="DuckDB's threads; default: all cores.")
@@ -71,7 +77,8 @@ class Settings(BaseSettings):
         return self.actor or getpass.getuser()
 
     def prepare(self) -> "Settings":
-        """Make the folders that embedded stores expect to find."""
+        """Make the folders that embedded stores expect to find, and set defaults of libraries."""
+        set_library_defaults()
         for folder in ("dagster", "feast", "mlflow", "spill"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         return self

@@ -51,7 +51,9 @@ def check_predicate(text: str) -> None:
     try:
         sqlglot.parse_one(text, dialect="duckdb")
     except sqlglot.errors.ParseError as err:
-        raise DeclarationError(f"a SQL predicate over one row is required; {text!r} does not parse: {err}") from err
+        raise DeclarationError(
+            f"a SQL predicate over one row is required; {text!r} does not parse: {err}"
+        ) from err
 
 
 def _failing(expectation: Expectation) -> str:

@@ -130,9 +130,13 @@ def scan_sql(
     """
     table = Table(uri).open(version)
     if table is None:
-        raise StoreError(f"{uri}: a Delta table is required here and nothing was written yet; materialize it first")
+        raise StoreError(
+            f"{uri}: a Delta table is required here and nothing was written yet; materialize it first"
+        )
     if "deletionVectors" in (table.protocol().reader_features or []):
-        raise StoreError(f"{uri}: has deletion vectors, which plain file reads would ignore; rewrite the table")
+        raise StoreError(
+            f"{uri}: has deletion vectors, which plain file reads would ignore; rewrite the table"
+        )
     names = list(files) if files is not None else _files(table, where)
     schema = pa.schema(table.schema().to_arrow())
     if not names:

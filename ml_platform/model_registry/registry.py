@@ -66,7 +66,7 @@ def partition_run(mlflow: Any, *, name: str) -> Iterator[str]:
 
 def register(mlflow: Any, candidate: Candidate, *, run_id: str) -> Registered:
     """Log a candidate to its run and register it as the next version of its model."""
-    import mlflow.onnx  # noqa: F811 - the flavour is not loaded with mlflow itself
+    import mlflow.onnx
     import onnx
 
     mlflow.log_params({key: str(value)[:500] for key, value in candidate.parameters.items()})

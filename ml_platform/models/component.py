@@ -17,7 +17,15 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
-from ml_platform.models.compute import ParityReport, build_estimator, evaluate, parity, predict_onnx, to_onnx, train
+from ml_platform.models.compute import (
+    ParityReport,
+    build_estimator,
+    evaluate,
+    parity,
+    predict_onnx,
+    to_onnx,
+    train,
+)
 from ml_platform.models.contract import contract, self_test_rows
 from ml_platform.models.plots import precision_recall_plot
 from ml_platform.models.spec import ModelSpec
@@ -151,7 +159,9 @@ def _candidate(
         "manifest.json": manifest,
     }
     title = f"{spec.name} {partition}"
-    picture = precision_recall_plot(trained.test.labels, trained.scores, threshold=spec.threshold, title=title)
+    picture = precision_recall_plot(
+        trained.test.labels, trained.scores, threshold=spec.threshold, title=title
+    )
     parameters = {"estimator": spec.estimator, **spec.parameters, "training_set": manifest["content_hash"]}
     return registry.Candidate(
         name=spec.name,

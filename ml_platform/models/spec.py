@@ -29,19 +29,27 @@ class ModelSpec(NamedSpec):
     drift_profiles: tuple[Name, ...] = Field(
         default=(), description="Profiles whose drift on any day of the set, or since, refuses the model."
     )
-    estimator: str = Field(description="Import path of the estimator class, such as sklearn.ensemble.RandomForestClassifier.")
+    estimator: str = Field(
+        description="Import path of the estimator class, such as sklearn.ensemble.RandomForestClassifier."
+    )
     parameters: Mapping[str, Any] = Field(default_factory=dict, description="The estimator's parameters.")
-    preprocessing: tuple[Preprocessing, ...] = Field(default=(), description="Transformers before it, in order.")
+    preprocessing: tuple[Preprocessing, ...] = Field(
+        default=(), description="Transformers before it, in order."
+    )
     threshold: float = Field(default=0.5, ge=0, le=1, description="Score from which on a row is an alert.")
     metric: Metric = Field(default="average_precision", description="What versions are compared by.")
     parity_tolerance: float = Field(
-        default=1e-4, gt=0, description="Largest allowed difference between ONNX and estimator, on any test row."
+        default=1e-4,
+        gt=0,
+        description="Largest allowed difference between ONNX and estimator, on any test row.",
     )
     missing: Literal["reject", "default", "serve_stale"] = Field(
         default="default", description="What serving does about a missing or too old feature."
     )
     retrain: str = Field(default="0 6 * * *", description="Cron, in UTC, of the daily retraining.")
-    latency_budget: DurationField = Field(default=Duration(1), description="Longest time one answer may take.")
+    latency_budget: DurationField = Field(
+        default=Duration(1), description="Longest time one answer may take."
+    )
 
     @property
     def key(self) -> str:

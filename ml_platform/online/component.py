@@ -69,7 +69,9 @@ def publish(view: FeatureViewSpec, step: Step) -> list[Outcome]:
     ]
 
 
-def _metadata(view: FeatureViewSpec, step: Step, key: str, newest: str | None, note: str) -> dict[str, object]:
+def _metadata(
+    view: FeatureViewSpec, step: Step, key: str, newest: str | None, note: str
+) -> dict[str, object]:
     if key != newest:
         return {"online": "not published: only the newest snapshot of a range is"}
     if not note.startswith("published"):

@@ -24,11 +24,16 @@ class OnlineStoreSpec(NamedSpec):
         """The views that are published."""
         if self.views is None:
             return [view for view in catalog.all(FeatureViewSpec) if view.online]
-        return [catalog.get(FeatureViewSpec, name, wanted_by=f"OnlineStore {self.name!r}") for name in self.views]
+        return [
+            catalog.get(FeatureViewSpec, name, wanted_by=f"OnlineStore {self.name!r}") for name in self.views
+        ]
 
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
         """The asset that applies the registry, and one asset for each published view."""
-        return (Node(self.registry_key), *(self.view_node(view, catalog) for view in self.view_specs(catalog)))
+        return (
+            Node(self.registry_key),
+            *(self.view_node(view, catalog) for view in self.view_specs(catalog)),
+        )
 
     def view_node(self, view: FeatureViewSpec, catalog: Catalog) -> Node:
         source = catalog.get(SourceSpec, view.source, wanted_by=view.key)

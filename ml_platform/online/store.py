@@ -94,5 +94,9 @@ def _gone(settings: Settings, objects: list[Any]) -> list[Any]:
     """Registered views and services that are no longer declared."""
     store = feature_store(settings)
     declared = {found.name for found in objects}
-    registered = [*store.list_feature_services(), *store.list_on_demand_feature_views(), *store.list_feature_views()]
+    registered = [
+        *store.list_feature_services(),
+        *store.list_on_demand_feature_views(),
+        *store.list_feature_views(),
+    ]
     return [found for found in registered if found.name not in declared]

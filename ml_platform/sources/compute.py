@@ -27,7 +27,14 @@ _ACCEPTED = {
     "float": {"FLOAT"},
     "string": {"VARCHAR"},
     "boolean": {"BOOLEAN"},
-    "timestamp": {"DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP_NS", "TIMESTAMP_MS", "TIMESTAMP_S"},
+    "timestamp": {
+        "DATE",
+        "TIMESTAMP",
+        "TIMESTAMP WITH TIME ZONE",
+        "TIMESTAMP_NS",
+        "TIMESTAMP_MS",
+        "TIMESTAMP_S",
+    },
 }
 
 
@@ -113,7 +120,9 @@ def _open(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, bool]
     """A relation over the file with a `position` column, and whether all its values are text."""
     quoted = "'" + str(path).replace("'", "''") + "'"
     is_text = path.suffix.lower() in (".csv", ".gz", ".txt")
-    reader = f"read_csv({quoted}, all_varchar = true, header = true)" if is_text else f"read_parquet({quoted})"
+    reader = (
+        f"read_csv({quoted}, all_varchar = true, header = true)" if is_text else f"read_parquet({quoted})"
+    )
     relation = f"(SELECT *, row_number() OVER () - 1 AS position FROM {reader})"
     try:
         connection.execute(f"DESCRIBE SELECT * FROM {relation}")
@@ -153,11 +162,11 @@ def _accepts(declared: str, found: str) -> bool:
 
 def _typed_sql(spec: SourceSpec, raw: str, is_text: bool, known_at: str | None) -> str:
     columns = [
-        f"{_cast(column.type, spec.file_columns()[name], is_text)} AS \"{name}\""
+        f'{_cast(column.type, spec.file_columns()[name], is_text)} AS "{name}"'
         for name, column in spec.columns.items()
     ]
     unread = [
-        f"(\"{file_column}\" IS NOT NULL AND {_cast(spec.columns[name].type, file_column, True)} IS NULL)"
+        f'("{file_column}" IS NOT NULL AND {_cast(spec.columns[name].type, file_column, True)} IS NULL)'
         f" AS unread_{name}"
         for name, file_column in spec.file_columns().items()
         if is_text
@@ -171,7 +180,7 @@ def _known_at(spec: SourceSpec, known_at: str | None) -> str:
         return f"TIMESTAMPTZ '{known_at}' AS declared_created"
     time = spec.file_columns()[EVENT_TIME]
     shift = spec.arrival.microseconds
-    return f"TRY_CAST(\"{time}\" AS TIMESTAMPTZ) + to_microseconds({shift}) AS declared_created"
+    return f'TRY_CAST("{time}" AS TIMESTAMPTZ) + to_microseconds({shift}) AS declared_created'
 
 
 def _cast(kind: str, column: str, is_text: bool) -> str:
@@ -186,17 +195,23 @@ def _reasons_sql(spec: SourceSpec, is_text: bool) -> str:
     known = set(spec.columns)
     reasons = [reason for name, column in spec.columns.items() for reason in _row_rules(name, column, spec)]
     if is_text:
-        reasons += [f"CASE WHEN unread_{n} THEN '{n} cannot be read' END" for n, c in spec.columns.items() if c.nullable]
+        reasons += [
+            f"CASE WHEN unread_{n} THEN '{n} cannot be read' END"
+            for n, c in spec.columns.items()
+            if c.nullable
+        ]
     bounds = [f"{EVENT_TIME} < TIMESTAMPTZ '{spec.start}'"]
     if spec.end is not None:
         bounds.append(f"{EVENT_TIME} >= TIMESTAMPTZ '{spec.end}' + INTERVAL 1 DAY")
-    outside = f"event outside the source''s declared range from {spec.start}" + (f" to {spec.end}" if spec.end else "")
+    outside = f"event outside the source''s declared range from {spec.start}" + (
+        f" to {spec.end}" if spec.end else ""
+    )
     reasons.append(f"CASE WHEN {' OR '.join(bounds)} THEN '{outside}' END")
     created = CREATED_TIME if CREATED_TIME in known else "declared_created"
     columns = ", ".join(f'"{name}"' for name in spec.columns if name != CREATED_TIME)
     return f"""
 SELECT {columns}, {created} AS {CREATED_TIME}, CAST({EVENT_TIME} AS DATE) AS {PARTITION_COLUMN}, position,
-       nullif(concat_ws('; ', {', '.join(reasons)}), '') AS reason
+       nullif(concat_ws('; ', {", ".join(reasons)}), '') AS reason
 FROM typed"""
 
 

@@ -36,7 +36,9 @@ class Feed(Spec):
     function: str = Field(
         description="Import path of `f(*, first_day, last_day, **parameters) -> pyarrow.Table` in file columns."
     )
-    parameters: Mapping[str, Any] = Field(default_factory=dict, description="Arguments passed to the function.")
+    parameters: Mapping[str, Any] = Field(
+        default_factory=dict, description="Arguments passed to the function."
+    )
 
 
 class SourceSpec(NamedSpec):
@@ -50,7 +52,8 @@ class SourceSpec(NamedSpec):
     start: dt.date = Field(description="First day of events.")
     end: dt.date | None = Field(default=None, description="Last day of events, for a source that has ended.")
     arrival: DurationField = Field(
-        default=Duration(0), description="How long after its event time a row is known, without a created column."
+        default=Duration(0),
+        description="How long after its event time a row is known, without a created column.",
     )
     maturity: DurationField = Field(
         default=Duration(0), description="For label sources: how long after the event its label is final."

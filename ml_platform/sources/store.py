@@ -64,7 +64,9 @@ def expand(paths: Sequence[str]) -> list[Path]:
         else:
             files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(str(path)))
         if not files:
-            raise InputError(f"{text}: a Parquet or CSV file, a folder or a glob of them is required; found none")
+            raise InputError(
+                f"{text}: a Parquet or CSV file, a folder or a glob of them is required; found none"
+            )
         found += files
     return found
 

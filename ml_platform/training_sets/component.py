@@ -130,13 +130,19 @@ def label_drift(
             reference.append((positives, rows))
     newest = key_of(spec.split(day(partition), catalog).test[1])
     if decision is None or counts[-1][0] != newest:
-        return Evaluation("label_drift", passed=False, observed=f"no matured labels on {newest}", bound="some")
+        return Evaluation(
+            "label_drift", passed=False, observed=f"no matured labels on {newest}", bound="some"
+        )
     return Evaluation(
         check="label_drift",
         passed=decision.status != "failed" or newest in let_through,
         observed=f"{newest}: {decision.reason}",
         bound=f"a label rate within {spec.label_rate_bound:g} times the reference's, either way",
-        metadata={"status": decision.status, "rate": decision.rate, "reference_rate": decision.reference_rate},
+        metadata={
+            "status": decision.status,
+            "rate": decision.rate,
+            "reference_rate": decision.reference_rate,
+        },
     )
 
 
@@ -165,7 +171,7 @@ def lineage_of_columns(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableColum
     for on_demand in service.on_demand_specs(catalog):
         inputs = [_dep(source.key, name) for name in on_demand.request if name in source.columns]
         inputs += [_dep(source.key, EVENT_TIME)]
-        deps |= {name: inputs for name in on_demand.outputs}
+        deps |= dict.fromkeys(on_demand.outputs, inputs)
     return dg.TableColumnLineage(deps)
 
 

@@ -29,16 +29,24 @@ class TrainingSetSpec(NamedSpec):
     """Point-in-time rows with matured labels, split by time: the set one would have built that midnight."""
 
     feature_service: Name = Field(description="The model's features, and the source whose events are rows.")
-    labels: Name = Field(description="Label source; an event without a matured label is left out and counted.")
+    labels: Name = Field(
+        description="Label source; an event without a matured label is left out and counted."
+    )
     label: Name = Field(description="Label column of the label source.")
     train: DurationField = Field(default=Duration.days(28), description="How many days are trained on.")
-    test: DurationField = Field(default=Duration.days(7), description="How many newest matured days are tested on.")
+    test: DurationField = Field(
+        default=Duration.days(7), description="How many newest matured days are tested on."
+    )
     minimum_rows: int = Field(default=1000, ge=1, description="Fewest rows of each split.")
     minimum_positives: int = Field(default=10, ge=1, description="Fewest positive labels of each split.")
     label_rate_bound: float = Field(
-        default=1.5, gt=1, description="Largest ratio of the newest matured day's label rate to its reference's."
+        default=1.5,
+        gt=1,
+        description="Largest ratio of the newest matured day's label rate to its reference's.",
     )
-    reference_days: int = Field(default=28, ge=1, description="Accepted matured days that label drift compares with.")
+    reference_days: int = Field(
+        default=28, ge=1, description="Accepted matured days that label drift compares with."
+    )
 
     @model_validator(mode="after")
     def _whole_days(self) -> Self:
@@ -88,7 +96,10 @@ class TrainingSetSpec(NamedSpec):
                 self.key,
                 first_day=service.warm_from(catalog) - first * ONE_DAY,
                 last_day=service.source_spec(catalog).end,
-                upstream=(*service.upstream(catalog, first=first, last=last), Upstream(labels.key, first, last)),
+                upstream=(
+                    *service.upstream(catalog, first=first, last=last),
+                    Upstream(labels.key, first, last),
+                ),
                 blocking_checks=("label_drift", "quality"),
             ),
         )

@@ -65,7 +65,9 @@ def build(settings: Settings, spec: TrainingSetSpec, catalog: Catalog, partition
     names = service.feature_names(catalog)
     batches = service_rows(settings, catalog, service, entity_rows, versions=pinned)
     rows = pa.Table.from_batches(batches).select([event_id, EVENT_TIME, SPLIT, LABEL, *names])
-    return Built(rows, without_label, _manifest(spec, catalog, lake, partition, rows, versions, without_label))
+    return Built(
+        rows, without_label, _manifest(spec, catalog, lake, partition, rows, versions, without_label)
+    )
 
 
 def input_versions(spec: TrainingSetSpec, catalog: Catalog, lake: Lake) -> dict[str, int]:
@@ -76,7 +78,9 @@ def input_versions(spec: TrainingSetSpec, catalog: Catalog, lake: Lake) -> dict[
     found = {asset: lake.table(asset).version() for asset in assets}
     missing = sorted(asset for asset, version in found.items() if version is None)
     if missing:
-        raise StoreError(f"{spec.key}: published rows of {missing} are required and there are none; materialize them")
+        raise StoreError(
+            f"{spec.key}: published rows of {missing} are required and there are none; materialize them"
+        )
     return {asset: version for asset, version in found.items() if version is not None}
 
 
@@ -125,13 +129,15 @@ def read_manifest(settings: Settings, spec: TrainingSetSpec, partition: str) -> 
     return json.loads(found[0][0])
 
 
-def read_arrays(settings: Settings, spec: TrainingSetSpec, partition: str, manifest: Mapping[str, Any]) -> dict[str, Arrays]:
+def read_arrays(
+    settings: Settings, spec: TrainingSetSpec, partition: str, manifest: Mapping[str, Any]
+) -> dict[str, Arrays]:
     """Train and test arrays of a built partition, checked against the manifest's content hash."""
     scan = Lake(settings.lake_uri).table(spec.key).scan(where=[(PARTITION_COLUMN, "=", partition)])
     columns = ", ".join(f'"{name}"' for name in manifest["columns"])
     with connect(settings) as connection:
         rows = connection.sql(
-            f"SELECT {columns} FROM ({scan}) ORDER BY {EVENT_TIME}, \"{manifest['columns'][0]}\""
+            f'SELECT {columns} FROM ({scan}) ORDER BY {EVENT_TIME}, "{manifest["columns"][0]}"'
         ).to_arrow_table()
     found = content_hash(rows)
     if found != manifest["content_hash"]:
@@ -164,9 +170,9 @@ def _labelled_sql(
     known = latest_versions_sql(labels, scan, known_by=days.known_by)
     events = entity_rows_sql(service, catalog, lake, days)
     return (
-        f"SELECT e.*, CAST(l.\"{spec.label}\" AS BIGINT) AS {LABEL} FROM ({events}) e "
-        f"LEFT JOIN (SELECT \"{labels.event_id}\", \"{spec.label}\" FROM ({known})) l "
-        f"ON e.\"{source.event_id}\" = l.\"{labels.event_id}\""
+        f'SELECT e.*, CAST(l."{spec.label}" AS BIGINT) AS {LABEL} FROM ({events}) e '
+        f'LEFT JOIN (SELECT "{labels.event_id}", "{spec.label}" FROM ({known})) l '
+        f'ON e."{source.event_id}" = l."{labels.event_id}"'
     )
 
 
@@ -229,7 +235,9 @@ def _input(
     return {
         "asset": asset,
         "table_version": versions[asset],
-        "files": [f.removeprefix(root) for f in lake.table(asset).files(version=versions[asset], where=where)],
+        "files": [
+            f.removeprefix(root) for f in lake.table(asset).files(version=versions[asset], where=where)
+        ],
         "partitions": {key: known[key]["content_hash"] for key in days if key in known},
     }
 

@@ -1,0 +1,271 @@
+"""The product's main job on embedded defaults: from raw events to a served prediction, and two bad days.
+
+Everything goes through Dagster's own run machinery on the instance of this home, so that the UI shows it.
+"""
+
+import datetime as dt
+import json
+import resource
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ml_platform import declarations
+from ml_platform.cli.instance import Runner, RunReport
+from ml_platform.cli.story import Deliveries, corrupted, scaled
+from ml_platform.drift_profiles.spec import DriftProfileSpec
+from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.gates.acceptances import Acceptance, accept
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import InputError, PlatformError
+from ml_platform.kernel.partitions import ONE_DAY, key_of
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.tables import Lake
+from ml_platform.online.spec import OnlineStoreSpec
+from ml_platform.releases.spec import ReleaseSpec
+from ml_platform.sources.spec import Feed, SourceSpec
+from ml_platform.sources.store import ingest, landed_days
+
+SUMMARY_FILE = "demo.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the demo is asked for."""
+
+    scale: float = 1.0
+    days: int | None = None
+    sources: tuple[str, ...] = ()
+
+
+@dataclass
+class Demo:
+    """One demo run: what it works on, and what it has found so far."""
+
+    settings: Settings
+    options: Options
+    console: Console
+    catalog: Catalog = field(default_factory=declarations.load)
+    stages: dict[str, float] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.script: Mapping[str, Any] = yaml.safe_load((declarations.DEFS_FOLDER / "demo.yaml").read_text())
+        self.release = self.catalog.get(ReleaseSpec, self.script["release"], wanted_by="demo.yaml")
+        self.model = self.release.model_spec(self.catalog)
+        self.events = self.catalog.get(SourceSpec, self.script["events"], wanted_by="demo.yaml")
+        self.labels = self.catalog.get(SourceSpec, self.script["labels"], wanted_by="demo.yaml")
+        feed = self.events.feed or Feed(function="none")
+        feed = feed.model_copy(update={"parameters": {**feed.parameters, "scale": self.options.scale}})
+        self.deliveries = Deliveries(
+            self.events, self.settings.root / "deliveries", feed, self.options.sources
+        )
+        with self.stage("start"):
+            self.runner = Runner.of(self.settings)
+
+    @contextmanager
+    def stage(self, name: str, doing: str = "") -> Iterator[None]:
+        """Time a stage, and show what is being done while it is."""
+        started = time.perf_counter()
+        with self.console.status(f"[bold]{name}[/]  {doing}", spinner="dots"):
+            yield
+        seconds = time.perf_counter() - started
+        self.stages[name] = self.stages.get(name, 0) + seconds
+        if doing:
+            self.console.print(f"  [green]✓[/] {doing} [dim]{seconds:.1f} s[/]")
+
+    def make(self, stage: str, assets: Sequence[str], first: str | None = None, last: str | None = None) -> RunReport:
+        """Materialize assets in one run; PlatformError with the run's own words when it fails."""
+        report = self.attempt(stage, assets, first, last)
+        if not report.success:
+            raise PlatformError(f"{', '.join(assets)} failed in run {report.run_id}:\n{report.error}")
+        return report
+
+    def attempt(self, stage: str, assets: Sequence[str], first: str | None = None, last: str | None = None) -> RunReport:
+        """Materialize assets in one run, and tell how it ended."""
+        days = f" {first}" if last in (None, first) else f" {first} … {last}"
+        with self.stage(stage, f"{', '.join(assets)}[dim]{days if first else ''}[/]"):
+            return self.runner.run(assets, first, last)
+
+    @property
+    def views(self) -> list[FeatureViewSpec]:
+        rows = self.model.training_set_spec(self.catalog)
+        return rows.service(self.catalog).view_specs(self.catalog)
+
+    @property
+    def profiles(self) -> list[DriftProfileSpec]:
+        return self.model.profile_specs(self.catalog)
+
+
+def run(settings: Settings, options: Options, console: Console) -> dict[str, Any]:
+    """The whole demo; returns the summary, which is also kept beside the lake."""
+    started = time.perf_counter()
+    demo = Demo(settings, options, console)
+    newest = build_history(demo)
+    demo.shown["model"] = train(demo, newest)
+    demo.shown["prediction"] = predict(demo)
+    corrupt_day = newest + ONE_DAY
+    demo.shown["corrupted"] = corrupted_day(demo, corrupt_day)
+    demo.shown["drifted"] = drifted_day(demo, corrupt_day + ONE_DAY)
+    summary = {
+        "total_s": round(time.perf_counter() - started, 1),
+        "stages": {name: round(seconds, 1) for name, seconds in demo.stages.items()},
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        **demo.shown,
+        "home": str(settings.root),
+    }
+    (settings.root / SUMMARY_FILE).write_text(json.dumps(summary, indent=2))
+    return summary
+
+
+def build_history(demo: Demo) -> dt.date:
+    """Land and materialize the past, in range runs; the newest day."""
+    console, events = demo.console, demo.events
+    console.rule("[bold]the past: sources, features, online, drift", align="left")
+    days = demo.options.days or demo.script["days"]
+    with demo.stage("sources", "deliveries of the past"):
+        files = demo.deliveries.history(demo.settings, events.start, days)
+    for source in (events, demo.labels):
+        with demo.stage("sources", f"ingest {source.name}"):
+            for path in files:
+                ingest(demo.settings, source, path)
+    first, newest = _landed_range(demo)
+    rows = sum(_row_counts(demo.make("sources", [source.key], first, newest), source.key) for source in (events, demo.labels))
+    for view in demo.views:
+        demo.make("features", [view.key], first, newest)
+    publish_online(demo, first, newest)
+    for profile in demo.profiles:
+        demo.make("drift_profiles", [profile.key], key_of(profile.first_day(demo.catalog)), newest)
+    partitions = (dt.date.fromisoformat(newest) - dt.date.fromisoformat(first)).days + 1
+    demo.shown |= {"rows": rows // 2, "partitions": partitions, "newest": newest}
+    return dt.date.fromisoformat(newest)
+
+
+def publish_online(demo: Demo, first: str, last: str) -> None:
+    """Apply the registry and publish the newest snapshot of each view."""
+    for store in demo.catalog.all(OnlineStoreSpec):
+        demo.make("online", [store.registry_key])
+        for view in store.view_specs(demo.catalog):
+            demo.make("online", [f"online/{view.name}"], first, last)
+
+
+def train(demo: Demo, day: dt.date) -> dict[str, Any]:
+    """Training set, model and release of one day."""
+    demo.console.rule(f"[bold]{key_of(day)}: training set, model, release", align="left")
+    rows = demo.model.training_set_spec(demo.catalog)
+    demo.make("training_sets", [rows.key], key_of(day))
+    made = demo.make("models", [demo.model.key], key_of(day)).metadata(demo.model.key)
+    released = demo.make("releases", [demo.release.key]).metadata(demo.release.key)
+    names = ("version", "auc_roc", "average_precision", "precision", "recall")
+    return {"partition": key_of(day), **{name: made.get(name) for name in names}, "champion": released["champion"]}
+
+
+def predict(demo: Demo) -> dict[str, Any]:
+    """Ask the online features and the champion for one prediction, as serving would."""
+    from ml_platform.cli.predict import predict_event
+
+    demo.console.rule("[bold]one prediction, from online features and the champion", align="left")
+    with demo.stage("serving", "online features, on-demand features, ONNX"):
+        answer = predict_event(demo.settings, demo.catalog, demo.model)
+    demo.console.print_json(json.dumps(answer))
+    return answer
+
+
+def corrupted_day(demo: Demo, day: dt.date) -> dict[str, Any]:
+    """Land a corrupted day, see the model refused, deliver the day again, see the model updated."""
+    console, key = demo.console, key_of(day)
+    console.rule(f"[bold]{key} is delivered corrupted", align="left")
+    good = demo.deliveries.good(demo.settings, day)
+    bad_rows = corrupted(good, demo.events.file_columns()[demo.script["corrupt"]])
+    bad = ingest(demo.settings, demo.events, demo.deliveries.write(bad_rows, f"{key}-corrupted"))
+    audit = demo.attempt("refusals", [demo.events.key], key)
+    refusal = _refused_model(demo, key) if not audit.success else {}
+    console.rule(f"[bold]{key} is delivered again, good", align="left")
+    path = demo.deliveries.write(good, f"{key}-good")
+    ingest(demo.settings, demo.events, path, replaces=bad.digest)
+    _materialize_day(demo, day)
+    return {"partition": key, "audit": audit.error, **refusal, "afterwards": train(demo, day)}
+
+
+def drifted_day(demo: Demo, day: dt.date) -> dict[str, Any]:
+    """Land a drifted day, see the model refused, accept the drift, see the model trained."""
+    console, key = demo.console, key_of(day)
+    change = demo.script["drift"]
+    console.rule(f"[bold]{key}: {change['column']} × {change['factor']}", align="left")
+    rows = scaled(demo.deliveries.good(demo.settings, day), change["column"], by=change["factor"])
+    ingest(demo.settings, demo.events, demo.deliveries.write(rows, f"{key}-drifted"))
+    _materialize_day(demo, day, may_drift=True)
+    demo.make("training_sets", [demo.model.training_set_spec(demo.catalog).key], key)
+    refusal = _refused_model(demo, key)
+    reason = "demo: prices went up, and they stay up"
+    for profile in demo.profiles:
+        acceptance = Acceptance(profile.key, "drift", key, reason, demo.settings.who)
+        accept(demo.runner.instance, Lake(demo.settings.lake_uri), acceptance)
+        console.print(f"  [green]✓[/] ml-platform drift accept {profile.key} {key} --reason '{reason}'")
+    return {"partition": key, **refusal, "accepted": reason, "afterwards": train(demo, day)}
+
+
+def _materialize_day(demo: Demo, day: dt.date, *, may_drift: bool = False) -> None:
+    key = key_of(day)
+    demo.make("sources", [demo.events.key], key)
+    for view in demo.views:
+        demo.make("features", [view.key], key)
+    publish_online(demo, key, key)
+    for profile in demo.profiles:
+        (demo.attempt if may_drift else demo.make)("drift_profiles", [profile.key], key)
+
+
+def _refused_model(demo: Demo, key: str) -> dict[str, Any]:
+    """Try to train the day's model, as the daily retraining would, and show why it is refused."""
+    from ml_platform.model_registry import registry
+
+    before = registry.champion(demo.settings, demo.model.name)
+    report = demo.attempt("refusals", [demo.model.key], key)
+    after = registry.champion(demo.settings, demo.model.name)
+    if report.success:
+        raise PlatformError(f"{demo.model.key} [{key}] had to be refused, and was trained in run {report.run_id}")
+    demo.console.print(f"[yellow]{report.error}[/]")
+    same = before is not None and after is not None and before.version == after.version
+    demo.console.print(f"  champion: version {after.version if after else '-'}, {'unchanged' if same else 'CHANGED'}")
+    return {"refusal": report.error, "champion_unchanged": same}
+
+
+def _landed_range(demo: Demo) -> tuple[str, str]:
+    lake = Lake(demo.settings.lake_uri)
+    days = landed_days(lake, demo.events.name) & landed_days(lake, demo.labels.name)
+    if not days:
+        raise InputError("deliveries with events and labels are required; none has landed")
+    return min(days), max(days)
+
+
+def _row_counts(report: RunReport, asset: str) -> int:
+    counts = [
+        m.metadata["dagster/partition_row_count"].value
+        for m in report.materializations
+        if m.asset_key.to_user_string() == asset
+    ]
+    return sum(int(count) for count in counts if count is not None)
+
+
+def existing_summary(settings: Settings) -> dict[str, Any] | None:
+    """The summary of a demo that was finished in this home, or None."""
+    path: Path = settings.root / SUMMARY_FILE
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def remove_home(settings: Settings) -> None:
+    """Remove the embedded stores below the home; InputError for a folder that is not a platform home."""
+    known = {"dagster", "deliveries", "feast", "lake", "mlflow", "spill", SUMMARY_FILE}
+    if not settings.root.exists():
+        return
+    unknown = sorted(path.name for path in settings.root.iterdir() if path.name not in known)
+    if unknown:
+        raise InputError(f"{settings.root}: a home of this platform is required to be removed; it also has {unknown}")
+    shutil.rmtree(settings.root)

@@ -1,0 +1,94 @@
+"""The embedded Dagster instance below ML_PLATFORM_HOME, and runs of assets on it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from ml_platform.kernel.settings import Settings
+
+_INSTANCE_CONFIG = """\
+# Written once; yours to change. Everything is kept in this folder.
+telemetry:
+  enabled: false
+"""
+_QUIET_RUN = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def prepare_home(settings: Settings) -> Path:
+    """Make the home's folders and Dagster's instance file, and point this process at them."""
+    settings.prepare()
+    config = settings.dagster_home / "dagster.yaml"
+    if not config.exists():
+        config.write_text(_INSTANCE_CONFIG)
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    return settings.dagster_home
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The Dagster instance of this home."""
+    prepare_home(settings)
+    return dg.DagsterInstance.get()
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How one run of assets ended; `error` is what its failed step said."""
+
+    success: bool
+    run_id: str
+    materializations: tuple[dg.AssetMaterialization, ...]
+    error: str = ""
+
+    def metadata(self, asset: str) -> dict[str, Any]:
+        """Metadata of the newest materialization of an asset in this run, as plain values."""
+        found = [m for m in self.materializations if m.asset_key.to_user_string() == asset]
+        return {name: value.value for name, value in found[-1].metadata.items()} if found else {}
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs assets through Dagster's own machinery, in this process."""
+
+    instance: dg.DagsterInstance
+    job: dg.JobDefinition
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Runner":
+        from ml_platform.definitions import defs
+
+        instance = open_instance(settings)
+        return cls(instance, defs().resolve_implicit_global_asset_job_def())
+
+    def run(self, assets: Sequence[str], first: str | None = None, last: str | None = None) -> RunReport:
+        """Materialize assets: unpartitioned, for one partition, or for a range in one run."""
+        tags = {}
+        if last is not None and last != first:
+            tags = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": last}
+        result = self.job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(asset.split("/")) for asset in assets],
+            partition_key=first if not tags else None,
+            tags=tags,
+            run_config=_QUIET_RUN,
+            raise_on_error=False,
+        )
+        made = [event.materialization for event in result.all_events if event.is_step_materialization]
+        return RunReport(result.success, result.run_id, tuple(made), _first_error(result))
+
+
+def _first_error(result: dg.ExecuteInProcessResult) -> str:
+    """What the first failed step said: the refusal in words, or the innermost error."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return data.user_failure_data.description
+            error = data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            return error.message.strip() if error is not None else "failed"
+    return ""
