@@ -132,7 +132,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
                 for name in node.blocking_checks
             ],
         )
-        def compiled(context: dg.AssetExecutionContext):
+        def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster would read it as an output type
             keys = tuple(context.partition_keys) if partitions is not None else ()
             if plan.gated:
                 for key in keys:

@@ -38,7 +38,7 @@ class DriftProfile(SpecComponent):
         ]
 
 
-def policy_of(spec: DriftProfileSpec) -> DriftPolicy:
+def policy_of(spec: DriftProfileSpec, catalog: Catalog) -> DriftPolicy:
     """The declared policy in the terms of the computation."""
     return DriftPolicy(
         reference_days=spec.reference_days,
@@ -49,7 +49,13 @@ def policy_of(spec: DriftProfileSpec) -> DriftPolicy:
         minimum_sample=spec.minimum_sample,
         calendar=frozenset(spec.calendar),
         categories=frozenset(spec.categories),
+        entity_of=spec.entity_of(catalog),
     )
+
+
+def id_columns(spec: DriftProfileSpec, catalog: Catalog) -> list[str]:
+    """The join keys that the rows carry beside their features, each once."""
+    return list(dict.fromkeys(spec.entity_of(catalog).values()))
 
 
 def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
@@ -58,10 +64,13 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     lake = Lake(settings.lake_uri)
     features = spec.service(step.catalog).feature_names(step.catalog)
     rows = feature_rows(spec, step.catalog, settings, step.partitions)
-    days = store.split_days(rows, features)
+    days = store.split_days(rows, [*features, *id_columns(spec, step.catalog)])
     step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
-    decisions = judge_days(spec, settings, days, features, step.partitions)
-    profiles = {key: profile_columns(columns, timestamp=complete_at(key)) for key, columns in days.items()}
+    decisions = judge_days(spec, step, days)
+    profiles = {
+        key: profile_columns({name: columns[name] for name in features}, timestamp=complete_at(key))
+        for key, columns in days.items()
+    }
     version = store.write(lake, spec.key, rows=rows, profiles=profiles, decisions=decisions)
     hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
     entries = [
@@ -84,7 +93,10 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
 def feature_rows(
     spec: DriftProfileSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
 ) -> pa.Table:
-    """The model-feature rows of the events of days, as known when each day was complete, ordered by day."""
+    """The model-feature rows of the events of days, as known when each day was complete, ordered by day.
+
+    The service's join keys come with them: they say which rows share one entity's values.
+    """
     service = spec.service(catalog)
     lake = Lake(settings.lake_uri)
     days = EventDays(first=min(partitions), last=max(partitions))
@@ -98,21 +110,20 @@ def feature_rows(
         versions=feature_versions(catalog, service, lake),
     )
     names = service.feature_names(catalog)
-    return pa.Table.from_batches(batches).select([event_id, PARTITION_COLUMN, *names])
+    keys = [key for key in id_columns(spec, catalog) if key != event_id]
+    return pa.Table.from_batches(batches).select([event_id, *keys, PARTITION_COLUMN, *names])
 
 
 def judge_days(
-    spec: DriftProfileSpec,
-    settings: Settings,
-    days: Mapping[str, store.Columns],
-    features: Sequence[str],
-    partitions: Sequence[str],
+    spec: DriftProfileSpec, step: Step, days: Mapping[str, store.Columns]
 ) -> dict[str, DriftDecision]:
     """The verdict on each day in order, starting from the reference days that were judged before the range."""
-    lake = Lake(settings.lake_uri)
-    rolling = RollingReference(policy_of(spec))
+    settings: Settings = step.resources.environment
+    lake, partitions = Lake(settings.lake_uri), step.partitions
+    rolling = RollingReference(policy_of(spec, step.catalog))
+    names = [*spec.service(step.catalog).feature_names(step.catalog), *id_columns(spec, step.catalog)]
     before = store.reference_days(lake, spec.key, before=min(partitions), count=spec.reference_days)
-    for key, columns in zip(before, store.read_days(settings, spec.key, before, features), strict=True):
+    for key, columns in zip(before, store.read_days(settings, spec.key, before, names), strict=True):
         rolling.accept(key, columns)
     decisions: dict[str, DriftDecision] = {}
     for key in sorted(partitions):

@@ -7,7 +7,7 @@ difference that nobody need act on is significant too, and with few rows a large
 
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from ml_platform.drift_profiles.distances import (
     holm,
     missing_p_value,
     read_categories,
+    read_entities,
     read_numbers,
     require_columns,
 )
@@ -47,9 +48,10 @@ class DriftPolicy:
     minimum_sample: int = 500
     calendar: frozenset[str] = frozenset()  # constant within a day: measured, never gated
     categories: frozenset[str] = frozenset()  # codes or strings; all other features are numbers
+    entity_of: Mapping[str, str] = field(default_factory=dict, hash=False)  # feature: column with entity ids
 
     def __post_init__(self) -> None:
-        """Raise DeclarationError for a bound that no distance can pass, or that every day passes."""
+        """Raise DeclarationError for a bound that no distance passes, or every day, or for ids as features."""
         for name in ("ks_bound", "total_variation_bound", "missing_bound", "p_value"):
             if not 0 < getattr(self, name) < 1:
                 raise DeclarationError(
@@ -62,6 +64,17 @@ class DriftPolicy:
                 f"{self.reference_days} and {self.minimum_sample}: nothing could be compared. "
                 "Correct the declaration."
             )
+        both = sorted(self.id_columns & (self.calendar | self.categories | self.entity_of.keys()))
+        if both:
+            raise DeclarationError(
+                f"A drift policy needs entity ids that are not features, got {both} as both: ids are not judged. "
+                "Correct the declaration."
+            )
+
+    @property
+    def id_columns(self) -> frozenset[str]:
+        """Columns of a day that hold entity ids, and are not features."""
+        return frozenset(self.entity_of.values())
 
 
 @dataclass(frozen=True)
@@ -102,8 +115,9 @@ def judge(
     """Judge one day against the last `policy.reference_days` accepted days, given oldest first.
 
     Every mapping holds the same features as arrays of one length per day: numbers with NaN for missing,
-    categories (`policy.categories`) as codes or strings with None or NaN for missing. The answer depends on
-    nothing else. With fewer reference days or rows than the policy asks for, the day is `not_judged`.
+    categories (`policy.categories`) as codes or strings with None or NaN for missing; and the columns of ids
+    that `policy.entity_of` names, of any type, with None or NaN where a row has no entity. The answer depends
+    on nothing else. With fewer reference days or rows than the policy asks for, the day is `not_judged`.
     Raises InputError when the features of the days differ or an array is not what its kind says.
     """
     rolling = RollingReference(policy)
@@ -124,6 +138,7 @@ class RollingReference:
         self._policy = policy
         self._days: deque[tuple[Hashable, dict[str, Sample]]] = deque()
         self._pooled: dict[str, Sample] | None = None
+        self._numbers: dict[str, dict[Hashable, int]] = {column: {} for column in policy.id_columns}
 
     @property
     def days(self) -> tuple[Hashable, ...]:
@@ -132,7 +147,7 @@ class RollingReference:
 
     def accept(self, day_key: Hashable, day: Mapping[str, np.ndarray]) -> None:
         """Let a day into the reference; the oldest leaves when there are more than `reference_days`."""
-        samples = _samples(day, categories=self._policy.categories)
+        samples = self._samples(day)
         if day_key in self.days:
             raise InputError(
                 f"A reference needs different days, got {day_key!r} again: it would count twice. "
@@ -151,7 +166,7 @@ class RollingReference:
 
     def judge(self, day: Mapping[str, np.ndarray]) -> DriftDecision:
         """Judge a day against the reference as it is now; the day does not enter it."""
-        policy, samples = self._policy, _samples(day, categories=self._policy.categories)
+        policy, samples = self._policy, self._samples(day)
         rows, reference_rows = _rows(samples), sum(_rows(accepted) for _, accepted in self._days)
         if len(self._days) < policy.reference_days:
             reason = f"no reference yet: {len(self._days)} of {policy.reference_days} accepted days"
@@ -168,6 +183,24 @@ class RollingReference:
         status = "failed" if breached else "passed"
         return DriftDecision(status, breached or "within bounds", rows, reference_rows, features)
 
+    def _samples(self, day: Mapping[str, np.ndarray]) -> dict[str, Sample]:
+        policy = self._policy
+        features = [name for name in day if name not in policy.id_columns]
+        _require_ids(day, {policy.entity_of[name] for name in features if name in policy.entity_of})
+        require_columns(day if features else {})
+        entities = {
+            column: read_entities(day[column], numbers=numbers)
+            for column, numbers in self._numbers.items()
+            if column in day
+        }
+        of_rows = {name: entities.get(policy.entity_of.get(name, "")) for name in features}
+        return {
+            name: read_categories(day[name], entities=of_rows[name])
+            if name in policy.categories
+            else read_numbers(day[name], feature=name, entities=of_rows[name])
+            for name in features
+        }
+
     def _pool(self) -> dict[str, Sample]:
         if self._pooled is None:
             (_, first), *others = self._days
@@ -183,12 +216,13 @@ class RollingReference:
             )
 
 
-def _samples(day: Mapping[str, np.ndarray], *, categories: frozenset[str]) -> dict[str, Sample]:
-    require_columns(day)
-    return {
-        name: read_categories(values) if name in categories else read_numbers(values, feature=name)
-        for name, values in day.items()
-    }
+def _require_ids(day: Mapping[str, np.ndarray], columns: set[str]) -> None:
+    missing = sorted(columns - day.keys())
+    if missing:
+        raise InputError(
+            f"Drift needs the entity ids of each row, but columns {missing} are not among {sorted(day)}: "
+            "how many rows are independent is not known. Read the day with its id columns."
+        )
 
 
 def _rows(samples: Mapping[str, Sample]) -> int:

@@ -33,14 +33,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def kolmogorov_smirnov(day: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+def effective_size(rows: np.ndarray, *, alone: int = 0) -> float:
+    """Return how many independent rows tell as much as clusters of equal rows do.
+
+    `rows` counts each cluster's rows, `alone` the clusters of one row. (sum m)^2 / sum m^2 over the sizes m:
+    Kish, L. (1965), Survey Sampling, Wiley. A share of rows is a mean over clusters, weighted with their
+    sizes; its variance is that of as many clusters of one size. Without rows it is 0.
+    """
+    total, squares = int(rows.sum()) + alone, int(np.square(rows).sum()) + alone
+    return total**2 / squares if squares else 0.0
+
+
+def kolmogorov_smirnov(
+    day: np.ndarray, reference: np.ndarray, *, sizes: tuple[float, float] | None = None
+) -> tuple[float, float]:
     """Return the greatest distance between two empirical distributions, and its p-value.
 
     Both arrays are ascending and without NaN; with an empty one there is no distance and p is 1. Between two
     of the day's values its distribution is flat and the reference's only grows, so the greatest distance is
     at, or just below, one of the day's values. The p-value is that of the limit distribution with nm/(n+m)
-    for the size; ties make it cautious. Smirnov, N. (1948), Table for estimating the goodness of fit of
-    empirical distributions, Ann. Math. Statist. 19, 279-281.
+    for the size, n and m being the lengths or the given effective `sizes`; ties make it cautious. Smirnov, N.
+    (1948), Table for estimating the goodness of fit of empirical distributions, Ann. Math. Statist. 19,
+    279-281.
     """
     from scipy.special import kolmogorov
 
@@ -52,15 +66,26 @@ def kolmogorov_smirnov(day: np.ndarray, reference: np.ndarray) -> tuple[float, f
     for side in ("left", "right"):
         below, reference_below = (np.searchsorted(values, points, side) for values in (day, reference))
         gap = max(gap, int(np.abs(below * m - reference_below * n).max()))
-    return gap / (n * m), float(kolmogorov(sqrt(n * m / (n + m)) * gap / (n * m)))
+    distance = gap / (n * m)
+    day_size, reference_size = sizes or (n, m)
+    return distance, float(
+        kolmogorov(sqrt(day_size * reference_size / (day_size + reference_size)) * distance)
+    )
 
 
-def total_variation(day: Mapping[Category, int], reference: Mapping[Category, int]) -> tuple[float, float]:
+def total_variation(
+    day: Mapping[Category, int],
+    reference: Mapping[Category, int],
+    *,
+    sizes: tuple[float, float] | None = None,
+) -> tuple[float, float]:
     """Return half the summed difference of the category shares, and a chi-square p-value of homogeneity.
 
     Arguments count rows per category; with an empty one there is no distance and p is 1. Categories expected
     fewer than five times on a side are tested as one: Cochran, W. G. (1954), Some methods for strengthening
-    the common chi-squared tests, Biometrics 10, 417-451.
+    the common chi-squared tests, Biometrics 10, 417-451. With effective `sizes` all counts of a side are
+    scaled to its size before they are tested: Rao, J. N. K. and Scott, A. J. (1981), The analysis of
+    categorical data from complex sample surveys, J. Amer. Statist. Assoc. 76, 221-230.
     """
     from scipy.special import chdtrc
 
@@ -69,10 +94,13 @@ def total_variation(day: Mapping[Category, int], reference: Mapping[Category, in
         return 0.0, 1.0
     pairs = [(day.get(key, 0), reference.get(key, 0)) for key in day.keys() | reference.keys()]
     distance = sum(abs(a * m - b * n) for a, b in pairs) / (2 * n * m)
-    common = [(a, b) for a, b in pairs if (a + b) * min(n, m) >= 5 * (n + m)]
+    day_size, reference_size = sizes or (n, m)
+    u, v = day_size / n, reference_size / m  # what one row counts
+    least = 5 * (day_size + reference_size) / min(day_size, reference_size)
+    common = [(a, b) for a, b in pairs if a * u + b * v >= least]
     rest = (n - sum(a for a, _ in common), m - sum(b for _, b in common))
     cells = [*common, rest] if sum(rest) else common
-    chi_square = fsum((a * m - b * n) ** 2 / (n * m * (a + b)) for a, b in cells)
+    chi_square = fsum((a * m - b * n) ** 2 * u * v / (n * m * (a * u + b * v)) for a, b in cells)
     return distance, float(chdtrc(len(cells) - 1, chi_square)) if len(cells) > 1 else 1.0
 
 
@@ -84,8 +112,9 @@ def missing_p_value(day: "Sample", reference: "Sample") -> float | None:
     rows, missing = day.rows + reference.rows, day.missing + reference.missing
     if missing in (0, rows) or not day.rows or not reference.rows:
         return None
-    pooled = missing / rows
-    deviation = sqrt(pooled * (1 - pooled) * (1 / day.rows + 1 / reference.rows))
+    n, m = day.size, reference.size
+    pooled = (day.missing * (n / day.rows) + reference.missing * (m / reference.rows)) / (n + m)
+    deviation = sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
     return erfc(abs(day.missing_share - reference.missing_share) / deviation / sqrt(2))
 
 
@@ -105,6 +134,37 @@ def population_stability(day: Sequence[int], reference: Sequence[int]) -> float:
 
 
 @dataclass(frozen=True)
+class Clusters:
+    """How the rows of a feature are spread over entities, whose rows share one value.
+
+    `entities` are numbers, ascending. Number 0 comes first and stands for rows without an id, each of them a
+    cluster of its own: nothing ties it to another. `counts` is (2, entities): all rows, rows with a value.
+    """
+
+    entities: np.ndarray
+    counts: np.ndarray
+
+    def plus(self, *others: "Clusters", sign: int = 1) -> "Clusters":
+        """Return these clusters with others added, or taken away with sign -1."""
+        highest = max(part.entities[-1] for part in (self, *others))
+        total = np.zeros((2, highest + 1), np.int64)
+        total[:, self.entities] = self.counts
+        for other in others:
+            total[:, other.entities] += sign * other.counts
+        return _clusters(total)
+
+    def size(self, *, present: bool) -> float:
+        """Return the effective number of all rows, or of those with a value."""
+        counts = self.counts[int(present)]
+        return effective_size(counts[1:], alone=int(counts[0]))
+
+
+def _clusters(counts: np.ndarray) -> Clusters:
+    entities = np.flatnonzero(np.r_[True, counts[0, 1:] > 0])
+    return Clusters(entities, counts[:, entities])
+
+
+@dataclass(frozen=True)
 class Sample:
     """One feature of a day or of many days, in a form that days can join and leave."""
 
@@ -112,6 +172,17 @@ class Sample:
     rows: int
     values: np.ndarray  # of a number: the values that are there, ascending; else empty
     counts: Counter[Hashable]  # of a category: rows per category; else empty
+    clusters: Clusters | None = None  # of a feature of an entity; else every row counts for itself
+
+    @property
+    def size(self) -> float:
+        """Effective number of rows."""
+        return self.clusters.size(present=False) if self.clusters else self.rows
+
+    @property
+    def size_present(self) -> float:
+        """Effective number of rows with a value."""
+        return self.clusters.size(present=True) if self.clusters else self.rows - self.missing
 
     @property
     def missing_share(self) -> float:
@@ -129,7 +200,11 @@ class Sample:
         # A stable sort of two sorted runs is one merge; many runs are quicker sorted afresh.
         merged = np.sort(runs, kind="stable" if len(others) == 1 else None)
         counts = sum((other.counts for other in others), start=self.counts)
-        return Sample(self.kind, self.rows + sum(other.rows for other in others), merged, counts)
+        rows = self.rows + sum(other.rows for other in others)
+        clusters = self.clusters and self.clusters.plus(
+            *(other.clusters for other in others if other.clusters)
+        )
+        return Sample(self.kind, rows, merged, counts, clusters)
 
     def minus(self, other: "Sample") -> "Sample":
         """Return this sample without another that was added before."""
@@ -137,13 +212,15 @@ class Sample:
         nth_equal = np.arange(len(gone)) - np.searchsorted(gone, gone, "left")
         places = np.searchsorted(self.values, gone, "left") + nth_equal
         kept = np.delete(self.values, places)
-        return Sample(self.kind, self.rows - other.rows, kept, self.counts - other.counts)
+        clusters = self.clusters and other.clusters and self.clusters.plus(other.clusters, sign=-1)
+        return Sample(self.kind, self.rows - other.rows, kept, self.counts - other.counts, clusters)
 
     def distance(self, reference: "Sample") -> tuple[float, float]:
         """Return the distance between the values that are there, and its p-value."""
+        sizes = (self.size_present, reference.size_present)
         if self.kind == "category":
-            return total_variation(self.counts, reference.counts)
-        return kolmogorov_smirnov(self.values, reference.values)
+            return total_variation(self.counts, reference.counts, sizes=sizes)
+        return kolmogorov_smirnov(self.values, reference.values, sizes=sizes)
 
     def psi(self, reference: "Sample") -> float:
         """Return the population stability index by category, or by decile of the reference."""
@@ -179,27 +256,52 @@ def require_columns(columns: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def read_numbers(column: np.ndarray, *, feature: str) -> Sample:
-    """Take a column of numbers with NaN for missing; integers and booleans are taken as float64."""
+def read_entities(ids: np.ndarray, *, numbers: dict[Hashable, int]) -> np.ndarray:
+    """Number the ids of a column from 1, and 0 for None or NaN; new ids get the next free of the `numbers`."""
+    return np.array(
+        [0 if is_missing(value) else numbers.setdefault(value, len(numbers) + 1) for value in _listed(ids)]
+    )
+
+
+def _spread(entities: np.ndarray, present: np.ndarray) -> Clusters:
+    slots = int(entities.max(initial=0)) + 1
+    return _clusters(np.stack([np.bincount(rows, minlength=slots) for rows in (entities, entities[present])]))
+
+
+def read_numbers(column: np.ndarray, *, feature: str, entities: np.ndarray | None = None) -> Sample:
+    """Take a column of numbers with NaN for missing; integers and booleans are taken as float64.
+
+    `entities` numbers the entity of each row, for a feature of an entity.
+    """
     if column.dtype.kind not in "fiub":
         raise InputError(
             f"Feature {feature!r} is judged as a number, got an array of {column.dtype}: "
             "nothing was compared. Declare it as a category, or give it as float32."
         )
     numbers = column if column.dtype.kind == "f" else column.astype(np.float64)
-    return Sample("number", len(numbers), np.sort(numbers[~np.isnan(numbers)]), Counter())
+    present = ~np.isnan(numbers)
+    clusters = None if entities is None else _spread(entities, present)
+    return Sample("number", len(numbers), np.sort(numbers[present]), Counter(), clusters)
 
 
-def read_categories(column: np.ndarray) -> Sample:
+def read_categories(column: np.ndarray, *, entities: np.ndarray | None = None) -> Sample:
     """Take a column of codes or strings, with None or NaN for missing."""
-    return Sample("category", len(column), np.empty(0), Counter(present_values(column)))
+    present = np.array([not is_missing(value) for value in _listed(column)], np.bool_)
+    clusters = None if entities is None else _spread(entities, present)
+    return Sample("category", len(column), np.empty(0), Counter(present_values(column)), clusters)
 
 
 def present_values(column: np.ndarray) -> list[Hashable]:
     """Return the values of a column of any type that are not None, NaN or NaT."""
+    return [value for value in _listed(column) if not is_missing(value)]
+
+
+def is_missing(value: Hashable) -> bool:
+    """Is this value, listed from a column, None or NaN?"""
+    return value is None or (isinstance(value, float) and isnan(value))
+
+
+def _listed(column: np.ndarray) -> list[Hashable]:
     if column.dtype.kind == "M":
         column = column.astype("datetime64[us]")  # as nanoseconds they would be listed as integers, NaT too
-    listed: list[Hashable] = column.tolist()
-    return [
-        value for value in listed if value is not None and not (isinstance(value, float) and isnan(value))
-    ]
+    return column.tolist()

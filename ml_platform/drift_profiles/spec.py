@@ -53,6 +53,11 @@ class DriftProfileSpec(NamedSpec):
     def service(self, catalog: Catalog) -> FeatureServiceSpec:
         return catalog.get(FeatureServiceSpec, self.feature_service, wanted_by=f"DriftProfile {self.name!r}")
 
+    def entity_of(self, catalog: Catalog) -> dict[str, str]:
+        """The join key of each feature that a row takes from its entity's snapshot."""
+        views = self.service(catalog).view_specs(catalog)
+        return {feature.name: view.entity_key for view in views for feature in view.features(catalog)}
+
     def first_day(self, catalog: Catalog) -> dt.date:
         """The first day whose windows are all filled: before it, warming up would look like drift."""
         return self.service(catalog).warm_from(catalog)
@@ -65,6 +70,12 @@ class DriftProfileSpec(NamedSpec):
             raise DeclarationError(
                 f"DriftProfile {self.name!r}: calendar and categories must be features of "
                 f"{self.feature_service!r} ({service.feature_names(catalog)}); got also {unknown}"
+            )
+        keys = sorted({*self.entity_of(catalog).values()} & {*service.feature_names(catalog)})
+        if keys:
+            raise DeclarationError(
+                f"DriftProfile {self.name!r}: join keys must not be features of {self.feature_service!r}, as ids "
+                f"are not judged; got {keys}. Leave them out of its request_features"
             )
         source = service.source_spec(catalog)
         return (

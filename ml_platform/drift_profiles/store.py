@@ -57,31 +57,37 @@ def reference_days(lake: Lake, key: str, *, before: str, count: int) -> list[str
     return sorted(found for found in good if start <= found < before)[-count:]
 
 
-def read_days(settings: Settings, key: str, days: Sequence[str], features: Sequence[str]) -> list[Columns]:
-    """The stored feature rows of days, one mapping of float32 columns each, in the order of the days."""
+def read_days(settings: Settings, key: str, days: Sequence[str], names: Sequence[str]) -> list[Columns]:
+    """The stored feature and id columns of days, one mapping each, in the order of the days."""
     if not days:
         return []
     table = Lake(settings.lake_uri).table(key)
     where = [(PARTITION_COLUMN, "in", list(days))]
-    listed = ", ".join(f'"{name}"' for name in features)
+    listed = ", ".join(f'"{name}"' for name in names)
     with connect(settings) as connection:
         rows = connection.sql(
             f"SELECT {listed}, {PARTITION_COLUMN} FROM ({table.scan(where=where)}) ORDER BY {PARTITION_COLUMN}"
         ).to_arrow_table()
-    found = split_days(rows, features)
+    found = split_days(rows, names)
     return [found[key_] for key_ in days if key_ in found]
 
 
-def split_days(rows: pa.Table, features: Sequence[str]) -> dict[str, Columns]:
-    """Feature columns by day, as float32 arrays with NaN for missing; rows are ordered by day."""
+def split_days(rows: pa.Table, names: Sequence[str]) -> dict[str, Columns]:
+    """Columns by day: features as float32 with NaN for missing, ids as they are, with None; ordered by day."""
     encoded = rows.column(PARTITION_COLUMN).cast(pa.string()).to_numpy()
     starts = np.flatnonzero(np.r_[True, encoded[1:] != encoded[:-1]]) if len(encoded) else np.array([], int)
     ends = np.r_[starts[1:], len(encoded)].astype(int)
-    columns = {name: rows.column(name).to_numpy() for name in features}
+    columns = {name: _to_numpy(rows.column(name)) for name in names}
     return {
         str(encoded[start]): {name: values[start:end] for name, values in columns.items()}
         for start, end in zip(starts, ends, strict=True)
     }
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    if column.null_count and not pa.types.is_floating(column.type):
+        return np.array(column.to_pylist(), dtype=object)  # as floats long ids would fall together
+    return column.to_numpy()
 
 
 def _profile_table(profiles: Mapping[str, bytes]) -> pa.Table:

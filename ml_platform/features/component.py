@@ -74,7 +74,7 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
         rows = connection.sql(
             f"SELECT * FROM staged ORDER BY {PARTITION_COLUMN}, {spec.entity_key}"
         ).to_arrow_table()
-        entities = _entities(connection, spec)
+        entities = _entities(connection)
     step.log.info("%s: %s rows staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
     staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), metadata)
@@ -165,6 +165,6 @@ def _select(lake: Lake, asset: str, columns: Sequence[str], where: Sequence[tupl
     return f"SELECT {listed} FROM ({lake.table(asset).scan(where=where)})"
 
 
-def _entities(connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec) -> dict[str, int]:
+def _entities(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM staged GROUP BY 1"
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}

@@ -1,8 +1,9 @@
 """Windowed aggregates as of midnights, in one query per view, exact under both times.
 
-An event version counts in the snapshot T when it is known at T (and not yet replaced) and its event time lies
-in the window. Both are ranges of T, so each version adds to a window at one midnight and leaves it at another;
-a running sum over the midnights gives every snapshot. Sums are decimals: order and look-back never change a bit.
+Nearly every event is known before the first snapshot that counts it, and is never replaced. Those add up in
+running totals per key and day, of which a window is the difference of two. The others, late or corrected,
+count in a range of snapshots: each adds to a window at one midnight and leaves it at another. Sums are
+decimals, so order and look-back never change a bit.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,17 @@ class SnapshotQuery:
     first: str
     last: str
 
+    def inputs(self) -> list[tuple[str, list[Feature]]]:
+        """The relations that are aggregated, each with its features: events, and events with their labels."""
+        plain = [f for f in self.features if not f.of_label]
+        labelled = [f for f in self.features if f.of_label]
+        return [(name, mine) for name, mine in (("event_versions", plain), ("labelled", labelled)) if mine]
+
+    @property
+    def reach(self) -> int:
+        """Days before a snapshot that the longest window and its delay reach."""
+        return max(f.delay.whole_days + f.window.whole_days for f in self.features)
+
 
 def snapshot_sql(query: SnapshotQuery) -> str:
     """SQL of all snapshot rows of the partitions first … last: one per key known by then, ordered by both.
@@ -40,50 +52,124 @@ def snapshot_sql(query: SnapshotQuery) -> str:
     Columns: the key, event_timestamp and created_timestamp (both the snapshot's midnight), the features
     (counts BIGINT, zero when idle; sums and means DOUBLE, null when idle) and the partition day.
     """
-    plain = [f for f in query.features if not f.of_label]
-    labelled = [f for f in query.features if f.of_label]
+    key = _q(query.entity_key)
     steps = [
         f"bounds AS (SELECT {_day_number(query.first)} AS t_first, {_day_number(query.last)} AS t_last)",
-        f"event_versions AS ({_versions(query.events, query.event_id)})",
-    ]
-    deltas: list[str] = []
-    if plain:
-        steps.append(f"daily AS ({_daily(query, plain, 'event_versions')})")
-        deltas += _deltas(query, plain, "daily")
-    if labelled:
-        steps += [
-            f"label_versions AS ({_versions(str(query.labels), query.event_id)})",
-            f"labelled AS ({_labelled(query, labelled)})",
-            f"daily_labelled AS ({_daily(query, labelled, 'labelled')})",
-        ]
-        deltas += _deltas(query, labelled, "daily_labelled")
-    key = _q(query.entity_key)
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _measures(query.features))
-    running = ", ".join(
-        f"sum(coalesce({name}, 0)) OVER running AS {name}" for name in _measures(query.features)
-    )
-    steps += [
-        f"deltas AS (SELECT key, t, {sums} FROM ({' UNION ALL '.join(deltas)}) GROUP BY key, t)",
+        *_sources(query),
         f"known_keys AS (SELECT {key} AS key, min({_ceil_day('created_timestamp')}) AS t_known "
         f"FROM ({query.keys}) WHERE {key} IS NOT NULL GROUP BY 1)",
-        "grid AS (SELECT key, unnest(range(greatest(t_known, t_first), t_last + 1)) AS t "
-        "FROM known_keys, bounds WHERE t_known <= t_last)",
-        f"totals AS (SELECT key, t, {running} FROM grid LEFT JOIN deltas USING (key, t) "
-        "WINDOW running AS (PARTITION BY key ORDER BY t ROWS UNBOUNDED PRECEDING))",
+        *(f"daily_{name} AS ({_daily(query, name, mine)})" for name, mine in query.inputs()),
+        f"running AS ({_running(query)})",
+        f"regular AS ({_differences(query)})",
+        *_irregular_steps(query),
     ]
     return f"WITH {', '.join(steps)}\n{_select(query)}"
 
 
+def _sources(query: SnapshotQuery) -> list[str]:
+    """Versions of events, and of events with their labels, with the midnights between which each is known."""
+    steps = [f"event_versions AS ({_versions(query.events, query.event_id)})"]
+    labelled = [f for f in query.features if f.of_label]
+    if labelled:
+        steps += [
+            f"label_versions AS ({_versions(str(query.labels), query.event_id)})",
+            f"labelled AS ({_labelled(query, labelled)})",
+        ]
+    return steps
+
+
+def _regular(features: Sequence[Feature]) -> str:
+    """SQL that is true for a version known at the first snapshot that counts it, and never replaced."""
+    return f"(t_known <= {_DAY} + {1 + min(f.delay.whole_days for f in features)} AND t_gone = {_NEVER})"
+
+
+def _daily(query: SnapshotQuery, relation: str, features: Sequence[Feature]) -> str:
+    """Counts and fixed-point sums per key and event day, of the regular versions."""
+    return (
+        f"SELECT {_q(query.entity_key)} AS key, {_DAY} AS day, {', '.join(_totals(features))} "
+        f"FROM {relation} WHERE {_q(query.entity_key)} IS NOT NULL AND {_regular(features)} GROUP BY 1, 2"
+    )
+
+
+def _totals(features: Sequence[Feature]) -> list[str]:
+    summed = {f.column for f in features if f.function != "count"}
+    counts = [f"count({_q(c)}) AS {_q('n_' + c)}" for c in _columns(features)]
+    return counts + [
+        f"sum(CAST({_q(c)} AS {_FIXED_POINT})) AS {_q('s_' + c)}" for c in _columns(features) if c in summed
+    ]
+
+
+def _running(query: SnapshotQuery) -> str:
+    """Running totals per key over every day from the look-back to the last partition; day `d` ends at `d + 1`."""
+    measures = [name for _, mine in query.inputs() for name in _daily_measures(mine)]
+    running = ", ".join(f"sum({name}) OVER days AS {name}" for name in measures)
+    joins = " ".join(f"LEFT JOIN daily_{name} USING (key, day)" for name, _ in query.inputs())
+    return (
+        f"SELECT key, day, t_known, {running} FROM (SELECT key, t_known, "
+        f"unnest(range(t_first - {1 + query.reach}, t_last)) AS day FROM known_keys, bounds) {joins} "
+        "WINDOW days AS (PARTITION BY key ORDER BY day ROWS UNBOUNDED PRECEDING)"
+    )
+
+
+def _differences(query: SnapshotQuery) -> str:
+    """Each window as the difference of two running totals, for the snapshot that ends the day."""
+    values: dict[str, str] = {}
+    for feature in query.features:
+        near, far = feature.delay.whole_days, feature.delay.whole_days + feature.window.whole_days
+        pairs = [(_count(feature), _q("n_" + feature.column))]
+        if feature.function != "count":
+            pairs.append((_sum(feature), _q("s_" + feature.column)))
+        for name, column in pairs:
+            values[name] = f"{_at(column, near)} - {_at(column, far)} AS {name}"
+    return (
+        f"SELECT key, day + 1 AS t, t_known, {', '.join(values.values())} FROM running "
+        "WINDOW days AS (PARTITION BY key ORDER BY day)"
+    )
+
+
+def _at(column: str, days_before: int) -> str:
+    """SQL of a running total so many days before; zero before anything was counted."""
+    return f"coalesce(lag({column}, {days_before}) OVER days, 0)"
+
+
+def _irregular_steps(query: SnapshotQuery) -> list[str]:
+    """Steps that add up the versions which count in a range of snapshots of their own."""
+    deltas = [
+        branch
+        for name, mine in query.inputs()
+        for branch in _deltas(query, mine, f"({_irregular_daily(query, name, mine)})")
+    ]
+    names = _measures(query.features)
+    sums = ", ".join(f"sum({name}) AS {name}" for name in names)
+    running = ", ".join(f"sum(coalesce({name}, 0)) OVER snapshots AS {name}" for name in names)
+    return [
+        f"deltas AS (SELECT key, t, {sums} FROM ({' UNION ALL '.join(deltas)}) GROUP BY key, t)",
+        "changed AS (SELECT key, unnest(range(t_first, t_last + 1)) AS t "
+        "FROM (SELECT DISTINCT key FROM deltas), bounds)",
+        f"irregular AS (SELECT key, t, {running} FROM changed LEFT JOIN deltas USING (key, t) "
+        "WINDOW snapshots AS (PARTITION BY key ORDER BY t ROWS UNBOUNDED PRECEDING))",
+    ]
+
+
+def _irregular_daily(query: SnapshotQuery, relation: str, features: Sequence[Feature]) -> str:
+    return (
+        f"SELECT {_q(query.entity_key)} AS key, {_DAY} AS day, t_known, t_gone, {', '.join(_totals(features))} "
+        f"FROM {relation} WHERE {_q(query.entity_key)} IS NOT NULL AND t_known < t_gone "
+        f"AND NOT {_regular(features)} GROUP BY 1, 2, 3, 4"
+    )
+
+
 def _select(query: SnapshotQuery) -> str:
     midnight = f"make_timestamptz(t * {_DAY_US})"
-    columns = [
-        f"key AS {_q(query.entity_key)}",
-        f"{midnight} AS event_timestamp",
-        f"{midnight} AS created_timestamp",
-    ]
+    columns = [f"key AS {_q(query.entity_key)}", f"{midnight} AS event_timestamp", f"{midnight} AS created_timestamp"]
     columns += [f"{_value(feature)} AS {_q(feature.name)}" for feature in query.features]
     columns.append(f"(DATE '1970-01-01' + CAST(t - 1 AS INTEGER)) AS {PARTITION_COLUMN}")
-    return f"SELECT {', '.join(columns)} FROM totals ORDER BY t, key"
+    added = ", ".join(f"r.{name} + coalesce(i.{name}, 0) AS {name}" for name in _measures(query.features))
+    totals = f"(SELECT key, t, r.t_known, {added} FROM regular r LEFT JOIN irregular i USING (key, t))"
+    return (
+        f"SELECT {', '.join(columns)} FROM {totals}, bounds "
+        "WHERE t_known <= t AND t BETWEEN t_first AND t_last ORDER BY t, key"
+    )
 
 
 def _value(feature: Feature) -> str:
@@ -98,7 +184,8 @@ def _versions(relation: str, event_id: str) -> str:
     """Versions with the midnights from which they are known and from which the next one replaces them."""
     known = f"{_ceil_day('created_timestamp')} AS t_known"
     key = _q(event_id)
-    following = f"lead({_ceil_day('created_timestamp')}, 1, {_NEVER}) OVER (PARTITION BY {key} ORDER BY created_timestamp)"
+    replaced = f"lead({_ceil_day('created_timestamp')}, 1, {_NEVER})"
+    following = f"{replaced} OVER (PARTITION BY {key} ORDER BY created_timestamp)"
     repeated = f"SELECT {key} FROM ({relation}) GROUP BY {key} HAVING count(*) > 1"
     return (
         f"SELECT *, {known}, {_NEVER} AS t_gone FROM ({relation}) ANTI JOIN ({repeated}) USING ({key}) "
@@ -112,20 +199,6 @@ def _labelled(query: SnapshotQuery, features: Sequence[Feature]) -> str:
         f"SELECT e.{_q(query.entity_key)}, e.event_timestamp, {columns}, "
         "greatest(e.t_known, l.t_known) AS t_known, least(e.t_gone, l.t_gone) AS t_gone "
         f"FROM event_versions e JOIN label_versions l USING ({_q(query.event_id)})"
-    )
-
-
-def _daily(query: SnapshotQuery, features: Sequence[Feature], relation: str) -> str:
-    """Counts and fixed-point sums per key, event day and known range: what one day adds to any window."""
-    summed = {f.column for f in features if f.function != "count"}
-    measures = [f"count({_q(c)}) AS {_q('n_' + c)}" for c in _columns(features)]
-    measures += [
-        f"sum(CAST({_q(c)} AS {_FIXED_POINT})) AS {_q('s_' + c)}" for c in _columns(features) if c in summed
-    ]
-    return (
-        f"SELECT {_q(query.entity_key)} AS key, epoch_us(event_timestamp) // {_DAY_US} AS day, "
-        f"t_known, t_gone, {', '.join(measures)} FROM {relation} "
-        f"WHERE {_q(query.entity_key)} IS NOT NULL AND t_known < t_gone GROUP BY 1, 2, 3, 4"
     )
 
 
@@ -157,6 +230,12 @@ def _signed(query: SnapshotQuery, mine: Sequence[Feature], sign: str) -> str:
     return ", ".join(f"{values.get(name, '0')} AS {name}" for name in _measures(query.features))
 
 
+def _daily_measures(features: Sequence[Feature]) -> list[str]:
+    summed = {f.column for f in features if f.function != "count"}
+    columns = _columns(features)
+    return [_q("n_" + c) for c in columns] + [_q("s_" + c) for c in columns if c in summed]
+
+
 def _measures(features: Sequence[Feature]) -> list[str]:
     names = dict.fromkeys(_count(f) for f in features)
     names |= dict.fromkeys(_sum(f) for f in features if f.function != "count")
@@ -178,6 +257,9 @@ def _sum(feature: Feature) -> str:
 def _day_number(partition: str) -> str:
     """SQL of the midnight that ends a partition, in days since 1970."""
     return f"(date_diff('day', DATE '1970-01-01', DATE '{partition}') + 1)"
+
+
+_DAY = f"(epoch_us(event_timestamp) // {_DAY_US})"
 
 
 def _ceil_day(column: str) -> str:

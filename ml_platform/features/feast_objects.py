@@ -108,5 +108,5 @@ def feature_service(
     spec: FeatureServiceSpec, views: Mapping[str, FeatureView], on_demand: Mapping[str, OnDemandFeatureView]
 ) -> FeatureService:
     """One declared service over whole views."""
-    chosen = [views[name] for name in spec.views] + [on_demand[name] for name in spec.on_demand]
+    chosen: list[Any] = [*(views[name] for name in spec.views), *(on_demand[name] for name in spec.on_demand)]
     return FeatureService(name=spec.name, features=chosen, description=spec.description)

@@ -132,9 +132,15 @@ class FeatureViewSpec(NamedSpec):
                 a.delay.whole_days for a in self.aggregations if a.column in self.label_columns(catalog)
             )
             upstream.append(Upstream(labels.key, first=1 - self.look_back_days, last=-delay))
-        days = {"first_day": source.start, "last_day": source.end}
-        offline = Node(self.key, **days, upstream=tuple(upstream), blocking_checks=("quality",))
-        return (offline,)
+        return (
+            Node(
+                self.key,
+                first_day=source.start,
+                last_day=source.end,
+                upstream=tuple(upstream),
+                blocking_checks=("quality",),
+            ),
+        )
 
     def check(self, catalog: Catalog) -> None:
         """Raise DeclarationError where this view contradicts the sources that it reads."""

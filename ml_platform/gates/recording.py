@@ -23,9 +23,7 @@ from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import spans
 
 
-def record(
-    context: dg.AssetExecutionContext, outcomes: Sequence[Outcome], *, code_version: str | None = None
-) -> Iterator[Any]:
+def record(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> Iterator[Any]:
     """Yield the events for all outcomes of a step; raises Failure that names what did not pass.
 
     Published partitions are materialized whether or not their checks passed (a drift profile exists

@@ -11,6 +11,7 @@ from ml_platform.kernel.lineage import Lineage, Node
 from ml_platform.kernel.spec import NamedSpec
 
 S = TypeVar("S", bound=NamedSpec)
+SpecKey = tuple[type[NamedSpec], str]
 
 
 @runtime_checkable
@@ -24,8 +25,8 @@ class DeclaresAssets(Protocol):
 class Catalog:
     """Every declared spec, with the file that it came from."""
 
-    specs: Mapping[tuple[type[NamedSpec], str], NamedSpec] = field(default_factory=dict)
-    origins: Mapping[tuple[type[NamedSpec], str], str] = field(default_factory=dict)
+    specs: Mapping[SpecKey, NamedSpec] = field(default_factory=dict[SpecKey, NamedSpec])
+    origins: Mapping[SpecKey, str] = field(default_factory=dict[SpecKey, str])
 
     def get(self, kind: type[S], name: str, *, wanted_by: str) -> S:
         """The declaration of one kind and name; DeclarationError with near names when there is none."""

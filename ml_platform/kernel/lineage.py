@@ -56,7 +56,7 @@ class Node:
 class Lineage:
     """The declared graph: every asset by key."""
 
-    nodes: Mapping[str, Node] = field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict[str, Node])
 
     def node(self, key: str) -> Node:
         return self.nodes[key]

@@ -7,6 +7,7 @@ from typing import Any
 import duckdb
 import sqlglot
 from sqlglot import expressions as exp
+from sqlglot.errors import ParseError
 
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation
@@ -50,7 +51,7 @@ def check_predicate(text: str) -> None:
     """Raise DeclarationError when a declared SQL predicate does not parse."""
     try:
         sqlglot.parse_one(text, dialect="duckdb")
-    except sqlglot.errors.ParseError as err:
+    except ParseError as err:
         raise DeclarationError(
             f"a SQL predicate over one row is required; {text!r} does not parse: {err}"
         ) from err

@@ -30,7 +30,7 @@ def partition_hashes(rows: pa.Table, partition_column: str) -> Iterator[tuple[st
 
 
 def _runs(column: pa.ChunkedArray) -> Iterator[tuple[int, int, str]]:
-    encoded = pc.run_end_encode(column.combine_chunks())
+    encoded = pc.run_end_encode(column.combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
     start = 0
     for end, value in zip(encoded.run_ends.to_pylist(), encoded.values.to_pylist(), strict=True):
         yield start, end, str(value)
@@ -41,12 +41,13 @@ def _column_bytes(column: pa.ChunkedArray) -> bytes:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    nulls = pc.is_null(array).to_numpy(zero_copy_only=False).tobytes()
+    nulls = array.is_null().to_numpy(zero_copy_only=False).tobytes()
     kind = array.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         filled = pc.fill_null(array.cast(pa.string()), "")
-        lengths = pc.binary_length(filled).to_numpy(zero_copy_only=False).tobytes()
-        return nulls + lengths + "".join(filled.to_pylist()).encode()
+        lengths = pc.binary_length(filled)  # pyright: ignore[reportAttributeAccessIssue]
+        sizes = lengths.to_numpy(zero_copy_only=False).tobytes()
+        return nulls + sizes + "".join(filled.to_pylist()).encode()
     if pa.types.is_timestamp(kind):
         array = array.cast(pa.timestamp("us", kind.tz)).cast(pa.int64())
     elif pa.types.is_date32(kind):

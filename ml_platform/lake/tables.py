@@ -88,7 +88,7 @@ class Table:
             self.uri if existing is None else existing,
             data,
             mode=mode,
-            predicate=predicate if existing is not None else None,
+            predicate=predicate,
             partition_by=list(partition_by) or None,
             configuration=_CONFIGURATION if existing is None else None,
             schema_mode="merge" if existing is not None else None,

@@ -114,7 +114,10 @@ def compare(
     return Evaluation(
         "not_worse_than_champion",
         passed=mine >= theirs - spec.margin,
-        observed=f"{model.metric} {mine:.4f} of version {candidate.version}, {theirs:.4f} of champion {champion.version}",
+        observed=(
+            f"{model.metric} {mine:.4f} of version {candidate.version}, "
+            f"{theirs:.4f} of champion {champion.version}"
+        ),
         bound=bound,
         metadata={"candidate": mine, "champion": theirs},
     )

@@ -1,41 +1,22 @@
 """Pure work of sources: read a delivered file by its declaration, split good rows from bad, merge versions."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.sources.casts import accepts, parsed_sql, value_sql
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceColumn, SourceSpec
 
-DUCKDB_TYPES = {
-    "int64": "BIGINT",
-    "int32": "INTEGER",
-    "double": "DOUBLE",
-    "float": "FLOAT",
-    "string": "VARCHAR",
-    "boolean": "BOOLEAN",
-    "timestamp": "TIMESTAMPTZ",
-}
-_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
-_ACCEPTED = {
-    "int64": _INTEGERS,
-    "int32": _INTEGERS - {"BIGINT", "UINTEGER"},
-    "double": {"DOUBLE", "FLOAT", *_INTEGERS},
-    "float": {"FLOAT"},
-    "string": {"VARCHAR"},
-    "boolean": {"BOOLEAN"},
-    "timestamp": {
-        "DATE",
-        "TIMESTAMP",
-        "TIMESTAMP WITH TIME ZONE",
-        "TIMESTAMP_NS",
-        "TIMESTAMP_MS",
-        "TIMESTAMP_S",
-    },
-}
+_TEXT_SUFFIXES = (".csv", ".gz", ".txt")
+_POSITION = "__position"
+# Only the delimiter is guessed: guessing lines to skip, comments or quotes can lose rows without a word.
+_CSV_OPTIONS = """all_varchar = true, header = true, skip = 0, comment = '', quote = '"', escape = '"'"""
 
 
 @dataclass(frozen=True)
@@ -61,10 +42,11 @@ def split_file(
     Raises InputError, and leaves nothing behind, for a file that is refused whole: unreadable, empty, wrong
     columns or types, one (id, created) with two contents, or more bad rows than declared.
     """
-    raw, is_text = _open(connection, path)
-    _require_columns(connection, spec, raw, path, is_text=is_text)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE typed AS {_typed_sql(spec, raw, is_text, known_at)}")
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE delivered AS {_reasons_sql(spec, is_text)}")
+    created = _created_sql(spec, known_at)
+    file = _open(connection, path)
+    _require_columns(spec, file)
+    _read(connection, f"CREATE OR REPLACE TEMP TABLE typed AS {_typed_sql(spec, file)}", file)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE delivered AS {_reasons_sql(spec, file, created)}")
     connection.execute("DROP TABLE typed")
     rows, bad = connection.execute("SELECT count(*), count(reason) FROM delivered").fetchall()[0]
     if rows == 0:
@@ -116,85 +98,95 @@ SELECT count_if(d.{EVENT_TIME} <> l.{EVENT_TIME}),
 FROM delivered d JOIN ({landed}) l USING ({event_id}) WHERE d.reason IS NULL"""
 
 
-def _open(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, bool]:
-    """A relation over the file with a `position` column, and whether all its values are text."""
+@dataclass(frozen=True)
+class _File:
+    """A delivered file as DuckDB reads it: a relation with the position of each row, and its column types."""
+
+    path: Path
+    relation: str
+    is_text: bool
+    types: Mapping[str, str] = field(default_factory=dict)
+
+
+def _open(connection: duckdb.DuckDBPyConnection, path: Path) -> _File:
     quoted = "'" + str(path).replace("'", "''") + "'"
-    is_text = path.suffix.lower() in (".csv", ".gz", ".txt")
-    reader = (
-        f"read_csv({quoted}, all_varchar = true, header = true)" if is_text else f"read_parquet({quoted})"
-    )
-    relation = f"(SELECT *, row_number() OVER () - 1 AS position FROM {reader})"
+    is_text = path.suffix.lower() in _TEXT_SUFFIXES
+    reader = f"read_csv({quoted}, {_CSV_OPTIONS})" if is_text else f"read_parquet({quoted})"
+    file = _File(path, f"(SELECT *, row_number() OVER () - 1 AS {_POSITION} FROM {reader})", is_text)
+    described = _read(connection, f"DESCRIBE SELECT * FROM {file.relation}", file)
+    return replace(file, types={row[0]: row[1] for row in described if row[0] != _POSITION})
+
+
+def _read(connection: duckdb.DuckDBPyConnection, query: str, file: _File) -> list[tuple[Any, ...]]:
+    """Run a query over a delivered file; one that breaks off or is garbled is an InputError."""
     try:
-        connection.execute(f"DESCRIBE SELECT * FROM {relation}")
+        return connection.execute(query).fetchall()
+    except duckdb.OutOfMemoryException:
+        raise
     except duckdb.Error as err:
-        wanted = "a CSV file with a header" if is_text else "a complete Parquet file"
+        wanted = "a CSV file with a header" if file.is_text else "a complete Parquet file"
         first_line = str(err).splitlines()[0]
-        raise InputError(f"{path}: {wanted} is required; {first_line}. The file was refused whole") from err
-    return relation, is_text
+        raise InputError(
+            f"{file.path}: {wanted} is required; {first_line}. The file was refused whole"
+        ) from err
 
 
-def _require_columns(
-    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, raw: str, path: Path, *, is_text: bool
-) -> None:
-    found = {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {raw}").fetchall()}
-    found.pop("position")
+def _require_columns(spec: SourceSpec, file: _File) -> None:
     wanted = spec.file_columns()
-    missing = sorted(set(wanted.values()) - set(found))
-    unknown = sorted(set(found) - set(wanted.values()) - set(spec.ignore))
+    missing = sorted(set(wanted.values()) - set(file.types))
+    unknown = sorted(set(file.types) - set(wanted.values()) - set(spec.ignore))
     if missing or unknown:
         raise InputError(
-            f"{path}: source {spec.name!r} requires columns {sorted(set(wanted.values()))}; "
+            f"{file.path}: source {spec.name!r} requires columns {sorted(set(wanted.values()))}; "
             f"missing: {missing or 'none'}, unknown: {unknown or 'none'}. The file was refused whole; "
             f"map columns with `from:` or name what to leave out under `ignore:` in the declaration"
         )
     wrong = [
-        f"{column} must be {spec.columns[name].type}, is {found[column]}"
+        f"{column} must be {spec.columns[name].type}, is {file.types[column]}"
         for name, column in wanted.items()
-        if not is_text and not _accepts(spec.columns[name].type, found[column])
+        if not file.is_text and not accepts(spec.columns[name].type, file.types[column])
     ]
     if wrong:
-        raise InputError(f"{path}: wrong column types: {'; '.join(wrong)}. The file was refused whole")
+        raise InputError(f"{file.path}: wrong column types: {'; '.join(wrong)}. The file was refused whole")
 
 
-def _accepts(declared: str, found: str) -> bool:
-    return found in _ACCEPTED[declared] or (declared == "double" and found.startswith("DECIMAL"))
-
-
-def _typed_sql(spec: SourceSpec, raw: str, is_text: bool, known_at: str | None) -> str:
+def _typed_sql(spec: SourceSpec, file: _File) -> str:
+    wanted = spec.file_columns()
     columns = [
-        f'{_cast(column.type, spec.file_columns()[name], is_text)} AS "{name}"'
+        f'{value_sql(column.type, wanted[name], found=None if file.is_text else file.types[wanted[name]])} AS "{name}"'
         for name, column in spec.columns.items()
     ]
     unread = [
-        f'("{file_column}" IS NOT NULL AND {_cast(spec.columns[name].type, file_column, True)} IS NULL)'
-        f" AS unread_{name}"
-        for name, file_column in spec.file_columns().items()
-        if is_text
+        f'("{wanted[name]}" IS NOT NULL AND {parsed_sql(column.type, wanted[name])} IS NULL) AS unread_{name}'
+        for name, column in spec.columns.items()
+        if file.is_text
     ]
-    return f"SELECT {', '.join(columns + unread)}, position, {_known_at(spec, known_at)} FROM {raw}"
+    return f"SELECT {', '.join(columns + unread)}, {_POSITION} AS position FROM {file.relation}"
 
 
-def _known_at(spec: SourceSpec, known_at: str | None) -> str:
-    """SQL of the time that the rows are declared to be known at, when no column says it."""
-    if known_at is not None:
-        return f"TIMESTAMPTZ '{known_at}' AS declared_created"
-    time = spec.file_columns()[EVENT_TIME]
-    shift = spec.arrival.microseconds
-    return f'TRY_CAST("{time}" AS TIMESTAMPTZ) + to_microseconds({shift}) AS declared_created'
+def _created_sql(spec: SourceSpec, known_at: str | None) -> str:
+    """SQL of the time at which a row is known: its column, or the declared time, or its event's plus `arrival`."""
+    if known_at is None:
+        shifted = f"{EVENT_TIME} + to_microseconds({spec.arrival.microseconds})"
+        return CREATED_TIME if CREATED_TIME in spec.columns else shifted
+    if CREATED_TIME in spec.columns:
+        raise InputError(
+            f"--known-at is for files that do not say when their rows were known; those of source {spec.name!r} "
+            f"carry {CREATED_TIME}. Nothing was landed; leave it out"
+        )
+    try:
+        time = dt.datetime.fromisoformat(known_at)
+    except ValueError as err:
+        raise InputError(
+            f"--known-at requires a time such as 2018-06-01T00:00:00, in UTC unless it names a zone; "
+            f"got {known_at!r}. Nothing was landed"
+        ) from err
+    return f"TIMESTAMPTZ '{(time if time.tzinfo else time.replace(tzinfo=dt.UTC)).isoformat()}'"
 
 
-def _cast(kind: str, column: str, is_text: bool) -> str:
-    quoted = f'"{column}"'
-    if kind == "timestamp" and not is_text:
-        # Nanoseconds round up to the microsecond, so that a row is never seen before it happened.
-        return f"(CAST({quoted} AS TIMESTAMPTZ) + to_microseconds(CAST(epoch_ns({quoted}) % 1000 > 0 AS BIGINT)))"
-    return f"TRY_CAST({quoted} AS {DUCKDB_TYPES[kind]})"
-
-
-def _reasons_sql(spec: SourceSpec, is_text: bool) -> str:
-    known = set(spec.columns)
+def _reasons_sql(spec: SourceSpec, file: _File, created: str) -> str:
     reasons = [reason for name, column in spec.columns.items() for reason in _row_rules(name, column, spec)]
-    if is_text:
+    if file.is_text:
         reasons += [
             f"CASE WHEN unread_{n} THEN '{n} cannot be read' END"
             for n, c in spec.columns.items()
@@ -207,7 +199,6 @@ def _reasons_sql(spec: SourceSpec, is_text: bool) -> str:
         f" to {spec.end}" if spec.end else ""
     )
     reasons.append(f"CASE WHEN {' OR '.join(bounds)} THEN '{outside}' END")
-    created = CREATED_TIME if CREATED_TIME in known else "declared_created"
     columns = ", ".join(f'"{name}"' for name in spec.columns if name != CREATED_TIME)
     return f"""
 SELECT {columns}, {created} AS {CREATED_TIME}, CAST({EVENT_TIME} AS DATE) AS {PARTITION_COLUMN}, position,
@@ -218,7 +209,7 @@ FROM typed"""
 def _row_rules(name: str, column: SourceColumn, spec: SourceSpec) -> list[str]:
     """SQL of the reasons for which one column makes a row bad."""
     quoted = f'"{name}"'
-    required = not column.nullable or name in (spec.event_id, EVENT_TIME)
+    required = not column.nullable or name in (spec.event_id, EVENT_TIME, CREATED_TIME)
     rules = [f"CASE WHEN {quoted} IS NULL THEN '{name} is missing or cannot be read' END"] if required else []
     if column.minimum is not None:
         rules.append(f"CASE WHEN {quoted} < {column.minimum!r} THEN '{name} below {column.minimum:g}' END")
@@ -231,7 +222,8 @@ def _too_many_bad(
     connection: duckdb.DuckDBPyConnection, spec: SourceSpec, path: Path, rows: int, bad: int
 ) -> str:
     top = connection.execute(
-        "SELECT reason, count(*), min(position) FROM delivered WHERE reason IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 3"
+        "SELECT reason, count(*), min(position) FROM delivered WHERE reason IS NOT NULL "
+        "GROUP BY 1 ORDER BY 2 DESC LIMIT 3"
     ).fetchall()
     examples = "; ".join(f"{reason} ({count} rows, first at {first})" for reason, count, first in top)
     return (
@@ -243,14 +235,17 @@ def _too_many_bad(
 def _require_one_content(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, path: Path) -> None:
     event_id = f'"{spec.event_id}"'
     content = ", ".join(f'"{name}"' for name in columns_of(spec))
-    found = connection.execute(
-        f"SELECT min({event_id}), count(*) FROM (SELECT {event_id} FROM delivered WHERE reason IS NULL "
-        f"GROUP BY {event_id}, {CREATED_TIME} HAVING count(*) > 1 AND count(DISTINCT hash({content})) > 1)"
-    ).fetchall()[0]
+    found = connection.execute(f"""
+WITH repeated AS (SELECT {event_id} FROM delivered WHERE reason IS NULL GROUP BY 1 HAVING count(*) > 1)
+SELECT min({event_id}), count(*) FROM (
+  SELECT {event_id} FROM delivered SEMI JOIN repeated USING ({event_id}) WHERE reason IS NULL GROUP BY 1
+  HAVING count(DISTINCT {EVENT_TIME}) > 1 OR count(DISTINCT hash({content})) > count(DISTINCT {CREATED_TIME}))
+""").fetchall()[0]
     if found[1]:
         raise InputError(
-            f"{path}: one content per ({spec.event_id}, created) is required; {found[1]} have several, such as "
-            f"{spec.event_id} {found[0]}. The file was refused whole; give corrections a later created time"
+            f"{path}: one content per ({spec.event_id}, created) and one event time per id are required; "
+            f"{found[1]} ids have several, such as {spec.event_id} {found[0]}. The file was refused whole; "
+            f"give corrections a later created time"
         )
 
 

@@ -62,7 +62,8 @@ def expand(paths: Sequence[str]) -> list[Path]:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".parquet", ".csv"))
         else:
-            files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(str(path)))
+            # Path.glob wants a folder to start from; here any part of the path may be a pattern.
+            files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(str(path)))  # noqa: PTH207
         if not files:
             raise InputError(
                 f"{text}: a Parquet or CSV file, a folder or a glob of them is required; found none"

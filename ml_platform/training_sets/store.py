@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ml_platform.features.store import EventDays, entity_rows_sql, service_rows
 from ml_platform.kernel.catalog import Catalog
@@ -142,8 +143,8 @@ def read_arrays(
     found = content_hash(rows)
     if found != manifest["content_hash"]:
         raise StoreError(
-            f"{spec.key} [{partition}]: rows with content hash {manifest['content_hash']} are required by the manifest; "
-            f"the table has {found}. Nothing was trained; materialize the training set again"
+            f"{spec.key} [{partition}]: rows with content hash {manifest['content_hash']} are required by the "
+            f"manifest; the table has {found}. Nothing was trained; materialize the training set again"
         )
     names = tuple(manifest["features"])
     sides = rows.column(SPLIT).to_numpy()
@@ -243,8 +244,9 @@ def _input(
 
 
 def _count(rows: pa.Table, side: str) -> dict[str, int]:
-    chosen = rows.filter(pa.compute.equal(rows.column(SPLIT), side))
-    return {"rows": chosen.num_rows, "positives": int(pa.compute.sum(chosen.column(LABEL)).as_py() or 0)}
+    chosen = rows.filter(pc.field(SPLIT) == side)
+    positives = pc.sum(chosen.column(LABEL)).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
+    return {"rows": chosen.num_rows, "positives": int(positives)}
 
 
 def _cut(partition: str) -> str:

@@ -79,7 +79,7 @@ def test_stable_days_pass(month: list[Day]) -> None:
         ("mean_1d", lambda values: np.nan_to_num(values, nan=50)),
         ("mean_1d", lambda values: np.full_like(values, np.nan)),
         ("night", lambda values: with_more_ones(values, 0.05)),
-        ("count_7d", lambda values: np.zeros_like(values)),
+        ("count_7d", np.zeros_like),
         ("channel", lambda values: np.where(np.arange(len(values)) % 16 == 0, "fax", values)),
     ],
 )
@@ -225,7 +225,7 @@ def test_infinite_values_are_far_and_break_nothing(month: list[Day]) -> None:
 
 def test_a_day_without_a_feature_of_its_reference_is_refused(month: list[Day]) -> None:
     day = {f: values for f, values in a_day(100).items() if f != "night"}
-    with pytest.raises(InputError, match="'night'. are not on both sides"):
+    with pytest.raises(InputError, match=r"'night'. are not on both sides"):
         judge(day, month, policy=POLICY)
 
 

@@ -142,7 +142,7 @@ def test_in_a_fresh_process_whylogs_reports_nothing_and_logs_any_type() -> None:
         ({}, DAY, "at least one column"),
         ({"a": np.zeros(2), "b": np.zeros(3)}, DAY, "one value per row"),
         ({"a": np.ma.masked_array([1.0], [True])}, DAY, "masked"),
-        ({"a": np.zeros(2)}, datetime(2018, 6, 6), "a time with a zone"),
+        ({"a": np.zeros(2)}, datetime(2018, 6, 6), "a time with a zone"),  # noqa: DTZ001 - it is what is refused
     ],
 )
 def test_what_cannot_be_profiled_is_refused(day: dict[str, np.ndarray], at: datetime, message: str) -> None:

@@ -1,0 +1,1 @@
+"""What is declared: one folder per stage and name, and the resources that steps are given."""
