@@ -24,6 +24,9 @@ from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 from ml_platform.kernel.spec import NamedSpec
 
+DAILY = "0 6 * * *"
+"""When the daily chain runs, in UTC: each asset once what it reads was updated since."""
+
 CHECK_DESCRIPTIONS = {
     "quality": "The rows fulfil every declared expectation.",
     "drift": "The day's feature rows are distributed as those of the accepted days before.",
@@ -68,8 +71,9 @@ class AssetPlan:
     resources: frozenset[str] = frozenset({"environment"})
     one_run_per_range: bool = True
     gated: bool = False
-    cron: str | None = None
+    cron: str | None = DAILY
     code_version: str = ""
+    description: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -115,10 +119,10 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             group_name=node.key.split("/")[0],
             owners=list(plan.spec.owners),
             kinds=set(plan.kinds),
-            description=plan.spec.description or None,
+            description=plan.description or plan.spec.description or None,
             code_version=plan.code_version or plan.spec.digest(),
             metadata=dict(plan.metadata),
-            automation_condition=daily(plan.cron) if plan.cron else None,
+            automation_condition=_automation(plan),
             output_required=False,
             required_resource_keys=set(plan.resources),
             check_specs=[
@@ -161,6 +165,13 @@ def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
     if not plan.node.partitioned:
         return None
     return dg.BackfillPolicy.single_run() if plan.one_run_per_range else dg.BackfillPolicy.multi_run(1)
+
+
+def _automation(plan: AssetPlan) -> dg.AutomationCondition | None:
+    """Once a day after what it reads; what is gated also waits for every gate upstream."""
+    if plan.cron is None:
+        return None
+    return daily(plan.cron) if plan.gated else dg.AutomationCondition.on_cron(plan.cron)
 
 
 def _dependency(upstream: Upstream, catalog: Catalog) -> dg.AssetDep:

@@ -23,6 +23,7 @@ from ml_platform.cli.story import Deliveries, corrupted, scaled
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates.acceptances import Acceptance, accept
+from ml_platform.gates.guard import latest_states
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, PlatformError
 from ml_platform.kernel.partitions import ONE_DAY, key_of
@@ -119,10 +120,23 @@ def run(settings: Settings, options: Options, console: Console) -> dict[str, Any
         "stages": {name: round(seconds, 1) for name, seconds in demo.stages.items()},
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         **demo.shown,
+        "gates": gate_results(demo),
         "home": str(settings.root),
     }
     (settings.root / SUMMARY_FILE).write_text(json.dumps(summary, indent=2))
     return summary
+
+
+def gate_results(demo: Demo) -> dict[str, dict[str, int]]:
+    """How many partitions of each blocking check passed and failed, by their latest evaluation."""
+    results: dict[str, dict[str, int]] = {}
+    for key, node in sorted(demo.catalog.lineage.nodes.items()):
+        for check in node.blocking_checks:
+            found = latest_states(demo.runner.instance, key, check)
+            states = {day: passed for day, passed in found.items() if (day is not None) == node.partitioned}
+            passed = sum(states.values())
+            results[f"{key} {check}"] = {"passed": passed, "failed": len(states) - passed}
+    return results
 
 
 def build_history(demo: Demo) -> dt.date:
@@ -231,7 +245,7 @@ def _refused_model(demo: Demo, key: str) -> dict[str, Any]:
     after = registry.champion(demo.settings, demo.model.name)
     if report.success:
         raise PlatformError(f"{demo.model.key} [{key}] had to be refused, and was trained in run {report.run_id}")
-    demo.console.print(f"[yellow]{report.error}[/]")
+    demo.console.print(report.error, style="yellow", markup=False, highlight=False, soft_wrap=True)
     same = before is not None and after is not None and before.version == after.version
     demo.console.print(f"  champion: version {after.version if after else '-'}, {'unchanged' if same else 'CHANGED'}")
     return {"refusal": report.error, "champion_unchanged": same}
@@ -262,7 +276,7 @@ def existing_summary(settings: Settings) -> dict[str, Any] | None:
 
 def remove_home(settings: Settings) -> None:
     """Remove the embedded stores below the home; InputError for a folder that is not a platform home."""
-    known = {"dagster", "deliveries", "feast", "lake", "mlflow", "spill", SUMMARY_FILE}
+    known = {"check", "dagster", "deliveries", "feast", "lake", "mlflow", "spill", SUMMARY_FILE}
     if not settings.root.exists():
         return
     unknown = sorted(path.name for path in settings.root.iterdir() if path.name not in known)

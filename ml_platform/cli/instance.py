@@ -14,6 +14,8 @@ _INSTANCE_CONFIG = """\
 # Written once; yours to change. Everything is kept in this folder.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 """
 _QUIET_RUN = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

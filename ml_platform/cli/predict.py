@@ -6,8 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ml_platform.features.store import entity_rows_sql, feature_store, quiet_feast, with_on_demand
-from ml_platform.features.store import EventDays
+from ml_platform.features.store import (
+    EventDays,
+    entity_rows_sql,
+    feature_store,
+    quiet_feast,
+    with_on_demand,
+)
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
@@ -44,7 +49,10 @@ def predict_event(settings: Settings, catalog: Catalog, model: ModelSpec) -> dic
         "model": f"{model.name} version {champion.version}",
         "keys": keys,
         "request": {name: event[name] for name in contract["request"]},
-        "features": {name: round(float(value), 4) for name, value in zip(contract["features"], features[0], strict=True)},
+        "features": {
+            name: None if np.isnan(value) else round(float(value), 4)
+            for name, value in zip(contract["features"], features[0], strict=True)
+        },
         "score": round(score, 6),
         "alert": score >= contract["threshold"],
         "milliseconds": round((time.perf_counter() - started) * 1000, 1),

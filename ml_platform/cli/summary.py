@@ -24,6 +24,9 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
         f"{drifted['partition']} drifted", f"model refused, champion unchanged; accepted: {_champion(drifted)}"
     )
     table.add_row("one prediction", f"score {summary['prediction']['score']:.4f}")
+    for name, counts in summary["gates"].items():
+        failed = f", [red]{counts['failed']} failed[/]" if counts["failed"] else ""
+        table.add_row(f"gate {name}", f"{counts['passed']} passed{failed}")
     console.print(table)
     times = Table(title="Where the time went", title_justify="left", show_header=False)
     for name, seconds in summary["stages"].items():

@@ -41,14 +41,16 @@ class DriftPolicy:
     """
 
     reference_days: int = 28
-    ks_bound: float = 0.035
-    total_variation_bound: float = 0.035
-    missing_bound: float = 0.025
+    ks_bound: float = 0.04
+    total_variation_bound: float = 0.04
+    missing_bound: float = 0.03
     p_value: float = 0.01
     minimum_sample: int = 500
     calendar: frozenset[str] = frozenset()  # constant within a day: measured, never gated
     categories: frozenset[str] = frozenset()  # codes or strings; all other features are numbers
-    entity_of: Mapping[str, str] = field(default_factory=dict, hash=False)  # feature: column with entity ids
+    entity_of: Mapping[str, str] = field(
+        default_factory=dict[str, str], hash=False
+    )  # feature: the column with the ids of its entity
 
     def __post_init__(self) -> None:
         """Raise DeclarationError for a bound that no distance passes, or every day, or for ids as features."""

@@ -112,7 +112,7 @@ def missing_p_value(day: "Sample", reference: "Sample") -> float | None:
     rows, missing = day.rows + reference.rows, day.missing + reference.missing
     if missing in (0, rows) or not day.rows or not reference.rows:
         return None
-    n, m = day.size, reference.size
+    n, m = day.size(present=False), reference.size(present=False)
     pooled = (day.missing * (n / day.rows) + reference.missing * (m / reference.rows)) / (n + m)
     deviation = sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
     return erfc(abs(day.missing_share - reference.missing_share) / deviation / sqrt(2))
@@ -153,11 +153,6 @@ class Clusters:
             total[:, other.entities] += sign * other.counts
         return _clusters(total)
 
-    def size(self, *, present: bool) -> float:
-        """Return the effective number of all rows, or of those with a value."""
-        counts = self.counts[int(present)]
-        return effective_size(counts[1:], alone=int(counts[0]))
-
 
 def _clusters(counts: np.ndarray) -> Clusters:
     entities = np.flatnonzero(np.r_[True, counts[0, 1:] > 0])
@@ -174,15 +169,12 @@ class Sample:
     counts: Counter[Hashable]  # of a category: rows per category; else empty
     clusters: Clusters | None = None  # of a feature of an entity; else every row counts for itself
 
-    @property
-    def size(self) -> float:
-        """Effective number of rows."""
-        return self.clusters.size(present=False) if self.clusters else self.rows
-
-    @property
-    def size_present(self) -> float:
-        """Effective number of rows with a value."""
-        return self.clusters.size(present=True) if self.clusters else self.rows - self.missing
+    def size(self, *, present: bool) -> float:
+        """Return the effective number of all rows, or of those with a value."""
+        if self.clusters is None:
+            return self.rows - self.missing if present else self.rows
+        counts = self.clusters.counts[int(present)]
+        return effective_size(counts[1:], alone=int(counts[0]))
 
     @property
     def missing_share(self) -> float:
@@ -201,9 +193,7 @@ class Sample:
         merged = np.sort(runs, kind="stable" if len(others) == 1 else None)
         counts = sum((other.counts for other in others), start=self.counts)
         rows = self.rows + sum(other.rows for other in others)
-        clusters = self.clusters and self.clusters.plus(
-            *(other.clusters for other in others if other.clusters)
-        )
+        clusters = self.clusters and self.clusters.plus(*(o.clusters for o in others if o.clusters))
         return Sample(self.kind, rows, merged, counts, clusters)
 
     def minus(self, other: "Sample") -> "Sample":
@@ -217,7 +207,7 @@ class Sample:
 
     def distance(self, reference: "Sample") -> tuple[float, float]:
         """Return the distance between the values that are there, and its p-value."""
-        sizes = (self.size_present, reference.size_present)
+        sizes = (self.size(present=True), reference.size(present=True))
         if self.kind == "category":
             return total_variation(self.counts, reference.counts, sizes=sizes)
         return kolmogorov_smirnov(self.values, reference.values, sizes=sizes)
@@ -258,9 +248,8 @@ def require_columns(columns: Mapping[str, np.ndarray]) -> None:
 
 def read_entities(ids: np.ndarray, *, numbers: dict[Hashable, int]) -> np.ndarray:
     """Number the ids of a column from 1, and 0 for None or NaN; new ids get the next free of the `numbers`."""
-    return np.array(
-        [0 if is_missing(value) else numbers.setdefault(value, len(numbers) + 1) for value in _listed(ids)]
-    )
+    listed = [0 if is_missing(v) else numbers.setdefault(v, len(numbers) + 1) for v in _listed(ids)]
+    return np.array(listed, np.int64)
 
 
 def _spread(entities: np.ndarray, present: np.ndarray) -> Clusters:

@@ -19,12 +19,12 @@ class DriftProfileSpec(NamedSpec):
     reference_days: int = Field(
         default=28, ge=1, le=366, description="Accepted days that a day is judged against."
     )
-    ks_bound: float = Field(default=0.035, gt=0, lt=1, description="Largest allowed KS distance of a number.")
+    ks_bound: float = Field(default=0.04, gt=0, lt=1, description="Largest allowed KS distance of a number.")
     total_variation_bound: float = Field(
-        default=0.035, gt=0, lt=1, description="Largest allowed total variation distance of a category."
+        default=0.04, gt=0, lt=1, description="Largest allowed total variation distance of a category."
     )
     missing_bound: float = Field(
-        default=0.025,
+        default=0.03,
         gt=0,
         lt=1,
         description="Largest allowed change of a feature's share of missing values.",

@@ -11,6 +11,7 @@ from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDem
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, publish
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, day_range, key_of, spans
 from ml_platform.kernel.settings import Settings
@@ -34,6 +35,7 @@ class FeatureView(SpecComponent):
                 work=lambda step: materialize(self.spec, step),
                 spec=self.spec,
                 kinds=frozenset({"feast", "deltalake", "duckdb"}),
+                code_version=digest_of([self.spec.digest(), source_digest("ml_platform.features.compute")]),
                 metadata={
                     "dagster/column_schema": column_schema(self.spec, catalog),
                     "dagster/column_lineage": column_lineage(self.spec, catalog),

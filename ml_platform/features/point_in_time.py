@@ -5,7 +5,7 @@ every row of a view has one moment from which it is the answer. `known_from` is 
 later by what the view needs to become available, and never before the row was created when the read is as
 known at the entity's time. A row whose moment comes when a row of a later event time is already there can
 never be an answer and is taken out before the join. Only rows that tie with another one or were created late
-need that work; `scan_sql` finds out whether there are any.
+need that work; `delays_sql` and `ties_sql` find out whether there are any.
 
 Everything is integer microseconds since 1970 in UTC: source times are rounded up and entity times down, so
 that no later row is ever seen.
@@ -76,22 +76,29 @@ class RowOrder:
     ties: bool
 
 
-def scan_sql(view: ViewRead, times: Times) -> str:
-    """SQL for one row: least and greatest delay of creation (null if there are none), and whether rows tie."""
-    keys = ", ".join(_keys(view))
-    ties = f"SELECT 1 FROM rows GROUP BY {keys}, ts, known_from HAVING count(*) > 1 LIMIT 1"
-    delays = "(SELECT min(created - ts) FROM rows), (SELECT max(created - ts) FROM rows)"
-    order = RowOrder(delay=view.available_after, late=view.cuts_created, ties=False)
-    return f"WITH rows AS NOT MATERIALIZED ({_rows(view, order, times)}) SELECT {delays}, EXISTS ({ties})"
+def delays_sql(view: ViewRead, times: Times) -> str:
+    """SQL for one row: least and greatest time from event to creation, null if no row has a created time."""
+    rows = _rows(view, RowOrder(delay=0, late=False, ties=False), times)
+    return f"SELECT min(created - ts), max(created - ts) FROM ({rows})"
 
 
-def row_order(view: ViewRead, least: int | None, greatest: int | None, ties: bool) -> RowOrder:
-    """How the view's rows are ordered, from the row that `scan_sql` gave."""
+def ties_sql(view: ViewRead, order: RowOrder, times: Times) -> str:
+    """SQL for one row: whether some rows may share keys, event time and the moment they are known.
+
+    Counts distinct hashes, which is cheaper than grouping; equal hashes of different rows only cost time.
+    """
+    hashed = ", ".join([*_keys(view), "ts", *(["known_from"] if order.late else [])])
+    rows = f"WITH rows AS NOT MATERIALIZED ({_rows(view, order, times)})"
+    return f"{rows} SELECT (SELECT count(*) FROM (SELECT DISTINCT hash({hashed}) FROM rows)) < count(*) FROM rows"
+
+
+def row_order(view: ViewRead, least: int | None, greatest: int | None) -> RowOrder:
+    """How the view's rows are ordered if none tie, from the row that `delays_sql` gave."""
     if not view.cuts_created or least is None or greatest is None or greatest <= view.available_after:
-        return RowOrder(delay=view.available_after, late=False, ties=ties)
+        return RowOrder(delay=view.available_after, late=False, ties=False)
     if least == greatest:
-        return RowOrder(delay=greatest, late=False, ties=ties)
-    return RowOrder(delay=view.available_after, late=True, ties=ties)
+        return RowOrder(delay=greatest, late=False, ties=False)
+    return RowOrder(delay=view.available_after, late=True, ties=False)
 
 
 def join_sql(
@@ -100,23 +107,26 @@ def join_sql(
     times: Times,
     key_columns: Mapping[str, str],
     carried: Sequence[str] = (),
+    ordered: bool = True,
 ) -> str:
-    """SQL of the point-in-time join of the entity rows with the views, in the order of the entity rows.
+    """SQL of the point-in-time join of the entity rows with the views, by default in the entity rows' order.
 
-    `key_columns` names the column of the entity rows that holds each join key. The answer has the carried
-    columns of the entity rows, then `f0`, `f1`, … for the features of all views in order.
+    `key_columns` names the column of the entity rows that holds each join key. The answer has the row number
+    `r`, the carried columns of the entity rows, then `f0`, `f1`, … for the features of all views in order.
     """
     parts = [
         part for i, (view, order) in enumerate(views) for part in _view_parts(f"v{i}", view, order, times)
     ]
     answers = [answer for i, (view, _) in enumerate(views) for answer in _answers(f"v{i}", view)]
-    columns = [f"e.{name}" for name in carried] + [f"{answer} AS f{n}" for n, answer in enumerate(answers)]
+    named = [f"{answer} AS f{n}" for n, answer in enumerate(answers)]
+    selected = ", ".join(["e.r", *(f"e.{name}" for name in carried), *named])
     joins = "".join(
         f"\nASOF LEFT JOIN v{i} ON {_condition(f'v{i}', view, key_columns)}"
         for i, (view, _) in enumerate(views)
     )
     head = "WITH " + ",\n".join(parts) + "\n" if parts else ""
-    return f"{head}SELECT {', '.join(columns) or 'e.r'}\nFROM {ENTITY_ROWS} e{joins}\nORDER BY e.r"
+    tail = "\nORDER BY e.r" if ordered else ""
+    return f"{head}SELECT {selected}\nFROM {ENTITY_ROWS} e{joins}{tail}"
 
 
 def range_sql(views: Sequence[ViewRead], times: Times) -> str:

@@ -3,11 +3,12 @@
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from feast import OnDemandFeatureView
@@ -15,7 +16,7 @@ from feast.data_source import DataSource
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.saved_dataset import SavedDatasetStorage
 
-from ml_platform.features.entity_rows import EntityRelation, EntityRows, Outline, QueryRows
+from ml_platform.features.entity_rows import EntityRelation, EntityRows, FrameRows, Outline, QueryRows
 from ml_platform.features.feast_sources import (
     SourceReader,
     answer_type,
@@ -32,11 +33,12 @@ from ml_platform.features.point_in_time import (
     RowOrder,
     Times,
     ViewRead,
+    delays_sql,
     join_sql,
     range_sql,
     row_order,
     rows_sql,
-    scan_sql,
+    ties_sql,
 )
 
 BATCH_ROWS = 122_880
@@ -95,6 +97,8 @@ class Read(Protocol):
 
     def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader: ...
 
+    def table(self, connection: duckdb.DuckDBPyConnection) -> pa.Table: ...
+
     def sql(self, connection: duckdb.DuckDBPyConnection) -> str: ...
 
 
@@ -121,26 +125,48 @@ class PointInTimeRead:
 
     def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader:
         """The answer batch by batch: entity columns in their order, then the features of each view."""
-        query, entities = self._plan(connection)
+        query, entities = self._plan(connection, ordered=True)
         rows = connection.sql(query).to_arrow_reader(batch_rows)
-        outputs = [output for requested in self.views for _, output in requested.features]
-        if entities.frame is None:
-            return _named(rows.schema, [*entities.names, *outputs], (batch.columns for batch in rows))
-        schema = pa.schema([*entities.frame.schema, *list(rows.schema)[: len(outputs)]])
-        return _named(schema, [*entities.names, *outputs], _beside(entities.frame, rows, len(outputs)))
+        types = [field.type for field in list(rows.schema)[1:]]
+        batches: Iterable[Sequence[pa.Array]] = (batch.columns[1:] for batch in rows)
+        if entities.frame is not None:
+            types = [*entities.frame.schema.types, *types]
+            batches = _beside(entities.frame, rows)
+        schema = pa.schema(list(zip(self._names(entities), types, strict=True)))
+        return pa.RecordBatchReader.from_batches(
+            schema, (pa.RecordBatch.from_arrays(list(columns), schema=schema) for columns in batches)
+        )
+
+    def table(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        """The whole answer, as `stream` gives it; for a frame in memory faster, as rows are ordered here."""
+        if not isinstance(self.entities, FrameRows):
+            return self.stream(connection, BATCH_ROWS).read_all()
+        query, entities = self._plan(connection, ordered=False)
+        places, *features = connection.sql(query).to_arrow_table().columns
+        rows = places.to_numpy()
+        order = np.empty_like(rows)
+        order[rows] = np.arange(len(rows))
+        taken = [features.pop(0).take(pa.array(order)) for _ in range(len(features))]
+        return pa.table([*self.entities.table.columns, *taken], names=self._names(entities))
 
     def sql(self, connection: duckdb.DuckDBPyConnection) -> str:
         """The join as one statement over `entity_rows`."""
-        return self._plan(connection)[0]
+        return self._plan(connection, ordered=True)[0]
 
-    def _plan(self, connection: duckdb.DuckDBPyConnection) -> tuple[str, EntityRelation]:
+    def _names(self, entities: EntityRelation) -> list[str]:
+        return [*entities.names, *(name for requested in self.views for _, name in requested.features)]
+
+    def _plan(self, connection: duckdb.DuckDBPyConnection, *, ordered: bool) -> tuple[str, EntityRelation]:
         reads = [self._view_read(connection, requested) for requested in self.views]
         rows = self.entities or QueryRows(range_sql(reads, self.span))
         entities = rows.relation(connection, self.entity_columns)
         check_names(entities.names, self.views)
-        ordered = [(read, _scan(connection, read, entities.times)) for read in reads]
         query = join_sql(
-            ordered, times=entities.times, key_columns=entities.key_columns, carried=entities.carried
+            [(read, _scan(connection, read, entities.times)) for read in reads],
+            times=entities.times,
+            key_columns=entities.key_columns,
+            carried=entities.carried,
+            ordered=ordered,
         )
         return query, entities
 
@@ -176,6 +202,10 @@ class RowsRead:
     def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader:
         """The rows, batch by batch."""
         return connection.sql(self.sql(connection)).to_arrow_reader(batch_rows)
+
+    def table(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        """The rows, all at once."""
+        return connection.sql(self.sql(connection)).to_arrow_table()
 
     def sql(self, connection: duckdb.DuckDBPyConnection) -> str:
         """The selection as one statement."""
@@ -243,7 +273,8 @@ class PointInTimeRetrievalJob(RetrievalJob):
             return self._read.outline(connection)
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return self.to_arrow_reader().read_all()
+        with contextlib.closing(self._engine.connect()) as connection:
+            return self._read.table(connection)
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()
@@ -279,28 +310,20 @@ def _moment(micros: int | None) -> dt.datetime | None:
 
 
 def _scan(connection: duckdb.DuckDBPyConnection, read: ViewRead, times: Times) -> RowOrder:
-    least, greatest, ties = connection.execute(scan_sql(read, times)).fetchall()[0]
-    return row_order(read, least, greatest, ties)
+    """Look at a view's rows once or twice to learn whether the fast path is exact."""
+    delays = connection.execute(delays_sql(read, times)).fetchall()[0] if read.cuts_created else (None, None)
+    order = row_order(read, *delays)
+    (ties,) = connection.execute(ties_sql(read, order, times)).fetchall()[0]
+    return replace(order, ties=ties)
 
 
-def _named(
-    schema: pa.Schema, names: Sequence[str], batches: Iterable[Sequence[pa.Array]]
-) -> pa.RecordBatchReader:
-    """A reader of the batches under the given names, which may be any text."""
-    fields = [pa.field(name, found.type) for name, found in zip(names, schema, strict=True)]
-    named = pa.schema(fields)
-    return pa.RecordBatchReader.from_batches(
-        named, (pa.RecordBatch.from_arrays(list(columns), schema=named) for columns in batches)
-    )
-
-
-def _beside(frame: pa.Table, rows: pa.RecordBatchReader, width: int) -> Iterator[list[pa.Array]]:
-    """Columns of each batch of the answer, after the same rows of the frame, without copies."""
+def _beside(frame: pa.Table, rows: pa.RecordBatchReader) -> Iterator[list[pa.Array]]:
+    """Features of each batch of the answer, after the same rows of the frame, without copies."""
     start = 0
     for batch in rows:
         same_rows = frame.slice(start, batch.num_rows).combine_chunks()
         start += batch.num_rows
-        yield [*(column.chunk(0) for column in same_rows.columns), *batch.columns[:width]]
+        yield [*(column.chunk(0) for column in same_rows.columns), *batch.columns[1:]]
 
 
 def _closing(connection: duckdb.DuckDBPyConnection, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:

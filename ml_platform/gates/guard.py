@@ -69,6 +69,17 @@ def closed_gates(
     return closed
 
 
+def latest_states(instance: dg.DagsterInstance, asset: str, check: str) -> dict[str | None, bool]:
+    """Whether the latest evaluation of each partition of an asset's check passed; planned ones are left out."""
+    key = dg.AssetCheckKey(dg.AssetKey(asset.split("/")), check)
+    found = instance.event_log_storage.get_asset_check_partition_info([key])
+    return {
+        info.partition_key: info.latest_execution_status == Status.SUCCEEDED
+        for info in found
+        if info.latest_execution_status != Status.PLANNED
+    }
+
+
 def require_open(
     instance: dg.DagsterInstance, lineage: Lineage, key: str, partition: dt.date, *, itself: bool = False
 ) -> None:

@@ -87,7 +87,7 @@ def _commit(
 ) -> int | None:
     if not partitions:
         return table.version()
-    if len(partitions) == len(parts) or set(partitions) >= set(parts):
+    if set(partitions) >= set(parts):
         chosen = rows
     else:
         chosen = pa.concat_tables([parts[key][0] for key in partitions if key in parts] or [rows.slice(0, 0)])

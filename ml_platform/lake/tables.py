@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -148,11 +149,16 @@ def scan_sql(
         options += ["hive_partitioning = true", f"hive_types = {{{typed}}}"]
     listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
     columns = ", ".join(f'"{name}"' for name in schema.names)
-    return f"SELECT {columns} FROM read_parquet([{listed}], {', '.join(options)})"
+    rows = f"SELECT * FROM read_parquet([{listed}], {', '.join(options)})"
+    # Files from before a column was added do not have it: the table's schema says so, whichever are read.
+    return f"SELECT {columns} FROM ({rows} UNION ALL BY NAME {_typed_empty(schema)})"
 
 
 def _files(table: DeltaTable, where: Sequence[PartitionFilter]) -> list[str]:
-    return sorted(table.file_uris(file_pruning_predicate=list(where)) if where else table.file_uris())
+    uris = table.file_uris(file_pruning_predicate=list(where)) if where else table.file_uris()
+    return sorted(
+        uri if "://" in uri else unquote(uri) for uri in uris
+    )  # a local path comes quoted as in a URL
 
 
 def _typed_empty(schema: pa.Schema) -> str:

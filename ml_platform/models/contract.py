@@ -1,8 +1,5 @@
 """What travels with a model version, so that serving needs nothing else of the platform's declarations."""
 
-import hashlib
-import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +8,7 @@ import numpy.typing as npt
 
 from ml_platform.features.spec import FeatureServiceSpec
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import source_digest
 from ml_platform.models.spec import ModelSpec
 
 
@@ -67,19 +65,12 @@ def self_test_rows(
     ]
 
 
-def function_digest(path: str) -> str:
-    """SHA-256 of an on-demand function's source, which serving compares before it runs the function."""
-    module, _, name = path.rpartition(".")
-    source = inspect.getsource(getattr(importlib.import_module(module), name))
-    return hashlib.sha256(source.encode()).hexdigest()
-
-
 def _on_demand(service: FeatureServiceSpec, catalog: Catalog) -> list[dict[str, Any]]:
     return [
         {
             "name": on_demand.name,
             "function": on_demand.function,
-            "digest": function_digest(on_demand.function),
+            "digest": source_digest(on_demand.function),
             "request": list(on_demand.request),
             "outputs": list(on_demand.outputs),
         }

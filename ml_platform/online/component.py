@@ -34,7 +34,8 @@ class OnlineStore(SpecComponent):
             node=self.spec.view_node(view, catalog),
             work=lambda step: publish(view, step),
             spec=view,
-            kinds=frozenset({"feast", "sqlite"}),
+            kinds=frozenset({"feast"}),
+            description=f"The newest published snapshot of {view.name}, in Feast's online store.",
         )
 
 

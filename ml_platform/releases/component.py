@@ -33,6 +33,7 @@ class Release(SpecComponent):
                 work=lambda step: materialize(self.spec, step),
                 spec=self.spec,
                 kinds=frozenset({"mlflow"}),
+                gated=True,
             )
         ]
 

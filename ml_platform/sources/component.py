@@ -45,14 +45,14 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
     first, last = min(step.partitions), max(step.partitions)
     with connect(settings) as connection:
         store.stage_versions(connection, lake, spec, (first, last))
-        landed = store.count_landed(connection)
+        landed = store.count_by_day(connection, "landed")
+        versions = store.count_by_day(connection, "staged")
         quarantined = store.count_quarantined(connection, lake, spec)
         findings = audit(connection, "staged", spec.expectations)
         rows = connection.sql("SELECT * FROM staged").to_arrow_table()
-    versions = {key: found[0].rows for key, found in findings.items() if found}
     step.log.info("%s: %s versions staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     metadata = {
-        key: _counts(landed.get(key, 0), versions.get(key, landed.get(key, 0)), quarantined.get(key, 0))
+        key: _counts(landed.get(key, 0), versions.get(key, 0), quarantined.get(key, 0))
         for key in step.partitions
     }
     staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), metadata)

@@ -1,6 +1,7 @@
 """Pure work of sources: read a delivered file by its declaration, split good rows from bad, merge versions."""
 
 import datetime as dt
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,13 +35,26 @@ def columns_of(spec: SourceSpec) -> list[str]:
     return names if CREATED_TIME in names else [*names, CREATED_TIME]
 
 
+def declared_time(text: str) -> str:
+    """A time that a person declares, as ISO text in UTC; InputError when it is none. Without a zone it is UTC."""
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError as err:
+        raise InputError(
+            f"--known-at requires a time such as 2018-06-01T00:00:00, in UTC unless it names a zone; got {text!r}. "
+            f"Nothing was landed"
+        ) from err
+    return (time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)).isoformat()
+
+
 def split_file(
     connection: duckdb.DuckDBPyConnection, spec: SourceSpec, path: Path, *, known_at: str | None = None
 ) -> Delivery:
     """Read one file into the temporary table `delivered`: typed columns, position, day, and why a row is bad.
 
     Raises InputError, and leaves nothing behind, for a file that is refused whole: unreadable, empty, wrong
-    columns or types, one (id, created) with two contents, or more bad rows than declared.
+    columns or types, one (id, created) with two contents, or more bad rows than declared. `known_at` is a
+    time as `declared_time` gives it.
     """
     created = _created_sql(spec, known_at)
     file = _open(connection, path)
@@ -72,13 +86,13 @@ def versions_sql(spec: SourceSpec, landed: str) -> str:
 WITH repeated AS (
   SELECT {event_id} FROM {landed} GROUP BY {event_id} HAVING count(*) > 1
 ), ordered AS (
-  SELECT {columns}, struct_pack({_packed(content)}) AS content,
-         lag(content) OVER (PARTITION BY {event_id} ORDER BY {CREATED_TIME}, landing_order, position) AS before
+  SELECT {columns}, struct_pack({_packed(content)}) AS __content,
+         lag(__content) OVER (PARTITION BY {event_id} ORDER BY {CREATED_TIME}, landing_order, position) AS __before
   FROM {landed} SEMI JOIN repeated USING ({event_id})
 )
 SELECT {columns} FROM {landed} ANTI JOIN repeated USING ({event_id})
 UNION ALL
-SELECT {columns} FROM ordered WHERE content IS DISTINCT FROM before
+SELECT {columns} FROM ordered WHERE __content IS DISTINCT FROM __before
 ORDER BY {PARTITION_COLUMN}, {event_id}, {CREATED_TIME}"""
 
 
@@ -109,7 +123,7 @@ class _File:
 
 
 def _open(connection: duckdb.DuckDBPyConnection, path: Path) -> _File:
-    quoted = "'" + str(path).replace("'", "''") + "'"
+    quoted = "'" + glob.escape(str(path)).replace("'", "''") + "'"  # one file, whatever its name
     is_text = path.suffix.lower() in _TEXT_SUFFIXES
     reader = f"read_csv({quoted}, {_CSV_OPTIONS})" if is_text else f"read_parquet({quoted})"
     file = _File(path, f"(SELECT *, row_number() OVER () - 1 AS {_POSITION} FROM {reader})", is_text)
@@ -157,7 +171,7 @@ def _typed_sql(spec: SourceSpec, file: _File) -> str:
         for name, column in spec.columns.items()
     ]
     unread = [
-        f'("{wanted[name]}" IS NOT NULL AND {parsed_sql(column.type, wanted[name])} IS NULL) AS unread_{name}'
+        f'("{wanted[name]}" IS NOT NULL AND {parsed_sql(column.type, wanted[name])} IS NULL) AS __unread_{name}'
         for name, column in spec.columns.items()
         if file.is_text
     ]
@@ -174,21 +188,14 @@ def _created_sql(spec: SourceSpec, known_at: str | None) -> str:
             f"--known-at is for files that do not say when their rows were known; those of source {spec.name!r} "
             f"carry {CREATED_TIME}. Nothing was landed; leave it out"
         )
-    try:
-        time = dt.datetime.fromisoformat(known_at)
-    except ValueError as err:
-        raise InputError(
-            f"--known-at requires a time such as 2018-06-01T00:00:00, in UTC unless it names a zone; "
-            f"got {known_at!r}. Nothing was landed"
-        ) from err
-    return f"TIMESTAMPTZ '{(time if time.tzinfo else time.replace(tzinfo=dt.UTC)).isoformat()}'"
+    return f"TIMESTAMPTZ '{known_at}'"
 
 
 def _reasons_sql(spec: SourceSpec, file: _File, created: str) -> str:
     reasons = [reason for name, column in spec.columns.items() for reason in _row_rules(name, column, spec)]
     if file.is_text:
         reasons += [
-            f"CASE WHEN unread_{n} THEN '{n} cannot be read' END"
+            f"CASE WHEN __unread_{n} THEN '{n} cannot be read' END"
             for n, c in spec.columns.items()
             if c.nullable
         ]

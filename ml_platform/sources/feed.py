@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,7 +41,9 @@ def deliver(settings: Settings, feed: Feed, *, first: str, last: str) -> Path:
 def write_delivery(rows: pa.Table, path: Path) -> Path:
     """Write rows to a Parquet file that appears only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = path.with_name(
+        f"{path.name}.{uuid4().hex}.unfinished"
+    )  # two processes may make the same file
     pq.write_table(rows, unfinished)
     return unfinished.replace(path)
 

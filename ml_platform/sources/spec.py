@@ -10,11 +10,13 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Node
+from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
 
 ColumnType = Literal["int64", "int32", "double", "float", "string", "boolean", "timestamp"]
 EVENT_TIME = "event_timestamp"
 CREATED_TIME = "created_timestamp"
+RESERVED_COLUMNS = frozenset({PARTITION_COLUMN, "file_digest", "position", "landing_order", "reason"})
 
 
 class SourceColumn(Spec):
@@ -74,6 +76,11 @@ class SourceSpec(NamedSpec):
         for name in (EVENT_TIME, CREATED_TIME):
             if name in self.columns and self.columns[name].type != "timestamp":
                 raise ValueError(f"columns.{name}.type must be timestamp; got {self.columns[name].type}")
+        if taken := sorted(RESERVED_COLUMNS & set(self.columns)):
+            raise ValueError(
+                f"columns must not be named {taken}: the platform has columns of these names; declare another "
+                f"name, with the file's name under `from:`"
+            )
         for i, expectation in enumerate(self.expectations):
             if expectation.column is not None and expectation.column not in self.columns:
                 raise ValueError(

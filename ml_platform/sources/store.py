@@ -20,7 +20,7 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake, Table
-from ml_platform.sources.compute import columns_of, conflicts_sql, split_file, versions_sql
+from ml_platform.sources.compute import columns_of, conflicts_sql, declared_time, split_file, versions_sql
 from ml_platform.sources.spec import SourceSpec
 
 _LANDING_PARTITIONS = (PARTITION_COLUMN, "file_digest")
@@ -87,11 +87,12 @@ def ingest(
     """
     lake = Lake(settings.lake_uri)
     digest = _digest(path)
-    entries = [entry for entry in LANDED_FILES.entries(lake) if entry["source"] == spec.name]
-    before = next((entry for entry in entries if entry["digest"] == digest), None)
+    known_at = known_at and declared_time(known_at)
+    entries = _entries(lake, spec.name)
+    replaced = _replaced(entries, replaces, spec)
+    before = _landed_before(entries, digest, known_at=known_at, replaced=replaced)
     if before is not None:
         return _landed(before, path=str(path), unchanged=True)
-    replaced = _replaced(entries, replaces, spec)
     with connect(settings) as connection:
         delivery = split_file(connection, spec, path, known_at=known_at)
         _require_consistent(connection, lake, spec, path, without=replaced)
@@ -113,16 +114,14 @@ def ingest(
 
 def valid_digests(lake: Lake, source: str) -> list[str]:
     """Digests of the files that count for a source, in landing order."""
-    entries = [entry for entry in LANDED_FILES.entries(lake) if entry["source"] == source]
-    replaced = {entry["replaces"] for entry in entries}
-    return [entry["digest"] for entry in entries if entry["digest"] not in replaced]
+    return _valid(_entries(lake, source))
 
 
 def landed_days(lake: Lake, source: str) -> set[str]:
     """Days for which some valid file has landed rows."""
-    valid = set(valid_digests(lake, source))
-    entries = LANDED_FILES.entries(lake)
-    return {day for e in entries if e["source"] == source and e["digest"] in valid for day in e["days"]}
+    entries = _entries(lake, source)
+    valid = set(_valid(entries))
+    return {day for entry in entries if entry["digest"] in valid for day in entry["days"]}
 
 
 def stage_versions(
@@ -134,9 +133,9 @@ def stage_versions(
     connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {versions_sql(spec, 'landed')}")
 
 
-def count_landed(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Landed good rows by day, of the days that were staged."""
-    query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM landed GROUP BY 1"
+def count_by_day(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, int]:
+    """Rows by day of `landed` (good rows of the staged days) or `staged` (the versions that they make)."""
+    query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM {rows} GROUP BY 1"
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}
 
 
@@ -211,17 +210,54 @@ def _write(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, 
         quarantine(lake, spec.name).replace(bad, predicate=predicate, partition_by=("file_digest",))
 
 
-def _replaced(entries: list[dict[str, Any]], replaces: str | None, spec: SourceSpec) -> str | None:
+def _entries(lake: Lake, source: str) -> list[dict[str, Any]]:
+    return [entry for entry in LANDED_FILES.entries(lake) if entry["source"] == source]
+
+
+def _valid(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Digests that count after all entries, in landing order: each entry ends what it replaces."""
+    valid: dict[str, None] = {}
+    for entry in entries:
+        valid.pop(entry["replaces"], None)
+        valid[entry["digest"]] = None
+    return list(valid)
+
+
+def _replaced(entries: Sequence[dict[str, Any]], replaces: str | None, spec: SourceSpec) -> str | None:
+    """The digest of the landed file that `replaces` names; InputError when it names none, or several."""
     if replaces is None:
         return None
-    matching = [entry["digest"] for entry in entries if entry["digest"].startswith(replaces)]
+    paths = {entry["digest"]: entry["path"] for entry in entries}
+    matching = [digest for digest in paths if replaces and digest.startswith(replaces)]
     if len(matching) != 1:
-        known = ", ".join(f"{entry['digest'][:12]} ({entry['path']})" for entry in entries[-5:])
+        known = ", ".join(f"{digest[:12]} ({path})" for digest, path in list(paths.items())[-5:])
         raise InputError(
             f"--replaces {replaces}: the digest of one landed file of source {spec.name!r} is required; "
             f"{len(matching)} match. Nothing was landed. The newest are: {known or 'none'}"
         )
     return matching[0]
+
+
+def _landed_before(
+    entries: Sequence[dict[str, Any]], digest: str, *, known_at: str | None, replaced: str | None
+) -> dict[str, Any] | None:
+    """The entry of these very bytes when there is nothing left to do; InputError when that would hide a wish."""
+    before = next((entry for entry in reversed(entries) if entry["digest"] == digest), None)
+    valid = _valid(entries)
+    if replaced is not None and replaced not in valid and digest not in valid:
+        raise InputError(
+            f"--replaces {replaced[:12]}: a file that still counts is required; another has taken its place. "
+            f"Nothing was landed; name that one"
+        )
+    if before is None or (digest not in valid and replaced is not None):
+        return None
+    if digest in valid and before["known_at"] != known_at:
+        raise InputError(
+            f"these bytes have landed as {digest[:12]}, known at {before['known_at'] or 'their own times'}; "
+            f"--known-at {known_at} would change that. Nothing was landed; write the rows to another file and "
+            f"land it with --replaces {digest[:12]}"
+        )
+    return before if replaced in (None, digest) or replaced not in valid else None
 
 
 def _landed(entry: dict[str, Any], *, path: str, unchanged: bool = False) -> Landed:

@@ -10,6 +10,7 @@ from ml_platform.features.component import column_lineage, require_published
 from ml_platform.gates.acceptances import accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.lineage import Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, day_range, key_of
 from ml_platform.kernel.settings import Settings
@@ -186,6 +187,4 @@ def _days_read(catalog: Catalog, upstream: Upstream, partition: str) -> list[str
 
 
 def _code_version(spec: TrainingSetSpec, catalog: Catalog) -> str:
-    from ml_platform.kernel.digest import digest_of
-
     return digest_of(store.declaration_digests(spec, catalog))

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ml_platform.features.store import EventDays, entity_rows_sql, service_rows
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import source_digest
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day, day_range, key_of
 from ml_platform.kernel.settings import Settings
@@ -208,7 +209,7 @@ def _manifest(
 
 
 def declaration_digests(spec: TrainingSetSpec, catalog: Catalog) -> dict[str, str]:
-    """Digest of every declaration that decides the rows' values."""
+    """Digest of every declaration, and of every on-demand function's source, that decides the rows' values."""
     service = spec.service(catalog)
     declared: Sequence[Any] = [
         spec,
@@ -218,7 +219,9 @@ def declaration_digests(spec: TrainingSetSpec, catalog: Catalog) -> dict[str, st
         service.source_spec(catalog),
         spec.label_source(catalog),
     ]
-    return {f"{type(d).__name__.removesuffix('Spec')}/{d.name}": d.digest() for d in declared}
+    digests = {f"{type(d).__name__.removesuffix('Spec')}/{d.name}": d.digest() for d in declared}
+    functions = {d.function: source_digest(d.function) for d in service.on_demand_specs(catalog)}
+    return {**digests, **functions}
 
 
 def _input(

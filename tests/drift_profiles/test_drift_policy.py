@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from ml_platform.declarations import load
+from ml_platform.drift_profiles.component import policy_of
 from ml_platform.drift_profiles.compute import (
     DriftDecision,
     DriftPolicy,
@@ -13,7 +16,10 @@ from ml_platform.drift_profiles.compute import (
     RollingReference,
     judge,
 )
+from ml_platform.drift_profiles.spec import DriftProfileSpec
+from ml_platform.drift_profiles.store import split_days
 from ml_platform.kernel.errors import DeclarationError, InputError
+from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.training_sets.label_drift import judge_rate
 
 POLICY = DriftPolicy(calendar=frozenset({"weekend"}), categories=frozenset({"channel"}))
@@ -96,9 +102,9 @@ def test_a_shifted_feature_fails_the_day_and_is_the_only_one_named(
 def test_the_reason_names_value_bound_and_significance(month: list[Day]) -> None:
     day = a_day(100)
     lost = judge({**day, "amount": with_missing(day["amount"], 0.05)}, month, policy=POLICY)
-    assert "missing share 0.0" in lost.reason and "against 0.0000 (bound 0.025, adjusted p" in lost.reason
+    assert "missing share 0.0" in lost.reason and "against 0.0000 (bound 0.03, adjusted p" in lost.reason
     moved = judge({**day, "amount": day["amount"] * np.float32(2)}, month, policy=POLICY)
-    assert moved.reason.startswith("amount: ks 0.") and "(bound 0.035, adjusted p" in moved.reason
+    assert moved.reason.startswith("amount: ks 0.") and "(bound 0.04, adjusted p" in moved.reason
 
 
 def test_a_large_distance_of_few_rows_passes_as_chance(month: list[Day]) -> None:
@@ -184,6 +190,136 @@ def test_a_day_with_too_few_rows_is_not_judged(month: list[Day]) -> None:
     decision = judge(a_day(100, rows=499), month, policy=POLICY)
     assert decision.status == "not_judged"
     assert decision.reason == "499 rows against 268800: 500 are needed on each side"
+
+
+def payments(seed: int, *, customers: int = 480) -> Day:
+    """Payments of customers, some often and some rarely; all of a customer's share yesterday's mean amount."""
+    often = np.random.default_rng(0).uniform(0, 4, customers)
+    rng = np.random.default_rng(seed)
+    customer = np.repeat(np.arange(customers), rng.poisson(often))
+    return {"mean_1d": rng.gamma(2.0, 25.0, customers)[customer], "customer_id": customer}
+
+
+def test_customers_who_pay_often_do_not_make_a_stable_day_fail() -> None:
+    by_customer = DriftPolicy(entity_of={"mean_1d": "customer_id"})
+    month, days = [payments(seed) for seed in range(28)], [payments(seed) for seed in range(100, 140)]
+    decisions = [judge(today, month, policy=by_customer) for today in days]
+    assert {decision.status for decision in decisions} == {"passed"}
+    assert [drift.feature for drift in decisions[0].features] == ["mean_1d"]  # ids are not judged
+    values = [{"mean_1d": past["mean_1d"]} for past in month]
+    by_row = [judge({"mean_1d": today["mean_1d"]}, values, policy=DriftPolicy()) for today in days]
+    assert sum(decision.status == "failed" for decision in by_row) > 4
+
+
+def test_a_mean_that_moved_for_every_customer_is_found() -> None:
+    policy = DriftPolicy(entity_of={"mean_1d": "customer_id"})
+    month, today = [payments(seed, customers=5_000) for seed in range(28)], payments(100, customers=5_000)
+    moved = judge({**today, "mean_1d": today["mean_1d"] * 1.2}, month, policy=policy)
+    assert breached(moved) == {"mean_1d"}
+
+
+def a_day_of_entities(seed: int, *, shift: float, repeated: int) -> Day:
+    """One value per entity, in as many rows as it is repeated."""
+    values = {f: column for f, column in a_day(seed, rows=600).items() if f in {"mean_1d", "channel"}}
+    values["mean_1d"] = values["mean_1d"] * np.float32(shift)
+    return {f: np.repeat(column, repeated) for f, column in {**values, "customer_id": np.arange(600)}.items()}
+
+
+@pytest.mark.parametrize(("shift", "status"), [(1.0, "passed"), (1.04, "passed"), (1.2, "failed")])
+def test_repeating_every_row_of_an_entity_changes_no_verdict(shift: float, status: str) -> None:
+    policy = replace(POLICY, entity_of={"mean_1d": "customer_id", "channel": "customer_id"})
+    once, again = (
+        judge(
+            a_day_of_entities(100, shift=shift, repeated=repeated),
+            [a_day_of_entities(seed, shift=1, repeated=repeated) for seed in range(28)],
+            policy=policy,
+        )
+        for repeated in (1, 5)
+    )
+    assert (once.status, again.status) == (status, status)
+    assert breached(again) == breached(once) and again.rows == 5 * once.rows
+    for drift, other in zip(once.features, again.features, strict=True):
+        assert other.statistic == drift.statistic
+        assert other.p_value == pytest.approx(drift.p_value, rel=1e-9)
+        assert (other.missing_p_value or 0) == pytest.approx(drift.missing_p_value or 0, rel=1e-9)
+
+
+def test_repeated_rows_that_are_taken_for_independent_would_fail_the_day() -> None:
+    days = [a_day_of_entities(100, shift=1.04, repeated=5)]
+    days += [a_day_of_entities(seed, shift=1, repeated=5) for seed in range(28)]
+    today, *month = [{"mean_1d": columns["mean_1d"]} for columns in days]
+    assert breached(judge(today, month, policy=POLICY)) == {"mean_1d"}
+
+
+def test_features_of_a_row_are_judged_by_rows_whoever_they_belong_to(month: list[Day]) -> None:
+    rng = np.random.default_rng(1)
+    policy = replace(POLICY, entity_of={"mean_1d": "customer_id"})
+    with_ids = [{**past, "customer_id": rng.integers(0, 99, ROWS)} for past in [*month, a_day(100)]]
+    decision, without = (
+        judge(with_ids[-1], with_ids[:-1], policy=policy),
+        judge(a_day(100), month, policy=POLICY),
+    )
+    assert drift_of(decision, "amount").p_value == drift_of(without, "amount").p_value
+    assert drift_of(decision, "mean_1d").p_value > drift_of(without, "mean_1d").p_value
+
+
+def test_rows_without_an_id_count_one_each(month: list[Day]) -> None:
+    policy = replace(POLICY, entity_of={"mean_1d": "terminal_id", "channel": "terminal_id"})
+    nobody = np.full(ROWS, None, dtype=object)
+    days = [{**past, "terminal_id": nobody} for past in [*month, a_day(100)]]
+    assert judge(days[-1], days[:-1], policy=policy) == judge(a_day(100), month, policy=POLICY)
+
+
+def test_a_day_without_its_id_column_is_refused(month: list[Day]) -> None:
+    policy = replace(POLICY, entity_of={"mean_1d": "customer_id"})
+    with pytest.raises(InputError, match=r"columns \['customer_id'\] are not among"):
+        judge(a_day(100), month, policy=policy)
+
+
+def test_a_day_of_ids_alone_is_refused() -> None:
+    policy = replace(POLICY, entity_of={"mean_1d": "customer_id"})
+    with pytest.raises(InputError, match="at least one column"):
+        RollingReference(policy).accept("2018-06-06", {"customer_id": np.arange(3)})
+
+
+def test_ids_cannot_be_features_of_a_policy() -> None:
+    with pytest.raises(DeclarationError, match=r"got \['channel'\] as both"):
+        replace(POLICY, entity_of={"mean_1d": "channel"})
+
+
+def test_stored_ids_are_split_by_day_exactly_with_none_for_missing() -> None:
+    long = 2**53 + 1
+    rows = pa.table(
+        {
+            "terminal_id": pa.array([long, None, long - 1], pa.int64()),
+            "mean_1d": pa.array([1.5, None, 2.5], pa.float32()),
+            PARTITION_COLUMN: pa.array([17_688, 17_688, 17_689], pa.date32()),
+        }
+    )
+    first, second = split_days(rows, ["mean_1d", "terminal_id"]).values()
+    assert (first["terminal_id"].tolist(), second["terminal_id"].tolist()) == ([long, None], [long - 1])
+    assert np.array_equal(first["mean_1d"], np.array([1.5, np.nan], np.float32), equal_nan=True)
+
+
+def test_the_declared_defaults_are_those_of_the_policy() -> None:
+    declared = DriftProfileSpec(name="fraud", feature_service="fraud_scoring")
+    shared = DriftProfileSpec.model_fields.keys() & DriftPolicy.__dataclass_fields__.keys()
+    assert shared == DriftPolicy.__dataclass_fields__.keys() - {"entity_of"}
+    policy = DriftPolicy()
+    assert {name: getattr(policy, name) for name in shared} == {
+        name: frozenset(value) if isinstance(value := getattr(declared, name), tuple) else value
+        for name in shared
+    }
+
+
+def test_the_fraud_profile_knows_the_entity_of_every_snapshot_feature() -> None:
+    catalog = load()
+    (profile,) = catalog.all(DriftProfileSpec)
+    entity_of = policy_of(profile, catalog).entity_of
+    assert entity_of["customer_mean_amount_1d"] == "customer_id"
+    assert entity_of["terminal_fraud_rate_30d"] == "terminal_id"
+    of_rows = {"amount", "is_night", "is_weekend", "amount_over_mean_30d"}
+    assert entity_of.keys() == {*profile.service(catalog).feature_names(catalog)} - of_rows
 
 
 def test_only_the_newest_reference_days_count(month: list[Day]) -> None:

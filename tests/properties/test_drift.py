@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from ml_platform.drift_profiles.compute import DriftPolicy, RollingReference, judge
 from ml_platform.drift_profiles.distances import (
+    effective_size,
     holm,
     kolmogorov_smirnov,
     missing_p_value,
@@ -110,6 +111,7 @@ def days(draw: st.DrawFn) -> list[dict[str, np.ndarray]]:
                 "number": draw(arrays(dtype, rows, elements=MAYBE_MISSING)),
                 "flag": draw(arrays(np.bool_, rows)),
                 "category": draw(arrays(object, rows, elements=codes)),
+                "customer": draw(arrays(object, rows, elements=st.sampled_from([7, 8, 9, None]))),
             }
         )
     return drawn
@@ -120,13 +122,82 @@ def days(draw: st.DrawFn) -> list[dict[str, np.ndarray]]:
 def test_a_rolling_reference_judges_as_if_each_day_were_judged_alone(
     days: list[dict[str, np.ndarray]], refused: set[int]
 ) -> None:
-    policy = DriftPolicy(reference_days=3, minimum_sample=2, p_value=0.3, categories=frozenset({"category"}))
+    policy = DriftPolicy(
+        reference_days=3,
+        minimum_sample=2,
+        p_value=0.3,
+        categories=frozenset({"category"}),
+        entity_of={"number": "customer", "category": "customer"},
+    )
     rolling, accepted = RollingReference(policy), []
     for key, day in enumerate(days):
         assert rolling.judge(day) == judge(day, accepted, policy=policy)
         if key not in refused:
             rolling.accept(key, day)
             accepted.append(day)
+
+
+cluster_rows = st.lists(st.integers(1, 50), max_size=12)
+
+
+@given(rows=cluster_rows, alone=st.integers(0, 20), times=st.integers(1, 9))
+def test_the_effective_size_is_kishs_and_repeating_every_row_adds_nothing(
+    rows: list[int], alone: int, times: int
+) -> None:
+    sizes = [*rows, *[1] * alone]
+    size = effective_size(np.array(rows, np.int64), alone=alone)
+    if not sizes:
+        assert size == 0
+        return
+    assert size == float(Fraction(sum(sizes) ** 2, sum(m * m for m in sizes)))
+    assert 1 <= size <= len(sizes)  # as many as clusters when all are of one size
+    assert (size == len(sizes)) == (len(set(sizes)) == 1)
+    assert effective_size(np.array(sizes) * times) == size
+
+
+@given(days=days())
+@settings(deadline=None)
+def test_the_effective_sizes_of_a_judgement_are_those_of_the_rows_with_a_value_and_of_all(
+    days: list[dict[str, np.ndarray]],
+) -> None:
+    *accepted, day = days
+    policy = DriftPolicy(
+        reference_days=len(accepted),
+        minimum_sample=1,
+        categories=frozenset({"category"}),
+        entity_of={"number": "customer", "category": "customer"},
+    )
+    pooled = {f: np.concatenate([past[f] for past in accepted]) for f in day}
+    n, m = (_kish(columns, "number", present=True) for columns in (day, pooled))
+    drift = next(f for f in judge(day, accepted, policy=policy).features if f.feature == "number")
+    values = [np.sort(columns["number"][~np.isnan(columns["number"])]) for columns in (day, pooled)]
+    assert drift.p_value == kolmogorov_smirnov(*values, sizes=(n, m))[1]
+    n, m = (_kish(columns, "number", present=False) for columns in (day, pooled))
+    if drift.missing_p_value is not None:
+        shares = [float(np.isnan(columns["number"]).mean()) for columns in (day, pooled)]
+        share = (shares[0] * n + shares[1] * m) / (n + m)
+        z = (shares[0] - shares[1]) / sqrt(share * (1 - share) * (1 / n + 1 / m))
+        assert drift.missing_p_value == pytest.approx(2 * NormalDist().cdf(-abs(z)), rel=1e-6, abs=1e-12)
+
+
+def _kish(columns: dict[str, np.ndarray], feature: str, *, present: bool) -> float:
+    """Count row by row, rows without an id as clusters of their own."""
+    clusters: Counter[object] = Counter()
+    for row, (customer, value) in enumerate(zip(columns["customer"], columns[feature], strict=True)):
+        if not (present and np.isnan(value)):
+            clusters[("row", row) if customer is None else customer] += 1
+    return float(Fraction(clusters.total() ** 2, sum(m * m for m in clusters.values()) or 1))
+
+
+@given(day=counts, reference=counts, times=st.integers(1, 9))
+def test_categories_that_are_counted_again_are_no_more_surprising(
+    day: dict[str, int], reference: dict[str, int], times: int
+) -> None:
+    distance, p_value = total_variation(day, reference)
+    again = [{key: times * rows for key, rows in side.items()} for side in (day, reference)]
+    sizes = (float(sum(day.values())), float(sum(reference.values())))
+    assert total_variation(*again, sizes=sizes)[0] == distance
+    assert total_variation(*again, sizes=sizes)[1] == pytest.approx(p_value, rel=1e-9, abs=1e-300)
 
 
 @given(parts=st.lists(numbers(MAYBE_MISSING), min_size=1, max_size=5))

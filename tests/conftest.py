@@ -1,0 +1,92 @@
+"""What every test may ask for. No test ever sees the repository's own home, or a setting of whoever runs it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from pathlib import Path
+
+import hypothesis
+import pytest
+from filelock import FileLock
+
+from ml_platform.kernel.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+# A shared machine can stall for longer than any deadline; a property is about values, never about time.
+hypothesis.settings.register_profile("no_deadline", deadline=None)
+hypothesis.settings.load_profile("no_deadline")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the settings of whoever runs the tests out, and their home safe."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("ML_PLATFORM_", "DAGSTER_"))]:
+            patch.delenv(name)
+        _enter(tmp_path_factory.mktemp("nobodys"), patch)
+        yield
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """An empty platform home, and the settings that this process now has."""
+    return _enter(tmp_path / "home", monkeypatch)
+
+
+@pytest.fixture
+def instance(home: Settings) -> "Iterator[DagsterInstance]":
+    """The Dagster instance of the empty home."""
+    yield from _opened(home)
+
+
+@pytest.fixture
+def built_home(_built_once: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """A private copy of a small platform with everything materialized up to a release (see tests/support.py)."""
+    from tests.support import copied_home
+
+    copy = copied_home(_built_once)
+    yield _enter(copy, monkeypatch)
+    shutil.rmtree(copy)
+
+
+@pytest.fixture
+def built_instance(built_home: Settings) -> "Iterator[DagsterInstance]":
+    """The Dagster instance of the private copy, with the events of how it was built."""
+    yield from _opened(built_home)
+
+
+@pytest.fixture(scope="session")
+def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home that is copied: built by the first worker that needs it, while others wait."""
+    from tests.support import build_platform
+
+    mine = tmp_path_factory.getbasetemp()
+    shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    homes = shared / "homes"
+    homes.mkdir(exist_ok=True)
+    with FileLock(homes / "lock"):
+        finished = homes / "finished"
+        if not finished.exists():
+            unfinished = homes / "original"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            with pytest.MonkeyPatch.context() as patch:
+                build_platform(_enter(unfinished, patch))
+            finished.touch()
+    return homes / "original"
+
+
+def _enter(root: Path, patch: pytest.MonkeyPatch) -> Settings:
+    patch.setenv("ML_PLATFORM_HOME", str(root))
+    found = settings().prepare()
+    patch.setenv("DAGSTER_HOME", str(found.dagster_home))
+    return found
+
+
+def _opened(here: Settings) -> "Iterator[DagsterInstance]":
+    from ml_platform.cli.instance import open_instance
+
+    with open_instance(here) as opened:
+        yield opened
