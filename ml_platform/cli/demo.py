@@ -82,14 +82,18 @@ class Demo:
         if doing:
             self.console.print(f"  [green]✓[/] {doing} [dim]{seconds:.1f} s[/]")
 
-    def make(self, stage: str, assets: Sequence[str], first: str | None = None, last: str | None = None) -> RunReport:
+    def make(
+        self, stage: str, assets: Sequence[str], first: str | None = None, last: str | None = None
+    ) -> RunReport:
         """Materialize assets in one run; PlatformError with the run's own words when it fails."""
         report = self.attempt(stage, assets, first, last)
         if not report.success:
             raise PlatformError(f"{', '.join(assets)} failed in run {report.run_id}:\n{report.error}")
         return report
 
-    def attempt(self, stage: str, assets: Sequence[str], first: str | None = None, last: str | None = None) -> RunReport:
+    def attempt(
+        self, stage: str, assets: Sequence[str], first: str | None = None, last: str | None = None
+    ) -> RunReport:
         """Materialize assets in one run, and tell how it ended."""
         days = f" {first}" if last in (None, first) else f" {first} … {last}"
         with self.stage(stage, f"{', '.join(assets)}[dim]{days if first else ''}[/]"):
@@ -151,7 +155,10 @@ def build_history(demo: Demo) -> dt.date:
             for path in files:
                 ingest(demo.settings, source, path)
     first, newest = _landed_range(demo)
-    rows = sum(_row_counts(demo.make("sources", [source.key], first, newest), source.key) for source in (events, demo.labels))
+    rows = sum(
+        _row_counts(demo.make("sources", [source.key], first, newest), source.key)
+        for source in (events, demo.labels)
+    )
     for view in demo.views:
         demo.make("features", [view.key], first, newest)
     publish_online(demo, first, newest)
@@ -178,7 +185,11 @@ def train(demo: Demo, day: dt.date) -> dict[str, Any]:
     made = demo.make("models", [demo.model.key], key_of(day)).metadata(demo.model.key)
     released = demo.make("releases", [demo.release.key]).metadata(demo.release.key)
     names = ("version", "auc_roc", "average_precision", "precision", "recall")
-    return {"partition": key_of(day), **{name: made.get(name) for name in names}, "champion": released["champion"]}
+    return {
+        "partition": key_of(day),
+        **{name: made.get(name) for name in names},
+        "champion": released["champion"],
+    }
 
 
 def predict(demo: Demo) -> dict[str, Any]:
@@ -244,10 +255,14 @@ def _refused_model(demo: Demo, key: str) -> dict[str, Any]:
     report = demo.attempt("refusals", [demo.model.key], key)
     after = registry.champion(demo.settings, demo.model.name)
     if report.success:
-        raise PlatformError(f"{demo.model.key} [{key}] had to be refused, and was trained in run {report.run_id}")
+        raise PlatformError(
+            f"{demo.model.key} [{key}] had to be refused, and was trained in run {report.run_id}"
+        )
     demo.console.print(report.error, style="yellow", markup=False, highlight=False, soft_wrap=True)
     same = before is not None and after is not None and before.version == after.version
-    demo.console.print(f"  champion: version {after.version if after else '-'}, {'unchanged' if same else 'CHANGED'}")
+    demo.console.print(
+        f"  champion: version {after.version if after else '-'}, {'unchanged' if same else 'CHANGED'}"
+    )
     return {"refusal": report.error, "champion_unchanged": same}
 
 
@@ -281,5 +296,7 @@ def remove_home(settings: Settings) -> None:
         return
     unknown = sorted(path.name for path in settings.root.iterdir() if path.name not in known)
     if unknown:
-        raise InputError(f"{settings.root}: a home of this platform is required to be removed; it also has {unknown}")
+        raise InputError(
+            f"{settings.root}: a home of this platform is required to be removed; it also has {unknown}"
+        )
     shutil.rmtree(settings.root)

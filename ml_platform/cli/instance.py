@@ -69,7 +69,10 @@ class Runner:
         """Materialize assets: unpartitioned, for one partition, or for a range in one run."""
         tags = {}
         if last is not None and last != first:
-            tags = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": last}
+            tags = {
+                "dagster/asset_partition_range_start": str(first),
+                "dagster/asset_partition_range_end": last,
+            }
         result = self.job.execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey(asset.split("/")) for asset in assets],

@@ -31,16 +31,24 @@ def telling_errors(console: Console) -> Iterator[None]:
     try:
         yield
     except PlatformError as err:
-        console.print(f"[red]{type(err).__name__.removesuffix('Error').lower() or 'error'}:[/] {err}", highlight=False)
+        console.print(
+            f"[red]{type(err).__name__.removesuffix('Error').lower() or 'error'}:[/] {err}", highlight=False
+        )
         raise typer.Exit(1) from err
 
 
 @app.command()
 def demo(
-    scale: Annotated[float, typer.Option(min=0.01, help="Size of the simulated world; 1 is 1.75 million events.")] = 1.0,
-    days: Annotated[int | None, typer.Option(min=90, max=183, help="Days of history; default: all 183.")] = None,
+    scale: Annotated[
+        float, typer.Option(min=0.01, help="Size of the simulated world; 1 is 1.75 million events.")
+    ] = 1.0,
+    days: Annotated[
+        int | None, typer.Option(min=90, max=183, help="Days of history; default: all 183.")
+    ] = None,
     source: Annotated[list[str] | None, typer.Option(help="Files to use instead of the simulator.")] = None,
-    reset: Annotated[bool, typer.Option(help="Remove what an earlier demo left below ML_PLATFORM_HOME.")] = False,
+    reset: Annotated[
+        bool, typer.Option(help="Remove what an earlier demo left below ML_PLATFORM_HOME.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """From raw events to a served prediction, through Dagster, and two bad days that are refused."""
@@ -65,8 +73,12 @@ def demo(
 def ingest(
     source: Annotated[str, typer.Argument(help="A declared source, such as `transactions`.")],
     paths: Annotated[list[str], typer.Argument(help="Parquet or CSV files, folders or globs.")],
-    known_at: Annotated[str | None, typer.Option(help="When these rows were known, for a file of corrections.")] = None,
-    replaces: Annotated[str | None, typer.Option(help="Digest of the landed file whose place this one takes.")] = None,
+    known_at: Annotated[
+        str | None, typer.Option(help="When these rows were known, for a file of corrections.")
+    ] = None,
+    replaces: Annotated[
+        str | None, typer.Option(help="Digest of the landed file whose place this one takes.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Land files for a source: good rows by day, bad rows in quarantine. The same file twice changes nothing."""
@@ -106,7 +118,9 @@ def dev(port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000) -> No
 
 @drift_app.command()
 def accept(
-    asset: Annotated[str, typer.Argument(help="A drift profile or training set, such as `drift_profiles/fraud`.")],
+    asset: Annotated[
+        str, typer.Argument(help="A drift profile or training set, such as `drift_profiles/fraud`.")
+    ],
     partition: Annotated[str, typer.Argument(help="The refused day, such as 2018-10-02.")],
     reason: Annotated[str, typer.Option(help="Why the change is real; kept in the ledger.")],
     new_regime: Annotated[
@@ -125,7 +139,11 @@ def accept(
         check = _drift_check(here, asset)
         acceptance = Acceptance(asset, check, partition, reason, here.who, new_regime)
         observed = let_through(open_instance(here), Lake(here.lake_uri), acceptance)
-    console.print(f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}", highlight=False, markup=False)
+    console.print(
+        f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}",
+        highlight=False,
+        markup=False,
+    )
 
 
 @gate_app.command()
@@ -146,10 +164,14 @@ def status(
     with telling_errors(console):
         lineage = declarations.load().lineage
         if asset not in lineage.nodes:
-            raise InputError(f"a declared asset is required: {', '.join(sorted(lineage.nodes))}; got {asset!r}")
+            raise InputError(
+                f"a declared asset is required: {', '.join(sorted(lineage.nodes))}; got {asset!r}"
+            )
         closed = closed_gates(open_instance(settings()), lineage, asset, dt.date.fromisoformat(partition))
     if as_json:
-        print(json.dumps({"asset": asset, "partition": partition, "closed": [gate.__dict__ for gate in closed]}))
+        print(
+            json.dumps({"asset": asset, "partition": partition, "closed": [gate.__dict__ for gate in closed]})
+        )
     text = refusal_text(asset, partition, closed) if closed else f"{asset} [{partition}]: the gate is open"
     console.print(text, highlight=False, markup=False)
     raise typer.Exit(1 if closed else 0)
@@ -161,7 +183,11 @@ def _drift_check(here: Settings, asset: str) -> str:
     from ml_platform.kernel.errors import InputError
 
     nodes = declarations.load().lineage.nodes
-    with_drift = {key: check for key, node in nodes.items() for check in node.blocking_checks if "drift" in check}
+    with_drift = {
+        key: check for key, node in nodes.items() for check in node.blocking_checks if "drift" in check
+    }
     if asset not in with_drift:
-        raise InputError(f"an asset with a drift check is required: {', '.join(sorted(with_drift))}; got {asset!r}")
+        raise InputError(
+            f"an asset with a drift check is required: {', '.join(sorted(with_drift))}; got {asset!r}"
+        )
     return with_drift[asset]

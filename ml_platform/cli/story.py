@@ -45,12 +45,14 @@ class Deliveries:
         lowest = dt.datetime.combine(date - _WEEK, dt.time())
         with duckdb.connect() as connection:
             rows = connection.sql(
-                f"SELECT * REPLACE (\"{time}\" + INTERVAL 7 DAY AS \"{time}\", "
-                f"\"{event_id}\" + 1000000000 AS \"{event_id}\") FROM read_parquet([{read}]) "
+                f'SELECT * REPLACE ("{time}" + INTERVAL 7 DAY AS "{time}", '
+                f'"{event_id}" + 1000000000 AS "{event_id}") FROM read_parquet([{read}]) '
                 f"WHERE \"{time}\" >= '{lowest}' AND \"{time}\" < '{lowest + dt.timedelta(days=1)}' ORDER BY 1"
             ).to_arrow_table()
         if rows.num_rows == 0:
-            raise InputError(f"{self.paths}: rows on {date - _WEEK} are required to make the day {date}; there are none")
+            raise InputError(
+                f"{self.paths}: rows on {date - _WEEK} are required to make the day {date}; there are none"
+            )
         return rows
 
     def write(self, rows: pa.Table, name: str) -> Path:

@@ -18,10 +18,12 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
         f"precision {model['precision']:.3f}, recall {model['recall']:.3f}",
     )
     table.add_row(
-        f"{bad['partition']} corrupted", f"model refused, champion unchanged; delivered again: {_champion(bad)}"
+        f"{bad['partition']} corrupted",
+        f"model refused, champion unchanged; delivered again: {_champion(bad)}",
     )
     table.add_row(
-        f"{drifted['partition']} drifted", f"model refused, champion unchanged; accepted: {_champion(drifted)}"
+        f"{drifted['partition']} drifted",
+        f"model refused, champion unchanged; accepted: {_champion(drifted)}",
     )
     table.add_row("one prediction", f"score {summary['prediction']['score']:.4f}")
     for name, counts in summary["gates"].items():

@@ -5,9 +5,10 @@ both large (a bound on the effect) and significant (Holm over all tests of the d
 difference that nobody need act on is significant too, and with few rows a large one is luck.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -140,7 +141,7 @@ class RollingReference:
         self._policy = policy
         self._days: deque[tuple[Hashable, dict[str, Sample]]] = deque()
         self._pooled: dict[str, Sample] | None = None
-        self._numbers: dict[str, dict[Hashable, int]] = {column: {} for column in policy.id_columns}
+        self._numbers = {column: _entity_numbers() for column in policy.id_columns}
 
     @property
     def days(self) -> tuple[Hashable, ...]:
@@ -216,6 +217,11 @@ class RollingReference:
                 f"Drift needs the same features on every day, but {differ} are not on both sides: "
                 "nothing was compared. Read all days with the same list of features."
             )
+
+
+def _entity_numbers() -> dict[Hashable, int]:
+    """Numbers for entities, from 1 as they come; None, for a row without an entity, has number 0."""
+    return defaultdict(count(1).__next__, {None: 0})
 
 
 def _require_ids(day: Mapping[str, np.ndarray], columns: set[str]) -> None:

@@ -134,29 +134,30 @@ def population_stability(day: Sequence[int], reference: Sequence[int]) -> float:
 
 
 @dataclass(frozen=True)
-class Clusters:
-    """How the rows of a feature are spread over entities, whose rows share one value.
-
-    `entities` are numbers, ascending. Number 0 comes first and stands for rows without an id, each of them a
-    cluster of its own: nothing ties it to another. `counts` is (2, entities): all rows, rows with a value.
-    """
+class EntityRows:
+    """The number of the entity of each row of a day, 0 for none, and whether the row has a value."""
 
     entities: np.ndarray
-    counts: np.ndarray
+    present: np.ndarray
 
-    def plus(self, *others: "Clusters", sign: int = 1) -> "Clusters":
-        """Return these clusters with others added, or taken away with sign -1."""
-        highest = max(part.entities[-1] for part in (self, *others))
-        total = np.zeros((2, highest + 1), np.int64)
-        total[:, self.entities] = self.counts
-        for other in others:
-            total[:, other.entities] += sign * other.counts
-        return _clusters(total)
+    def counts(self) -> np.ndarray:
+        """Count the rows of each entity: shape (2, entities), all rows and rows with a value."""
+        slots = int(self.entities.max(initial=0)) + 1
+        parts = (self.entities, self.entities[self.present])
+        return np.stack([np.bincount(part, minlength=slots) for part in parts])
 
 
-def _clusters(counts: np.ndarray) -> Clusters:
-    entities = np.flatnonzero(np.r_[True, counts[0, 1:] > 0])
-    return Clusters(entities, counts[:, entities])
+def _add(first: "Sample", others: Sequence["Sample"], *, sign: int = 1) -> np.ndarray | None:
+    """Rows per entity of a sample, with those of others added, or taken away with sign -1."""
+    start, *counts = (sample.entity_counts() for sample in (first, *others))
+    if start is None:
+        return None
+    known = [part for part in counts if part is not None]
+    total = np.zeros((2, max(part.shape[1] for part in (start, *known))), np.int64)
+    total[:, : start.shape[1]] = start
+    for part in known:
+        total[:, : part.shape[1]] += sign * part
+    return total
 
 
 @dataclass(frozen=True)
@@ -167,14 +168,19 @@ class Sample:
     rows: int
     values: np.ndarray  # of a number: the values that are there, ascending; else empty
     counts: Counter[Hashable]  # of a category: rows per category; else empty
-    clusters: Clusters | None = None  # of a feature of an entity; else every row counts for itself
+    clusters: EntityRows | np.ndarray | None = None  # of an entity's feature: a day's rows, or counts
 
     def size(self, *, present: bool) -> float:
         """Return the effective number of all rows, or of those with a value."""
-        if self.clusters is None:
+        counts = self.entity_counts()
+        if counts is None:
             return self.rows - self.missing if present else self.rows
-        counts = self.clusters.counts[int(present)]
-        return effective_size(counts[1:], alone=int(counts[0]))
+        alone, rows = counts[int(present), 0], counts[int(present), 1:]
+        return effective_size(rows, alone=int(alone))
+
+    def entity_counts(self) -> np.ndarray | None:
+        """Count the rows of each entity, as EntityRows does; None when every row counts for itself."""
+        return self.clusters.counts() if isinstance(self.clusters, EntityRows) else self.clusters
 
     @property
     def missing_share(self) -> float:
@@ -193,8 +199,7 @@ class Sample:
         merged = np.sort(runs, kind="stable" if len(others) == 1 else None)
         counts = sum((other.counts for other in others), start=self.counts)
         rows = self.rows + sum(other.rows for other in others)
-        clusters = self.clusters and self.clusters.plus(*(o.clusters for o in others if o.clusters))
-        return Sample(self.kind, rows, merged, counts, clusters)
+        return Sample(self.kind, rows, merged, counts, _add(self, others))
 
     def minus(self, other: "Sample") -> "Sample":
         """Return this sample without another that was added before."""
@@ -202,7 +207,7 @@ class Sample:
         nth_equal = np.arange(len(gone)) - np.searchsorted(gone, gone, "left")
         places = np.searchsorted(self.values, gone, "left") + nth_equal
         kept = np.delete(self.values, places)
-        clusters = self.clusters and other.clusters and self.clusters.plus(other.clusters, sign=-1)
+        clusters = _add(self, [other], sign=-1)
         return Sample(self.kind, self.rows - other.rows, kept, self.counts - other.counts, clusters)
 
     def distance(self, reference: "Sample") -> tuple[float, float]:
@@ -246,15 +251,12 @@ def require_columns(columns: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def read_entities(ids: np.ndarray, *, numbers: dict[Hashable, int]) -> np.ndarray:
-    """Number the ids of a column from 1, and 0 for None or NaN; new ids get the next free of the `numbers`."""
-    listed = [0 if is_missing(v) else numbers.setdefault(v, len(numbers) + 1) for v in _listed(ids)]
-    return np.array(listed, np.int64)
-
-
-def _spread(entities: np.ndarray, present: np.ndarray) -> Clusters:
-    slots = int(entities.max(initial=0)) + 1
-    return _clusters(np.stack([np.bincount(rows, minlength=slots) for rows in (entities, entities[present])]))
+def read_entities(ids: np.ndarray, *, numbers: Mapping[Hashable, int]) -> np.ndarray:
+    """Look up the number of each id of a column, and that of None for a missing one (None or NaN)."""
+    listed = _listed(ids)
+    if ids.dtype.kind not in "iuU":
+        listed = [None if is_missing(value) else value for value in listed]
+    return np.array([*map(numbers.__getitem__, listed)], np.int64)
 
 
 def read_numbers(column: np.ndarray, *, feature: str, entities: np.ndarray | None = None) -> Sample:
@@ -269,14 +271,14 @@ def read_numbers(column: np.ndarray, *, feature: str, entities: np.ndarray | Non
         )
     numbers = column if column.dtype.kind == "f" else column.astype(np.float64)
     present = ~np.isnan(numbers)
-    clusters = None if entities is None else _spread(entities, present)
+    clusters = None if entities is None else EntityRows(entities, present)
     return Sample("number", len(numbers), np.sort(numbers[present]), Counter(), clusters)
 
 
 def read_categories(column: np.ndarray, *, entities: np.ndarray | None = None) -> Sample:
     """Take a column of codes or strings, with None or NaN for missing."""
     present = np.array([not is_missing(value) for value in _listed(column)], np.bool_)
-    clusters = None if entities is None else _spread(entities, present)
+    clusters = None if entities is None else EntityRows(entities, present)
     return Sample("category", len(column), np.empty(0), Counter(present_values(column)), clusters)
 
 

@@ -15,7 +15,8 @@ from feast.errors import FeastEntityDFMissingColumnsError
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 
 from ml_platform.features.feast_sources import answer_type, describe
-from ml_platform.features.point_in_time import ENTITY_ROWS, Times, microseconds, quoted
+from ml_platform.features.point_in_time import ENTITY_ROWS
+from ml_platform.features.view_reads import Times, microseconds, quoted
 from ml_platform.kernel.errors import InputError
 
 _TIME = pa.timestamp("us", "UTC")
@@ -131,7 +132,7 @@ class QueryRows:
             time: f"make_timestamptz({moment})"
         }
         values = [f"{value} AS {aliases[name]}" for name, value in exact.items()]
-        selected = ", ".join(["row_number() OVER () AS r", f"{moment} AS t", *values])
+        selected = ", ".join(["row_number() OVER () - 1 AS r", f"{moment} AS t", *values])
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {ENTITY_ROWS} AS SELECT {selected} FROM ({self._text})"
         )

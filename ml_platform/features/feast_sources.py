@@ -15,7 +15,7 @@ from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.value_type import ValueType
 
-from ml_platform.features.point_in_time import Feature, ViewRead
+from ml_platform.features.view_reads import Feature, ViewRead
 from ml_platform.kernel.errors import DeclarationError, StoreError
 from ml_platform.lake.tables import scan_sql
 

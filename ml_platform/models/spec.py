@@ -8,6 +8,7 @@ from pydantic import Field
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import Duration
+from ml_platform.kernel.import_paths import ImportPath
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
 from ml_platform.training_sets.spec import TrainingSetSpec
@@ -18,7 +19,7 @@ Metric = Literal["auc_roc", "average_precision", "precision", "recall"]
 class Preprocessing(Spec):
     """One transformer before the estimator."""
 
-    estimator: str = Field(description="Import path of a scikit-learn transformer class.")
+    estimator: ImportPath = Field(description="Import path of a scikit-learn transformer class.")
     parameters: Mapping[str, Any] = Field(default_factory=dict, description="Its parameters.")
 
 
@@ -29,7 +30,7 @@ class ModelSpec(NamedSpec):
     drift_profiles: tuple[Name, ...] = Field(
         default=(), description="Profiles whose drift on any day of the set, or since, refuses the model."
     )
-    estimator: str = Field(
+    estimator: ImportPath = Field(
         description="Import path of the estimator class, such as sklearn.ensemble.RandomForestClassifier."
     )
     parameters: Mapping[str, Any] = Field(default_factory=dict, description="The estimator's parameters.")

@@ -1,0 +1,166 @@
+"""Runs reads of source rows on a connection: the point-in-time join of several views, or the rows of one source."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from feast.data_source import DataSource
+
+from ml_platform.features.entity_rows import EntityRelation, EntityRows, FrameRows, Outline, QueryRows
+from ml_platform.features.feast_sources import SourceReader, answer_type, describe, source_column, view_read
+from ml_platform.features.feature_requests import RequestedView, check_names
+from ml_platform.features.point_in_time import RANGE_TIME, join_sql, range_sql, rows_sql
+from ml_platform.features.row_order import scan
+from ml_platform.features.view_reads import Feature, Times, ViewRead
+
+BATCH_ROWS = 122_880
+"""Rows of one batch of a stream: a row group of DuckDB's."""
+
+
+class Read(Protocol):
+    """A read that can be run, as often as asked."""
+
+    def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader: ...
+
+    def table(self, connection: duckdb.DuckDBPyConnection) -> pa.Table: ...
+
+    def sql(self, connection: duckdb.DuckDBPyConnection) -> str: ...
+
+
+@dataclass(frozen=True)
+class PointInTimeRead:
+    """Features of several views for entity rows; without entity rows, for every key and time of a range."""
+
+    reader: SourceReader
+    views: tuple[RequestedView, ...]
+    known_at: bool
+    entities: EntityRows | None
+    span: Times
+
+    def outline(self, connection: duckdb.DuckDBPyConnection) -> Outline:
+        """Columns and times of the entity rows."""
+        if self.entities is not None:
+            return self.entities.outline(connection)
+        return Outline((RANGE_TIME, *self.entity_columns), RANGE_TIME, self.span)
+
+    @property
+    def entity_columns(self) -> list[str]:
+        """The columns of the entity rows that views are joined on."""
+        return list(dict.fromkeys(column for requested in self.views for column in requested.entity_columns))
+
+    def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader:
+        """The answer batch by batch: entity columns in their order, then the features of each view."""
+        query, entities = self._plan(connection, ordered=True)
+        rows = connection.sql(query).to_arrow_reader(batch_rows)
+        types = [field.type for field in list(rows.schema)[1:]]
+        batches: Iterable[Sequence[pa.Array]] = (batch.columns[1:] for batch in rows)
+        if entities.frame is not None:
+            types = [*entities.frame.schema.types, *types]
+            batches = _beside(entities.frame, rows)
+        schema = pa.schema(list(zip(self._names(entities), types, strict=True)))
+        return pa.RecordBatchReader.from_batches(
+            schema, (pa.RecordBatch.from_arrays(list(columns), schema=schema) for columns in batches)
+        )
+
+    def table(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        """The whole answer, as `stream` gives it; for a frame in memory faster, as rows are ordered here."""
+        if not isinstance(self.entities, FrameRows):
+            return self.stream(connection, BATCH_ROWS).read_all()
+        query, entities = self._plan(connection, ordered=False)
+        places, *features = connection.sql(query).to_arrow_table().columns
+        rows = places.to_numpy()
+        order = np.empty_like(rows)
+        order[rows] = np.arange(len(rows))
+        taken = [features.pop(0).take(pa.array(order)) for _ in range(len(features))]
+        return pa.table([*self.entities.table.columns, *taken], names=self._names(entities))
+
+    def sql(self, connection: duckdb.DuckDBPyConnection) -> str:
+        """The join as one statement over `entity_rows`."""
+        return self._plan(connection, ordered=True)[0]
+
+    def _names(self, entities: EntityRelation) -> list[str]:
+        return [*entities.names, *(name for requested in self.views for _, name in requested.features)]
+
+    def _plan(self, connection: duckdb.DuckDBPyConnection, *, ordered: bool) -> tuple[str, EntityRelation]:
+        reads = [self._view_read(connection, requested) for requested in self.views]
+        rows = self.entities or QueryRows(range_sql(reads, self.span))
+        entities = rows.relation(connection, self.entity_columns)
+        check_names(entities.names, self.views)
+        query = join_sql(
+            [(read, scan(connection, read, entities.times)) for read in reads],
+            times=entities.times,
+            key_columns=entities.key_columns,
+            carried=entities.carried,
+            ordered=ordered,
+        )
+        return query, entities
+
+    def _view_read(self, connection: duckdb.DuckDBPyConnection, requested: RequestedView) -> ViewRead:
+        relation = self.reader.select(requested.view.batch_source)
+        return view_read(
+            requested.view,
+            requested.features,
+            relation=relation,
+            columns=describe(connection, relation),
+            join_keys=requested.join_keys,
+            known_at=self.known_at,
+        )
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """Rows of one source within times; only the newest of each key if `latest`; all columns if none are named.
+
+    Names are the source's own. One that the source does not have is looked up in its field mapping: Feast
+    maps names back before it pulls, except when it materializes on-demand views.
+    """
+
+    reader: SourceReader
+    source: DataSource
+    keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    event_time: str
+    created_time: str | None
+    span: Times
+    latest: bool
+
+    def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader:
+        """The rows, batch by batch."""
+        return connection.sql(self.sql(connection)).to_arrow_reader(batch_rows)
+
+    def table(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        """The rows, all at once."""
+        return connection.sql(self.sql(connection)).to_arrow_table()
+
+    def sql(self, connection: duckdb.DuckDBPyConnection) -> str:
+        """The selection as one statement."""
+        relation = self.reader.select(self.source)
+        columns = describe(connection, relation)
+
+        def column(name: str) -> str:
+            mapping = {} if name in columns else self.source.field_mapping or {}
+            return source_column(name, mapping=mapping, columns=columns, owner=self.source.name)
+
+        found = {name: column(name) for name in self.columns or columns}
+        features = tuple(Feature(old, name, answer_type(None, columns[old])) for name, old in found.items())
+        view = ViewRead(
+            relation=relation,
+            columns=columns,
+            keys=tuple((column(key), key) for key in self.keys),
+            features=features,
+            event_time=column(self.event_time),
+            created_time=column(self.created_time) if self.created_time else None,
+        )
+        return rows_sql(view, self.span, latest=self.latest)
+
+
+def _beside(frame: pa.Table, rows: pa.RecordBatchReader) -> Iterator[list[pa.Array]]:
+    """Features of each batch of the answer, after the same rows of the frame, without copies."""
+    start = 0
+    for batch in rows:
+        same_rows = frame.slice(start, batch.num_rows).combine_chunks()
+        start += batch.num_rows
+        yield [*(column.chunk(0) for column in same_rows.columns), *batch.columns[1:]]

@@ -1,0 +1,135 @@
+"""Finds out how a view's rows are ordered in time, and builds rows of which each is the answer from one moment on.
+
+`known_from` is that moment: the event time, later by what the view needs to become available, and never before
+the row was created when the read is as known at the entity's time. A row whose moment comes when a row of a
+later event time is already there can never be an answer. Rows that were created in time and tie with no other
+are in order by themselves; only the others need work.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import duckdb
+import numpy as np
+
+from ml_platform.features.view_reads import Times, ViewRead, quoted
+
+_HASHES_IN_MEMORY = (
+    16_000_000  # 128 MB; beyond it DuckDB compares the rows itself, which is slower but spills
+)
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """What a scan found in a view's rows.
+
+    Every row is known `delay` microseconds after its event, unless `late` says that this differs between rows.
+    `ties` says that some rows may share keys, event time and the moment they are known.
+    """
+
+    delay: int
+    late: bool = False
+    ties: bool = False
+
+
+def scan(connection: duckdb.DuckDBPyConnection, view: ViewRead, times: Times) -> RowOrder:
+    """Look at the times of a view's rows to learn what work they need."""
+    rows = view.rows("NULL", times)
+    counted = f"SELECT count(*), min(created - ts), max(created - ts) FROM ({rows})"
+    count, least, greatest = connection.execute(counted).fetchall()[0]
+    order = _without_scan_for_ties(view, least, greatest)
+    return replace(order, ties=_may_tie(connection, view, order, times=times, rows=count))
+
+
+def ordered_rows(name: str, view: ViewRead, order: RowOrder, times: Times) -> Iterable[str]:
+    """Common table expressions ending in one called `name`, where `known_from` is unique for each key.
+
+    Its columns are those of `ViewRead.rows`.
+    """
+    rows = view.rows(_known_from(view, order), times, whole=order.ties)
+    if order.ties:
+        yield f"{name}_rows AS NOT MATERIALIZED ({rows})"
+        yield from _without_ties(name, view)
+        rows = f"FROM {name}_untied"
+    if not order.late:
+        yield f"{name} AS NOT MATERIALIZED ({rows})"
+        return
+    yield f"{name}_all AS NOT MATERIALIZED ({rows})"
+    yield from _without_overtaken(name, view)
+
+
+def newest_first(view: ViewRead) -> list[str]:
+    """How rows of one key and event time are ranked: greatest created time first, a missing one last.
+
+    A full tie goes to the greater row, compared column by column in the order of the column names, nulls last.
+    That depends on the rows alone, not on files, threads or the features asked for.
+    """
+    whole_row = [f"{quoted(column)} DESC NULLS LAST" for column in sorted(view.columns)]
+    return [f"{view.created_micros} DESC NULLS LAST", *whole_row]
+
+
+def _without_scan_for_ties(view: ViewRead, least: int | None, greatest: int | None) -> RowOrder:
+    """The order of rows that are created between `least` and `greatest` after their event, as far as it shows."""
+    if not view.cuts_created or least is None or greatest is None or greatest <= view.available_after:
+        return RowOrder(delay=view.available_after)
+    if least == greatest:
+        return RowOrder(delay=greatest)
+    return RowOrder(delay=view.available_after, late=True)
+
+
+def _may_tie(
+    connection: duckdb.DuckDBPyConnection, view: ViewRead, order: RowOrder, *, times: Times, rows: int
+) -> bool:
+    """Whether hashes of what must be unique repeat; equal hashes of different rows only cost time."""
+    hashed = ", ".join([*view.key_names, "ts", *(["known_from"] if order.late else [])])
+    hashes = f"SELECT hash({hashed}) AS h FROM ({view.rows(_known_from(view, order), times)})"
+    if rows > _HASHES_IN_MEMORY:
+        distinct = connection.execute(f"SELECT count(DISTINCT h) FROM ({hashes})").fetchall()[0][0]
+        return distinct < rows
+    found = np.sort(connection.sql(hashes).to_arrow_table().column(0).to_numpy())
+    return bool((found[1:] == found[:-1]).any())
+
+
+def _known_from(view: ViewRead, order: RowOrder) -> str:
+    known = f"{view.event_micros} + {order.delay}"
+    return f"greatest({known}, {view.created_micros})" if order.late else known
+
+
+def _without_ties(name: str, view: ViewRead) -> Iterable[str]:
+    """Of rows with the same keys, event time and moment known, keep the one that ranks first."""
+    columns = ", ".join(_columns(view))
+    same = ", ".join([*view.key_names, "ts", "known_from"])
+    yield f"{name}_ties AS (SELECT {same} FROM {name}_rows GROUP BY {same} HAVING count(*) > 1)"
+    whole_row = [f"o{i} DESC NULLS LAST" for i in range(len(view.columns))]
+    ranked = ", ".join(["created DESC NULLS LAST", *whole_row])
+    first = f"QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY {ranked}) = 1"
+    yield (
+        f"{name}_untied AS NOT MATERIALIZED ("
+        f"SELECT {columns} FROM {name}_rows ANTI JOIN {name}_ties USING ({same}) UNION ALL "
+        f"SELECT {columns} FROM {name}_rows SEMI JOIN {name}_ties USING ({same}) {first})"
+    )
+
+
+def _without_overtaken(name: str, view: ViewRead) -> Iterable[str]:
+    """Take out late rows that become known when a row of a later event time already is.
+
+    A row in time is never overtaken: whatever has a later event time is known later. So only late rows are
+    compared, with each other in a window and with the rows in time in an ASOF join.
+    """
+    late = f"known_from > ts + {view.available_after}"
+    keys = ", ".join(view.key_names)
+    newest = f"max(ts) OVER (PARTITION BY {keys} ORDER BY known_from RANGE UNBOUNDED PRECEDING)"
+    yield f"{name}_late AS (FROM {name}_all WHERE {late} QUALIFY ts = {newest})"
+    yield f"{name}_in_time AS NOT MATERIALIZED (FROM {name}_all WHERE NOT {late})"
+    same_key = " AND ".join(f"l.{key} = s.{key}" for key in view.key_names)
+    columns = ", ".join(_columns(view))
+    yield (
+        f"{name} AS NOT MATERIALIZED (SELECT {columns} FROM {name}_in_time UNION ALL "
+        f"SELECT {', '.join(f'l.{column}' for column in _columns(view))} FROM {name}_late l "
+        f"ASOF LEFT JOIN {name}_in_time s ON {same_key} AND l.known_from >= s.known_from "
+        f"WHERE s.ts IS NULL OR s.ts <= l.ts)"
+    )
+
+
+def _columns(view: ViewRead) -> list[str]:
+    return [*view.key_names, "ts", "created", "known_from", *(f"f{i}" for i in range(len(view.features)))]

@@ -1,0 +1,172 @@
+"""A private copy of the small built platform, what tests ask of it, and runs under changed declarations."""
+
+import datetime as dt
+import importlib
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ml_platform import declarations
+from ml_platform.cli.instance import Runner, RunReport, open_instance
+from ml_platform.compiler import compile_asset
+from ml_platform.defs.resources import resources
+from ml_platform.defs.sources.transactions.simulator import simulate
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.settings import Settings, settings
+from ml_platform.kernel.spec import NamedSpec
+from ml_platform.lake.engine import connect
+from ml_platform.lake.ledger import published
+from ml_platform.lake.tables import Lake
+from ml_platform.sources.feed import write_delivery
+from ml_platform.sources.spec import SourceSpec
+from ml_platform.sources.store import Landed, ingest
+from tests.support import LAST_DAY, SCALE, all_assets, copied_home
+
+NEXT_DAY = (dt.date.fromisoformat(LAST_DAY) + dt.timedelta(days=1)).isoformat()
+CUSTOMERS, TERMINALS = "features/customer_spending", "features/terminal_risk"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A home with its Dagster instance, as the one process that works on it sees them."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.settings.lake_uri)
+
+    @property
+    def catalog(self) -> Catalog:
+        return declarations.load()
+
+    def run(
+        self, key: str, first: str | None = None, last: str | None = None, *, changed: Sequence[NamedSpec] = ()
+    ) -> RunReport:
+        """Materialize one asset, under changed declarations if some are given."""
+        job = job_under(changed) if changed else all_assets()
+        return Runner(self.instance, job).run([key], first, last)
+
+    def make(
+        self, key: str, first: str | None = None, last: str | None = None, *, changed: Sequence[NamedSpec] = ()
+    ) -> RunReport:
+        """Materialize one asset where nothing may go wrong."""
+        report = self.run(key, first, last, changed=changed)
+        assert report.success, f"{key} {first or ''}: {report.error}"
+        return report
+
+    def refused(
+        self, key: str, first: str | None = None, last: str | None = None, *, changed: Sequence[NamedSpec] = ()
+    ) -> str:
+        """Try to materialize one asset that has to be refused; what the refusal says."""
+        report = self.run(key, first, last, changed=changed)
+        assert not report.success, f"{key} {first or ''} had to be refused"
+        return report.error
+
+    def hashes(self, asset: str) -> dict[str, str]:
+        """Content hash of every published partition."""
+        return {key: entry["content_hash"] for key, entry in published(self.lake, asset).items()}
+
+    def rows(self, asset: str, day: str | None = None) -> pa.Table:
+        """Rows of an asset's table, of one day or of all."""
+        return self.query(f"SELECT * FROM ({self.scan(asset, day)})")
+
+    def scan(self, asset: str, day: str | None = None) -> str:
+        """SQL of an asset's table."""
+        return self.lake.table(asset).scan(where=[(PARTITION_COLUMN, "=", day)] if day else [])
+
+    def query(self, sql: str) -> pa.Table:
+        with connect(self.settings) as connection:
+            return connection.sql(sql).to_arrow_table()
+
+    def delivered(self) -> pa.Table:
+        """The rows of the file that both sources were built from, as they were delivered."""
+        files = sorted((self.settings.root / "simulated").glob("*.parquet"))
+        return pa.concat_tables([pq.read_table(path) for path in files])
+
+    def deliver(self, source: str, rows: pa.Table, *, known_at: str | None = None) -> Landed:
+        """Land rows in file columns for one source."""
+        spec = self.catalog.get(SourceSpec, source, wanted_by="a test")
+        number = len(list(self.settings.root.glob("delivered-*.parquet")))
+        path = write_delivery(rows, self.settings.root / f"delivered-{number}.parquet")
+        return ingest(self.settings, spec, path, known_at=known_at)
+
+    def materialized(self, key: str) -> set[str]:
+        """Partitions that Dagster has a materialization of."""
+        return set(self.instance.get_materialized_partitions(dg.AssetKey(key.split("/"))))
+
+    def newest_metadata(self, key: str, partition: str | None = None) -> dict[str, Any]:
+        """Metadata of an asset's newest materialization, of one partition if it has some."""
+        wanted = dg.AssetRecordsFilter(
+            dg.AssetKey(key.split("/")), asset_partitions=[partition] if partition else None
+        )
+        (record,) = self.instance.fetch_materializations(wanted, limit=1).records
+        made = record.asset_materialization
+        assert made is not None
+        return {name: value.value for name, value in made.metadata.items()}
+
+
+def day_of_transactions(day: str) -> pa.Table:
+    """The next simulated day of the same small world, as it would be delivered."""
+    date = dt.date.fromisoformat(day)
+    return simulate(first_day=date, last_day=date, scale=SCALE)
+
+
+def changed_column(rows: pa.Table, name: str, values: Any) -> pa.Table:
+    """The rows with other values in one column."""
+    index = rows.schema.get_field_index(name)
+    return rows.set_column(index, rows.schema.field(index), pa.array(values, rows.schema.field(index).type))
+
+
+def job_under(changed: Sequence[NamedSpec]) -> dg.JobDefinition:
+    """The job of all assets with some declarations replaced by others of the same name."""
+    declared = declarations.load()
+    catalog = Catalog(
+        {**declared.specs, **{(type(spec), spec.name): spec for spec in changed}}, declared.origins
+    )
+    plans = [plan for spec in catalog.specs.values() for plan in _component(spec).plans(catalog)]
+    assets = [compile_asset(plan, catalog) for plan in plans]
+    return dg.Definitions(
+        assets=assets, resources=resources().resources
+    ).resolve_implicit_global_asset_job_def()
+
+
+def _component(spec: NamedSpec) -> Any:
+    module = importlib.import_module(f"{type(spec).__module__.removesuffix('.spec')}.component")
+    return getattr(module, type(spec).__name__.removesuffix("Spec"))(spec)
+
+
+@contextmanager
+def opened_copy(built: Path) -> Iterator[Platform]:
+    """A private copy of the built platform that this process works on until the end of the block."""
+    copy = copied_home(built)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ML_PLATFORM_HOME", str(copy))
+        patch.setenv("DAGSTER_HOME", str(copy / "dagster"))
+        here = settings().prepare()
+        with open_instance(here) as instance:
+            yield Platform(here, instance)
+    shutil.rmtree(copy)
+
+
+@pytest.fixture
+def platform(built_home: Settings, built_instance: dg.DagsterInstance) -> Platform:
+    """A platform of the test's own, to do with as it likes."""
+    return Platform(built_home, built_instance)
+
+
+@pytest.fixture(scope="module")
+def shared(_built_once: Path) -> Iterator[Platform]:
+    """A platform that the tests of a module only look at."""
+    with opened_copy(_built_once) as found:
+        yield found

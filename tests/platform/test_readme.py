@@ -1,0 +1,209 @@
+"""What the README shows is run, in its order, as a newcomer would run it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from ml_platform import declarations
+from ml_platform.cli.instance import open_instance
+from ml_platform.defs.sources.transactions.simulator import simulate
+from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.gates.outcomes import Evaluation
+from ml_platform.gates.recording import evaluation_event, materialization_targets
+from ml_platform.kernel.partitions import day
+from ml_platform.kernel.settings import PROJECT_ROOT, Settings
+from ml_platform.models.spec import ModelSpec
+
+README = (PROJECT_ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
+MASKED = [
+    (r"run [0-9a-f]{8}", "run …"),
+    (r"\d+\.\d s\b", "… s"),
+    (r"[\d,]+ MB", "… MB"),
+    (r"[─│┌┐└┘ \n]+", " "),
+]
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that looks like the checkout, with files of its own and a home of its own."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    for path in PROJECT_ROOT.iterdir():
+        if path.name not in (".ml_platform", ".git", ".pytest_cache"):
+            (folder / path.name).symlink_to(path)
+    small = simulate(first_day=day("2018-04-01"), last_day=day("2018-06-30"), scale=0.1)
+    pq.write_table(small, folder / "transactions.parquet")
+    yield folder
+    shutil.rmtree(folder / ".ml_platform", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def demo(newcomer: Path) -> str:
+    """What `make demo` printed, in a terminal of the README's width."""
+    done = run("make demo", newcomer)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run(command: str, folder: Path, home: str = ".ml_platform") -> subprocess.CompletedProcess[str]:
+    """Run one shown command in the newcomer's folder."""
+    environment = {**os.environ, "ML_PLATFORM_HOME": str(folder / home), "COLUMNS": "120"}
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=560,
+        check=False,
+    )
+
+
+def masked(text: str) -> str:
+    """Text without what differs from run to run: run ids, seconds, memory, and how a table is drawn."""
+    for pattern, instead in MASKED:
+        text = re.sub(pattern, instead, text)
+    return text.strip()
+
+
+def shown(part: str) -> str:
+    """One block of demo output as the README shows it."""
+    found = re.search(rf"<!-- demo: {part} -->\n```text\n(.*?)```", README, re.DOTALL)
+    assert found, part
+    return found[1]
+
+
+def test_every_command_that_the_readme_shows_is_run_by_a_test_here() -> None:
+    source = Path(__file__).read_text()
+    assert len(COMMANDS) >= 8
+    assert [command for command in COMMANDS if command.replace('"', '\\"') not in source] == []
+
+
+def test_make_test_runs_the_tests() -> None:
+    planned = run("make -n test", PROJECT_ROOT).stdout  # `make test` itself is what runs this
+    assert "make test" in COMMANDS
+    assert "pytest" in planned
+
+
+@pytest.mark.parametrize("part", ["corrupted", "drifted", "summary"])
+def test_make_demo_prints_what_the_readme_shows(demo: str, part: str) -> None:
+    assert "make demo" in COMMANDS
+    assert masked(shown(part)) in masked(demo)
+
+
+def test_make_dev_shows_in_the_ui_what_the_demo_did(demo: str, newcomer: Path) -> None:
+    assert "make dev" in COMMANDS
+    environment = {**os.environ, "ML_PLATFORM_HOME": str(newcomer / ".ml_platform")}
+    port = 3990
+    ui = subprocess.Popen(
+        ["make", "dev", f"ARGS=--port {port}"],
+        cwd=newcomer,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        question = "{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { partition } } }"
+        assets = ask_until_answered(f"http://localhost:{port}/graphql", question)
+    finally:
+        os.killpg(ui.pid, 15)
+        ui.wait(60)
+    newest = {"/".join(a["assetKey"]["path"]): a["assetMaterializations"] for a in assets["assetNodes"]}
+    assert newest["models/fraud"] == [{"partition": "2018-10-02"}]
+    assert newest["releases/fraud"] == [{"partition": None}]
+
+
+def ask_until_answered(url: str, question: str) -> dict[str, list[dict[str, object]]]:
+    """Ask the UI's GraphQL until it answers with data; AssertionError after a minute and a half."""
+    body = json.dumps({"query": question}).encode()
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            request = urllib.request.Request(url, body, {"content-type": "application/json"})
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                data = json.loads(answer.read())["data"]
+        except OSError:
+            time.sleep(0.5)  # the server is not up yet; the deadline decides
+            continue
+        if data["assetNodes"]:
+            return data
+    raise AssertionError(f"{url} did not answer in time")
+
+
+def test_the_small_demo_and_the_demo_on_a_file_work(newcomer: Path) -> None:
+    small = run(".venv/bin/ml-platform demo --scale 0.1 --days 90", newcomer, home="small")
+    assert small.returncode == 0, small.stdout + small.stderr
+    again = run(".venv/bin/ml-platform demo --scale 0.1 --days 90", newcomer, home="small")
+    assert "A finished demo is in" in again.stdout
+    of_file = run(".venv/bin/ml-platform demo --source transactions.parquet --json", newcomer, home="file")
+    assert of_file.returncode == 0, of_file.stdout + of_file.stderr
+    summary = json.loads(of_file.stdout.splitlines()[-1])
+    assert summary["partitions"] == 91
+    assert summary["corrupted"]["champion_unchanged"]
+    assert summary["drifted"]["champion_unchanged"]
+    assert {"total_s", "stages", "peak_mb", "rows"} <= set(summary)
+
+
+def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) -> None:
+    deliveries = newcomer / "deliveries"
+    deliveries.mkdir()
+    landed = newcomer / ".ml_platform" / "deliveries" / "2018-10-01-good.parquet"
+    shutil.copy(landed, deliveries / "2018-10-01.parquet")
+    ingest = run(".venv/bin/ml-platform ingest transactions deliveries/2018-10-01.parquet", newcomer)
+    assert (ingest.returncode, "nothing changed" in ingest.stdout) == (0, True), ingest.stdout + ingest.stderr
+    status = run(".venv/bin/ml-platform gate status models/fraud --partition 2018-10-01", newcomer)
+    assert (status.returncode, "the gate is open" in status.stdout) == (0, True), (
+        status.stdout + status.stderr
+    )
+    fail_again(Settings(home=newcomer / ".ml_platform"), "drift_profiles/fraud", "2018-10-02")
+    closed = run(".venv/bin/ml-platform gate status models/fraud --partition 2018-10-02", newcomer)
+    assert closed.returncode == 1
+    accepted = run(
+        '.venv/bin/ml-platform drift accept drift_profiles/fraud 2018-10-02 --reason "prices went up"',
+        newcomer,
+    )
+    assert accepted.returncode == 0, accepted.stdout + accepted.stderr
+    opened = run(".venv/bin/ml-platform gate status models/fraud --partition 2018-10-02", newcomer)
+    assert opened.returncode == 0
+
+
+def fail_again(here: Settings, asset: str, partition: str) -> None:
+    """Report a failed evaluation of a partition, as an evaluation after an acceptance would."""
+    key = dg.AssetKey(asset.split("/"))
+    with open_instance(here) as instance:
+        target = materialization_targets(instance, key, [partition])[partition]
+        failed = Evaluation("drift", passed=False, observed="moved again", bound="as before")
+        instance.report_runless_asset_event(evaluation_event(key, partition, failed, target))
+
+
+def test_the_feature_that_the_readme_adds_is_a_feature(tmp_path: Path) -> None:
+    snippet = next(
+        block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "customer_spent" in block
+    )
+    defs = tmp_path / "defs"
+    shutil.copytree(PROJECT_ROOT / "ml_platform" / "defs", defs, ignore=shutil.ignore_patterns("__pycache__"))
+    path = defs / "features" / "customer_spending" / "defs.yaml"
+    path.write_text(path.read_text().replace("  online: true\n", f"{snippet}  online: true\n"))
+    catalog = declarations.load(defs)
+    view = catalog.get(FeatureViewSpec, "customer_spending", wanted_by="README")
+    names = [feature.name for feature in view.features(catalog)]
+    assert names[-3:] == ["customer_spent_1d", "customer_spent_7d", "customer_spent_30d"]
+
+
+def test_the_model_that_the_readme_shows_is_a_valid_declaration() -> None:
+    snippet = next(
+        block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "estimator" in block
+    )
+    assert ModelSpec.model_validate(yaml.safe_load(snippet)["attributes"]).key == "models/fraud"
