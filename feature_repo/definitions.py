@@ -12,6 +12,6 @@ from ml_platform.lake.tables import Lake
 globals().update(
     {
         f"{type(found).__name__}_{found.name}": found
-        for found in feast_objects(declarations.load(), Lake(settings().lake_uri))
+        for found in feast_objects(declarations.load(), Lake(settings().prepare().lake_uri))
     }
 )

@@ -102,6 +102,47 @@ class SpecComponent(dg.Component):
         return dg.Definitions(assets=[compile_asset(plan, catalog) for plan in self.plans(catalog)])
 
 
+class AssetComponent(SpecComponent):
+    """Base of the components that become one asset: what differs between stages, and nothing else."""
+
+    kinds: ClassVar[frozenset[str]]
+    resources: ClassVar[frozenset[str]] = frozenset({"environment"})
+    one_run_per_range: ClassVar[bool] = True
+    gated: ClassVar[bool] = False
+
+    @abstractmethod
+    def work(self, step: Step) -> Sequence[Outcome]:
+        """What the asset does for the partitions of one step."""
+
+    def code_version(self, catalog: Catalog) -> str:
+        """Changes when what the asset computes from the same data may change."""
+        return self.spec.digest()
+
+    def cron(self) -> str:
+        """When the asset is made on its own, in UTC."""
+        return DAILY
+
+    def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
+        """What the definition itself shows: column schema, column lineage."""
+        return {}
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        return [
+            AssetPlan(
+                node=self.spec.nodes(catalog)[0],
+                work=self.work,
+                spec=self.spec,
+                kinds=self.kinds,
+                resources=self.resources,
+                one_run_per_range=self.one_run_per_range,
+                gated=self.gated,
+                cron=self.cron(),
+                code_version=self.code_version(catalog),
+                metadata=self.metadata(catalog),
+            )
+        ]
+
+
 def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
     """The Dagster asset of a plan: partitions, dependencies, checks, guard and automation."""
     node = plan.node

@@ -51,14 +51,24 @@ class Platform:
         return declarations.load()
 
     def run(
-        self, key: str, first: str | None = None, last: str | None = None, *, changed: Sequence[NamedSpec] = ()
+        self,
+        key: str,
+        first: str | None = None,
+        last: str | None = None,
+        *,
+        changed: Sequence[NamedSpec] = (),
     ) -> RunReport:
         """Materialize one asset, under changed declarations if some are given."""
         job = job_under(changed) if changed else all_assets()
         return Runner(self.instance, job).run([key], first, last)
 
     def make(
-        self, key: str, first: str | None = None, last: str | None = None, *, changed: Sequence[NamedSpec] = ()
+        self,
+        key: str,
+        first: str | None = None,
+        last: str | None = None,
+        *,
+        changed: Sequence[NamedSpec] = (),
     ) -> RunReport:
         """Materialize one asset where nothing may go wrong."""
         report = self.run(key, first, last, changed=changed)
@@ -66,7 +76,12 @@ class Platform:
         return report
 
     def refused(
-        self, key: str, first: str | None = None, last: str | None = None, *, changed: Sequence[NamedSpec] = ()
+        self,
+        key: str,
+        first: str | None = None,
+        last: str | None = None,
+        *,
+        changed: Sequence[NamedSpec] = (),
     ) -> str:
         """Try to materialize one asset that has to be refused; what the refusal says."""
         report = self.run(key, first, last, changed=changed)
@@ -75,7 +90,7 @@ class Platform:
 
     def hashes(self, asset: str) -> dict[str, str]:
         """Content hash of every published partition."""
-        return {key: entry["content_hash"] for key, entry in published(self.lake, asset).items()}
+        return {key: entry.content_hash for key, entry in published(self.lake, asset).items()}
 
     def rows(self, asset: str, day: str | None = None) -> pa.Table:
         """Rows of an asset's table, of one day or of all."""

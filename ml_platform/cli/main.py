@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from ml_platform.kernel.errors import PlatformError
-from ml_platform.kernel.settings import Settings, settings
+from ml_platform.kernel.settings import settings
 
 app = typer.Typer(
     help="Features, training sets, drift profiles and models as gated assets.",
@@ -111,7 +112,7 @@ def dev(port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000) -> No
     from ml_platform.kernel.settings import PROJECT_ROOT
 
     prepare_home(settings())
-    dg_command = os.path.join(os.path.dirname(sys.executable), "dg")
+    dg_command = str(Path(sys.executable).with_name("dg"))
     os.chdir(PROJECT_ROOT)
     os.execv(dg_command, [dg_command, "dev", "-w", "workspace.yaml", "--port", str(port)])
 
@@ -136,7 +137,7 @@ def accept(
     console = Console()
     here = settings()
     with telling_errors(console):
-        check = _drift_check(here, asset)
+        check = _drift_check(asset)
         acceptance = Acceptance(asset, check, partition, reason, here.who, new_regime)
         observed = let_through(open_instance(here), Lake(here.lake_uri), acceptance)
     console.print(
@@ -177,7 +178,7 @@ def status(
     raise typer.Exit(1 if closed else 0)
 
 
-def _drift_check(here: Settings, asset: str) -> str:
+def _drift_check(asset: str) -> str:
     """The drift check of an asset; InputError when it has none."""
     from ml_platform import declarations
     from ml_platform.kernel.errors import InputError

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import pyarrow as pa
 
-from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.compiler import AssetComponent, Step
 from ml_platform.drift_profiles import store
 from ml_platform.drift_profiles.compute import DriftDecision, DriftPolicy, RollingReference
 from ml_platform.drift_profiles.profile import profile_columns
@@ -17,25 +17,19 @@ from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import partition_hashes
-from ml_platform.lake.ledger import PUBLICATIONS
+from ml_platform.lake.ledger import Publication, record_publications
 from ml_platform.lake.tables import Lake
 
 
-class DriftProfile(SpecComponent):
+class DriftProfile(AssetComponent):
     """The profile of each day's model-feature rows, and its drift against the accepted days before."""
 
     spec_type = DriftProfileSpec
+    kinds = frozenset({"whylogs", "python"})
     spec: DriftProfileSpec
 
-    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
-        return [
-            AssetPlan(
-                node=self.spec.nodes(catalog)[0],
-                work=lambda step: materialize(self.spec, step),
-                spec=self.spec,
-                kinds=frozenset({"whylogs", "python"}),
-            )
-        ]
+    def work(self, step: Step) -> Sequence[Outcome]:
+        return materialize(self.spec, step)
 
 
 def policy_of(spec: DriftProfileSpec, catalog: Catalog) -> DriftPolicy:
@@ -73,20 +67,13 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     }
     version = store.write(lake, spec.key, rows=rows, profiles=profiles, decisions=decisions)
     hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
-    entries = [
-        {
-            "asset": spec.key,
-            "partition": key,
-            "content_hash": hashes[key][1],
-            "rows": hashes[key][0],
-            "table_version": version,
-            "declaration": spec.digest(),
-            "run_id": step.run_id,
-        }
-        for key in step.partitions
-        if key in hashes
-    ]
-    PUBLICATIONS.append(lake, entries)
+    record_publications(
+        lake,
+        [
+            Publication(spec.key, key, digest, count, version, spec.digest(), step.run_id)
+            for key, (count, digest) in hashes.items()
+        ],
+    )
     return [_outcome(key, decisions[key], hashes.get(key, (0, ""))[1]) for key in step.partitions]
 
 

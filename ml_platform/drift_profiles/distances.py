@@ -61,11 +61,10 @@ def kolmogorov_smirnov(
     n, m = len(day), len(reference)
     if not n or not m:
         return 0.0, 1.0
-    points = np.unique(day)
-    gap = 0
-    for side in ("left", "right"):
-        below, reference_below = (np.searchsorted(values, points, side) for values in (day, reference))
-        gap = max(gap, int(np.abs(below * m - reference_below * n).max()))
+    points, starts, times = np.unique(day, return_index=True, return_counts=True)
+    before = np.abs(starts * m - np.searchsorted(reference, points, "left") * n)
+    upto = np.abs((starts + times) * m - np.searchsorted(reference, points, "right") * n)
+    gap = int(max(before.max(), upto.max()))
     distance = gap / (n * m)
     day_size, reference_size = sizes or (n, m)
     return distance, float(
@@ -204,8 +203,8 @@ class Sample:
     def minus(self, other: "Sample") -> "Sample":
         """Return this sample without another that was added before."""
         gone = other.values
-        nth_equal = np.arange(len(gone)) - np.searchsorted(gone, gone, "left")
-        places = np.searchsorted(self.values, gone, "left") + nth_equal
+        points, starts, times = np.unique(gone, return_index=True, return_counts=True)
+        places = np.repeat(np.searchsorted(self.values, points) - starts, times) + np.arange(len(gone))
         kept = np.delete(self.values, places)
         clusters = _add(self, [other], sign=-1)
         return Sample(self.kind, self.rows - other.rows, kept, self.counts - other.counts, clusters)
@@ -252,7 +251,7 @@ def require_columns(columns: Mapping[str, np.ndarray]) -> None:
 
 
 def read_entities(ids: np.ndarray, *, numbers: Mapping[Hashable, int]) -> np.ndarray:
-    """Look up the number of each id of a column, and that of None for a missing one (None or NaN)."""
+    """Look up the number of each id of a column; None and NaN both have that of None."""
     listed = _listed(ids)
     if ids.dtype.kind not in "iuU":
         listed = [None if is_missing(value) else value for value in listed]

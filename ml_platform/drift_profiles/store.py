@@ -29,7 +29,7 @@ def write(
     lake.table(f"{key}_whylogs").replace_days(_profile_table(profiles), days=days)
     lake.table("drift_metrics").replace(
         _metrics_table(key, decisions),
-        predicate=f"profile = '{key}' AND {PARTITION_COLUMN} IN ({', '.join(repr(d) for d in days)})",
+        predicate=f"profile = '{_profile_name(key)}' AND {PARTITION_COLUMN} IN ({', '.join(repr(d) for d in days)})",
         partition_by=("profile", PARTITION_COLUMN),
     )
     version = lake.table(key).replace_days(rows, days=days)
@@ -90,6 +90,11 @@ def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy()
 
 
+def _profile_name(key: str) -> str:
+    """The profile's name without its stage: a partition value, and so a folder."""
+    return key.rsplit("/", 1)[-1]
+
+
 def _profile_table(profiles: Mapping[str, bytes]) -> pa.Table:
     return pa.table(
         {
@@ -101,7 +106,12 @@ def _profile_table(profiles: Mapping[str, bytes]) -> pa.Table:
 
 def _metrics_table(key: str, decisions: Mapping[str, DriftDecision]) -> pa.Table:
     rows = [
-        {"profile": key, PARTITION_COLUMN: day(partition), "status": decision.status, **asdict(feature)}
+        {
+            "profile": _profile_name(key),
+            PARTITION_COLUMN: day(partition),
+            "status": decision.status,
+            **asdict(feature),
+        }
         for partition, decision in decisions.items()
         for feature in decision.features
     ]

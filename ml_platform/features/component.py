@@ -1,11 +1,12 @@
 """Feature views as assets: daily snapshots, audited before they are published."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 import duckdb
 
-from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.compiler import AssetComponent, AssetPlan, SpecComponent, Step
 from ml_platform.features.compute import SnapshotQuery, snapshot_sql
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
 from ml_platform.gates.outcomes import Outcome
@@ -22,26 +23,24 @@ from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 
-class FeatureView(SpecComponent):
+class FeatureView(AssetComponent):
     """Windowed features of an entity, one snapshot a day, the same values offline and online."""
 
     spec_type = FeatureViewSpec
+    kinds = frozenset({"feast", "deltalake", "duckdb"})
     spec: FeatureViewSpec
 
-    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
-        return [
-            AssetPlan(
-                node=self.spec.nodes(catalog)[0],
-                work=lambda step: materialize(self.spec, step),
-                spec=self.spec,
-                kinds=frozenset({"feast", "deltalake", "duckdb"}),
-                code_version=digest_of([self.spec.digest(), source_digest("ml_platform.features.compute")]),
-                metadata={
-                    "dagster/column_schema": column_schema(self.spec, catalog),
-                    "dagster/column_lineage": column_lineage(self.spec, catalog),
-                },
-            )
-        ]
+    def work(self, step: Step) -> Sequence[Outcome]:
+        return materialize(self.spec, step)
+
+    def code_version(self, catalog: Catalog) -> str:
+        return digest_of([self.spec.digest(), source_digest("ml_platform.features.compute")])
+
+    def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
+        return {
+            "dagster/column_schema": column_schema(self.spec, catalog),
+            "dagster/column_lineage": column_lineage(self.spec, catalog),
+        }
 
 
 class OnDemandFeatures(SpecComponent):

@@ -56,8 +56,10 @@ def snapshot_sql(query: SnapshotQuery) -> str:
     steps = [
         f"bounds AS (SELECT {_day_number(query.first)} AS t_first, {_day_number(query.last)} AS t_last)",
         *_sources(query),
-        f"known_keys AS (SELECT {key} AS key, min({_ceil_day('created_timestamp')}) AS t_known "
-        f"FROM ({query.keys}) WHERE {key} IS NOT NULL GROUP BY 1)",
+        (
+            f"known_keys AS (SELECT {key} AS key, min({_ceil_day('created_timestamp')}) AS t_known "
+            f"FROM ({query.keys}) WHERE {key} IS NOT NULL GROUP BY 1)"
+        ),
         *(f"daily_{name} AS ({_daily(query, name, mine)})" for name, mine in query.inputs()),
         f"running AS ({_running(query)})",
         f"regular AS ({_differences(query)})",
@@ -144,10 +146,14 @@ def _irregular_steps(query: SnapshotQuery) -> list[str]:
     running = ", ".join(f"sum(coalesce({name}, 0)) OVER snapshots AS {name}" for name in names)
     return [
         f"deltas AS (SELECT key, t, {sums} FROM ({' UNION ALL '.join(deltas)}) GROUP BY key, t)",
-        "changed AS (SELECT key, unnest(range(t_first, t_last + 1)) AS t "
-        "FROM (SELECT DISTINCT key FROM deltas), bounds)",
-        f"irregular AS (SELECT key, t, {running} FROM changed LEFT JOIN deltas USING (key, t) "
-        "WINDOW snapshots AS (PARTITION BY key ORDER BY t ROWS UNBOUNDED PRECEDING))",
+        (
+            "changed AS (SELECT key, unnest(range(t_first, t_last + 1)) AS t "
+            "FROM (SELECT DISTINCT key FROM deltas), bounds)"
+        ),
+        (
+            f"irregular AS (SELECT key, t, {running} FROM changed LEFT JOIN deltas USING (key, t) "
+            "WINDOW snapshots AS (PARTITION BY key ORDER BY t ROWS UNBOUNDED PRECEDING))"
+        ),
     ]
 
 
@@ -161,7 +167,11 @@ def _irregular_daily(query: SnapshotQuery, relation: str, features: Sequence[Fea
 
 def _select(query: SnapshotQuery) -> str:
     midnight = f"make_timestamptz(t * {_DAY_US})"
-    columns = [f"key AS {_q(query.entity_key)}", f"{midnight} AS event_timestamp", f"{midnight} AS created_timestamp"]
+    columns = [
+        f"key AS {_q(query.entity_key)}",
+        f"{midnight} AS event_timestamp",
+        f"{midnight} AS created_timestamp",
+    ]
     columns += [f"{_value(feature)} AS {_q(feature.name)}" for feature in query.features]
     columns.append(f"(DATE '1970-01-01' + CAST(t - 1 AS INTEGER)) AS {PARTITION_COLUMN}")
     added = ", ".join(f"r.{name} + coalesce(i.{name}, 0) AS {name}" for name in _measures(query.features))

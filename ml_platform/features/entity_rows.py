@@ -76,7 +76,7 @@ class FrameRows:
         if repeated:
             raise InputError(f"columns of the entity frame must have distinct names; repeated: {repeated}")
         if not pd.api.types.is_datetime64_any_dtype(frame[time]):
-            frame = frame.assign(**{time: _parsed(frame[time])})
+            frame = frame.assign(**{time: _parsed(pd.Series(frame[time]))})
         try:
             table = pa.Table.from_pandas(frame, preserve_index=False)
         except pa.ArrowException as err:
@@ -90,8 +90,8 @@ class FrameRows:
 
     @cached_property
     def times(self) -> Times:
-        bounds = pc.min_max(self._micros)
-        return Times(bounds["min"].as_py(), bounds["max"].as_py())
+        bounds = pc.call_function("min_max", [self._micros]).as_py()
+        return Times(bounds["min"], bounds["max"])
 
     def outline(self, connection: duckdb.DuckDBPyConnection | None = None) -> Outline:
         """Their columns and times; needs no connection."""
@@ -164,7 +164,7 @@ def _parsed(values: pd.Series) -> pd.Series:
 def _utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Times in UTC microseconds, rounded down; without a zone they are UTC."""
     if column.type.unit == "ns":
-        column = pc.floor_temporal(column, unit="microsecond")
+        column = pc.call_function("floor_temporal", [column], pc.RoundTemporalOptions(unit="microsecond"))
     return column.cast(_TIME)
 
 

@@ -22,25 +22,33 @@ from ml_platform.lake.tables import scan_sql
 AVAILABLE_AFTER_TAG = "available_after"
 """Tag of a feature view: whole seconds after its event time from which a row may be used."""
 
-_DUCKDB_TYPES = {
-    ValueType.STRING: "VARCHAR",
-    ValueType.INT32: "INTEGER",
-    ValueType.INT64: "BIGINT",
-    ValueType.DOUBLE: "DOUBLE",
-    ValueType.FLOAT: "FLOAT",
-    ValueType.BOOL: "BOOLEAN",
-    ValueType.UNIX_TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
-    ValueType.STRING_LIST: "VARCHAR[]",
-    ValueType.INT32_LIST: "INTEGER[]",
-    ValueType.INT64_LIST: "BIGINT[]",
-    ValueType.DOUBLE_LIST: "DOUBLE[]",
-    ValueType.FLOAT_LIST: "FLOAT[]",
-    ValueType.BOOL_LIST: "BOOLEAN[]",
-    ValueType.UNIX_TIMESTAMP_LIST: "TIMESTAMP WITH TIME ZONE[]",
-}
-_SCALARS = re.compile(
-    r"(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|BOOLEAN|VARCHAR|DATE|TIME|DECIMAL|TIMESTAMP)\b.*"
+_TIME = "TIMESTAMP WITH TIME ZONE"
+_INTEGERS = frozenset(
+    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 )
+_FLOATS = frozenset({"FLOAT", "DOUBLE"})
+_PLAIN = _INTEGERS | _FLOATS | {"BOOLEAN", "VARCHAR", "DATE", "HUGEINT", "UHUGEINT"}
+
+_DECLARED_TYPES: dict[ValueType, tuple[str, frozenset[str]]] = {
+    ValueType.STRING: ("VARCHAR", frozenset({"VARCHAR"})),
+    ValueType.INT32: ("INTEGER", _INTEGERS),
+    ValueType.INT64: ("BIGINT", _INTEGERS),
+    ValueType.FLOAT: ("FLOAT", _FLOATS),
+    ValueType.DOUBLE: ("DOUBLE", _FLOATS),
+    ValueType.BOOL: ("BOOLEAN", frozenset({"BOOLEAN"})),
+    ValueType.UNIX_TIMESTAMP: (_TIME, frozenset({_TIME})),
+}
+"""DuckDB's type for a declared one, and the types that serve as they are: Feast keeps the source's width."""
+
+_LISTS = {
+    ValueType.STRING_LIST: ValueType.STRING,
+    ValueType.INT32_LIST: ValueType.INT32,
+    ValueType.INT64_LIST: ValueType.INT64,
+    ValueType.FLOAT_LIST: ValueType.FLOAT,
+    ValueType.DOUBLE_LIST: ValueType.DOUBLE,
+    ValueType.BOOL_LIST: ValueType.BOOL,
+    ValueType.UNIX_TIMESTAMP_LIST: ValueType.UNIX_TIMESTAMP,
+}
 
 
 @dataclass(frozen=True)
@@ -168,23 +176,23 @@ def describe(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, 
 def answer_type(declared: Field | None, found: str) -> str | None:
     """The DuckDB type to cast a column of type `found` to, or None if it stays as it is.
 
-    Numbers, texts and lists of them become what the feature declares. Times become microseconds in UTC. What
-    has no plain counterpart (structs, maps, JSON, bytes, seconds as a number) is left alone.
+    Numbers, texts and lists of them become what the feature declares, in the width that the source has. Times
+    become microseconds in UTC. What has no plain counterpart (structs, maps, JSON, bytes, a time stored as a
+    number) is left alone.
     """
-    item, many = found.removesuffix("[]"), "[]" if found.endswith("[]") else ""
-    wanted = _DUCKDB_TYPES.get(declared.dtype.to_value_type()) if declared is not None else None
-    if item.startswith("TIMESTAMP") and wanted is None:
-        wanted = _DUCKDB_TYPES[ValueType.UNIX_TIMESTAMP] + many
-    if (
-        wanted is None
-        or wanted == found
-        or wanted.endswith("[]") != bool(many)
-        or not _SCALARS.fullmatch(item)
-    ):
+    item, many = found.removesuffix("[]"), found.endswith("[]")
+    time = item.startswith("TIMESTAMP")
+    kind = declared.dtype.to_value_type() if declared is not None else ValueType.UNKNOWN
+    if (kind in _LISTS) != many or (not time and item not in _PLAIN and not item.startswith("DECIMAL(")):
+        kind = ValueType.UNKNOWN
+    kind = _LISTS.get(kind, kind)
+    if kind not in _DECLARED_TYPES:
+        kind = ValueType.UNIX_TIMESTAMP if time else ValueType.UNKNOWN
+    wanted, serve = _DECLARED_TYPES.get(kind, (None, frozenset()))
+    number = item in _INTEGERS | _FLOATS or item.startswith("DECIMAL(")
+    if wanted is None or item in serve or (wanted == _TIME and number):
         return None
-    if wanted.startswith("TIMESTAMP") and not item.startswith(("TIMESTAMP", "DATE", "VARCHAR")):
-        return None
-    return wanted
+    return wanted + ("[]" if many else "")
 
 
 def _microseconds(length: dt.timedelta | None) -> int:

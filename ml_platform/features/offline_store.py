@@ -26,8 +26,8 @@ from ml_platform.features.entity_rows import EntityRows, FrameRows, QueryRows, r
 from ml_platform.features.feast_sources import SourceReader, file_source
 from ml_platform.features.feature_requests import check_names, requested_views
 from ml_platform.features.offline_files import FileTarget
-from ml_platform.features.reads import PointInTimeRead, RowsRead
-from ml_platform.features.retrieval import Engine, PointInTimeRetrievalJob
+from ml_platform.features.reads import PointInTimeRead
+from ml_platform.features.retrieval import Engine, PointInTimeRetrievalJob, RowsRead
 from ml_platform.features.view_reads import Times
 from ml_platform.kernel.errors import DeclarationError, InputError
 

@@ -1,4 +1,4 @@
-"""Runs reads of source rows on a connection: the point-in-time join of several views, or the rows of one source."""
+"""Runs the point-in-time join of several feature views on a connection."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,13 @@ from typing import Protocol
 import duckdb
 import numpy as np
 import pyarrow as pa
-from feast.data_source import DataSource
 
 from ml_platform.features.entity_rows import EntityRelation, EntityRows, FrameRows, Outline, QueryRows
-from ml_platform.features.feast_sources import SourceReader, answer_type, describe, source_column, view_read
+from ml_platform.features.feast_sources import SourceReader, describe, view_read
 from ml_platform.features.feature_requests import RequestedView, check_names
-from ml_platform.features.point_in_time import RANGE_TIME, join_sql, range_sql, rows_sql
+from ml_platform.features.point_in_time import RANGE_TIME, join_sql, range_sql
 from ml_platform.features.row_order import scan
-from ml_platform.features.view_reads import Feature, Times, ViewRead
+from ml_platform.features.view_reads import Times, ViewRead
 
 BATCH_ROWS = 122_880
 """Rows of one batch of a stream: a row group of DuckDB's."""
@@ -108,53 +107,6 @@ class PointInTimeRead:
             join_keys=requested.join_keys,
             known_at=self.known_at,
         )
-
-
-@dataclass(frozen=True)
-class RowsRead:
-    """Rows of one source within times; only the newest of each key if `latest`; all columns if none are named.
-
-    Names are the source's own. One that the source does not have is looked up in its field mapping: Feast
-    maps names back before it pulls, except when it materializes on-demand views.
-    """
-
-    reader: SourceReader
-    source: DataSource
-    keys: tuple[str, ...]
-    columns: tuple[str, ...]
-    event_time: str
-    created_time: str | None
-    span: Times
-    latest: bool
-
-    def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader:
-        """The rows, batch by batch."""
-        return connection.sql(self.sql(connection)).to_arrow_reader(batch_rows)
-
-    def table(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
-        """The rows, all at once."""
-        return connection.sql(self.sql(connection)).to_arrow_table()
-
-    def sql(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """The selection as one statement."""
-        relation = self.reader.select(self.source)
-        columns = describe(connection, relation)
-
-        def column(name: str) -> str:
-            mapping = {} if name in columns else self.source.field_mapping or {}
-            return source_column(name, mapping=mapping, columns=columns, owner=self.source.name)
-
-        found = {name: column(name) for name in self.columns or columns}
-        features = tuple(Feature(old, name, answer_type(None, columns[old])) for name, old in found.items())
-        view = ViewRead(
-            relation=relation,
-            columns=columns,
-            keys=tuple((column(key), key) for key in self.keys),
-            features=features,
-            event_time=column(self.event_time),
-            created_time=column(self.created_time) if self.created_time else None,
-        )
-        return rows_sql(view, self.span, latest=self.latest)
 
 
 def _beside(frame: pa.Table, rows: pa.RecordBatchReader) -> Iterator[list[pa.Array]]:

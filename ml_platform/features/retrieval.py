@@ -1,22 +1,25 @@
-"""The job that Feast gets for a read: a stream, a table, SQL, or saved files."""
+"""The jobs that Feast gets: their results as a stream, a table, SQL or saved files."""
 
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
-from feast import OnDemandFeatureView
+from feast import FileSource, OnDemandFeatureView
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.saved_dataset import SavedDatasetStorage
 
 from ml_platform.features.entity_rows import Outline
-from ml_platform.features.feast_sources import SourceReader, file_source
+from ml_platform.features.feast_sources import SourceReader, answer_type, describe, file_source, source_column
 from ml_platform.features.offline_files import FileTarget
+from ml_platform.features.point_in_time import rows_sql
 from ml_platform.features.reads import BATCH_ROWS, PointInTimeRead, Read
+from ml_platform.features.view_reads import Feature, Times, ViewRead
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -36,7 +39,7 @@ class Engine:
             "temp_directory": self.temp_directory,
             "threads": self.threads,
         }
-        config = {name: str(value) for name, value in wanted.items() if value is not None}
+        config: dict[str, Any] = {name: str(value) for name, value in wanted.items() if value is not None}
         connection = duckdb.connect(":memory:", config=config)
         connection.execute("SET TimeZone = 'UTC'")
         return connection
@@ -45,7 +48,7 @@ class Engine:
 class ReadMetadata(RetrievalMetadata):
     """Feast's description of a retrieval; looks at the entity rows only when asked about them."""
 
-    def __init__(self, features: Sequence[str], outline: Callable[[], Outline]) -> None:
+    def __init__(self, features: Sequence[str], outline: Callable[[], Outline]) -> None:  # pyright: ignore[reportMissingSuperCall]
         self.features = list(features)
         self._outline = outline
 
@@ -54,16 +57,63 @@ class ReadMetadata(RetrievalMetadata):
         return self._outline()
 
     @property
-    def keys(self) -> list[str]:
+    def keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return [name for name in self._rows.names if name != self._rows.time]
 
     @property
-    def min_event_timestamp(self) -> dt.datetime | None:
+    def min_event_timestamp(self) -> dt.datetime | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return _moment(self._rows.times.first)
 
     @property
-    def max_event_timestamp(self) -> dt.datetime | None:
+    def max_event_timestamp(self) -> dt.datetime | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return _moment(self._rows.times.last)
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """Rows of one source within times; only the newest of each key if `latest`; all columns if none are named.
+
+    Names are the source's own. One that the source does not have is looked up in its field mapping: Feast
+    maps names back before it pulls, except when it materializes on-demand views.
+    """
+
+    reader: SourceReader
+    source: FileSource
+    keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    event_time: str
+    created_time: str | None
+    span: Times
+    latest: bool
+
+    def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader:
+        """The rows, batch by batch."""
+        return connection.sql(self.sql(connection)).to_arrow_reader(batch_rows)
+
+    def table(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        """The rows, all at once."""
+        return connection.sql(self.sql(connection)).to_arrow_table()
+
+    def sql(self, connection: duckdb.DuckDBPyConnection) -> str:
+        """The selection as one statement."""
+        relation = self.reader.select(self.source)
+        columns = describe(connection, relation)
+
+        def column(name: str) -> str:
+            mapping = {} if name in columns else self.source.field_mapping or {}
+            return source_column(name, mapping=mapping, columns=columns, owner=self.source.name)
+
+        found = {name: column(name) for name in self.columns or columns}
+        features = tuple(Feature(old, name, answer_type(None, columns[old])) for name, old in found.items())
+        view = ViewRead(
+            relation=relation,
+            columns=columns,
+            keys=tuple((column(key), key) for key in self.keys),
+            features=features,
+            event_time=column(self.event_time),
+            created_time=column(self.created_time) if self.created_time else None,
+        )
+        return rows_sql(view, self.span, latest=self.latest)
 
 
 class PointInTimeRetrievalJob(RetrievalJob):

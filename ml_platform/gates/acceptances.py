@@ -5,6 +5,9 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as Target,
+)
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus as Status,
@@ -45,18 +48,15 @@ class Acceptance:
 def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> str:
     """Let one failed partition through for good; returns what had been observed.
 
-    Raises InputError when there is no failed evaluation to accept, or no reason is given.
+    Raises InputError when there is no failed evaluation of what is published, or no reason is given.
     """
     if not acceptance.reason.strip():
         raise InputError("--reason is required: say why this change is real; nothing was accepted")
     key = dg.AssetKey(acceptance.asset.split("/"))
-    observed = _failed_evaluation(instance, key, acceptance)
-    target = materialization_targets(instance, key, [acceptance.partition]).get(acceptance.partition)
-    if target is None:
-        raise InputError(
-            f"{acceptance.asset} [{acceptance.partition}]: a materialized partition is required; there is none. "
-            "A refused delivery cannot be accepted: deliver it again"
-        )
+    failed = _failed_evaluation(instance, key, acceptance)
+    target = _judged_materialization(instance, key, acceptance, failed)
+    seen = failed.metadata.get("observed")
+    observed = str(seen.value) if seen is not None else (failed.description or "failed")
     entry: dict[str, Any] = {**acceptance.__dict__, "evidence": observed}
     ACCEPTANCES.append(lake, [entry])
     evaluation = Evaluation(
@@ -79,7 +79,9 @@ def accepted(lake: Lake, asset: str, check: str) -> dict[str, bool]:
     return {entry["partition"]: entry["new_regime"] for entry in entries}
 
 
-def _failed_evaluation(instance: dg.DagsterInstance, key: dg.AssetKey, acceptance: Acceptance) -> str:
+def _failed_evaluation(
+    instance: dg.DagsterInstance, key: dg.AssetKey, acceptance: Acceptance
+) -> dg.AssetCheckEvaluation:
     records = instance.event_log_storage.get_asset_check_execution_history(
         dg.AssetCheckKey(key, acceptance.check),
         limit=1,
@@ -94,5 +96,26 @@ def _failed_evaluation(instance: dg.DagsterInstance, key: dg.AssetKey, acceptanc
             f"accept; {found}. Nothing was changed; see: ml-platform gate status {acceptance.asset} "
             f"--partition {acceptance.partition}"
         )
-    observed = evaluation.metadata.get("observed")
-    return str(observed.value) if observed is not None else (evaluation.description or "failed")
+    return evaluation
+
+
+def _judged_materialization(
+    instance: dg.DagsterInstance, key: dg.AssetKey, acceptance: Acceptance, failed: dg.AssetCheckEvaluation
+) -> Target:
+    """The published version that the failed evaluation judged; InputError when it judged something else."""
+    where = f"{acceptance.asset} [{acceptance.partition}]"
+    latest = materialization_targets(instance, key, [acceptance.partition]).get(acceptance.partition)
+    published = failed.metadata.get("published")
+    if latest is None or (published is not None and not published.value):
+        raise InputError(
+            f"{where}: a failed evaluation of a published version is required; the failed rows were refused and "
+            f"not published. Nothing was changed. A refused delivery cannot be accepted: deliver it again"
+        )
+    judged = failed.target_materialization_data
+    if judged is None or judged.storage_id != latest.storage_id:
+        raise InputError(
+            f"{where} {acceptance.check}: a failed evaluation of the newest version is required; it was "
+            f"materialized again and not evaluated since. Nothing was changed; materialize {acceptance.asset} "
+            f"{acceptance.partition} to have it evaluated"
+        )
+    return latest

@@ -1,7 +1,7 @@
 """What a step found out about each partition, before anything is told to Dagster."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -22,6 +22,10 @@ class Evaluation:
         """Metadata of the evaluation event, with the two sentences under fixed names."""
         return {"observed": self.observed or "as required", "bound": self.bound or "none", **self.metadata}
 
+    def of_refused(self) -> "Evaluation":
+        """The same, of rows that were not published: what is published is another version, or none."""
+        return replace(self, metadata={**self.metadata, "published": False})
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -36,6 +40,12 @@ class Outcome:
     evaluations: tuple[Evaluation, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     data_version: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.published and self.passed:
+            raise ValueError(
+                f"partition {self.partition}: what is not published has a failed evaluation; got none"
+            )
 
     @property
     def passed(self) -> bool:

@@ -14,7 +14,7 @@ from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.audit import Finding
 from ml_platform.lake.content_hash import partition_hashes
-from ml_platform.lake.ledger import PUBLICATIONS
+from ml_platform.lake.ledger import Publication, record_publications
 from ml_platform.lake.tables import Lake, Table
 
 
@@ -41,23 +41,16 @@ def publish(lake: Lake, staged: Staged, *, run_id: str) -> list[Outcome]:
     bad = [key for key in staged.partitions if not evaluations[key].passed]
     version = _commit(lake.table(staged.asset), staged.rows, parts, good)
     _commit(refused(lake, staged.asset), staged.rows, parts, bad)
-    empty_hash = "0" * 32
-    entries = [
-        {
-            "asset": staged.asset,
-            "partition": key,
-            "content_hash": parts[key][1] if key in parts else empty_hash,
-            "rows": parts[key][0].num_rows if key in parts else 0,
-            "table_version": version,
-            "declaration": staged.declaration,
-            "run_id": run_id,
-        }
-        for key in good
-    ]
-    if entries:
-        PUBLICATIONS.append(lake, entries)
-    by_partition = {entry["partition"]: entry for entry in entries}
-    return [_outcome(staged, key, evaluations[key], by_partition.get(key)) for key in staged.partitions]
+    publications = {key: _publication(staged, key, parts.get(key), version, run_id) for key in good}
+    record_publications(lake, list(publications.values()))
+    return [_outcome(staged, key, evaluations[key], publications.get(key)) for key in staged.partitions]
+
+
+def _publication(
+    staged: Staged, key: str, part: tuple[pa.Table, str] | None, version: int | None, run_id: str
+) -> Publication:
+    rows, digest = (part[0].num_rows, part[1]) if part else (0, "0" * 32)
+    return Publication(staged.asset, key, digest, rows, version or 0, staged.declaration, run_id)
 
 
 def refused(lake: Lake, asset: str) -> Table:
@@ -71,7 +64,7 @@ def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
     return Evaluation(
         check="quality",
         passed=not failed,
-        observed="; ".join(f"{f.failing:,} of {f.rows:,} rows break it" for f in failed),
+        observed="; ".join(finding.in_words() for finding in failed),
         bound="; ".join(f.expectation for f in failed),
         metadata={
             "expectations": len(findings),
@@ -94,18 +87,18 @@ def _commit(
     return table.replace_days(chosen, days=partitions)
 
 
-def _outcome(staged: Staged, key: str, evaluation: Evaluation, entry: Mapping[str, Any] | None) -> Outcome:
+def _outcome(staged: Staged, key: str, evaluation: Evaluation, publication: Publication | None) -> Outcome:
     metadata: dict[str, Any] = {**staged.metadata.get(key, {})}
-    if entry is not None:
+    if publication is not None:
         metadata |= {
-            "dagster/partition_row_count": entry["rows"],
-            "content_hash": entry["content_hash"],
-            "table_version": entry["table_version"],
+            "dagster/partition_row_count": publication.rows,
+            "content_hash": publication.content_hash,
+            "table_version": publication.table_version,
         }
     return Outcome(
         partition=key,
-        published=entry is not None,
+        published=publication is not None,
         evaluations=(evaluation,),
         metadata=metadata,
-        data_version=entry["content_hash"] if entry is not None else None,
+        data_version=publication.content_hash if publication is not None else None,
     )

@@ -12,6 +12,7 @@ from dagster import AssetCheckEvaluation, DagsterEventType
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as Target,
 )
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.execution.plan.execute_step import (
     _build_data_version_tags,
     _get_code_version,
@@ -22,6 +23,9 @@ from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import spans
 
+# Dagster logs nothing for an output with this metadata, and goes on with the steps after it.
+_LOGGED_BY_HAND = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+
 
 def record(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> Iterator[Any]:
     """Yield the events for all outcomes of a step; raises Failure that names what did not pass.
@@ -29,22 +33,24 @@ def record(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> It
     Published partitions are materialized whether or not their checks passed (a drift profile exists
     although it drifted); refused ones are not. Every partition gets its evaluations either way.
     """
-    if not outcomes:
-        raise ValueError(f"{context.asset_key.to_user_string()}: a step tells at least one outcome; got none")
+    _require_told(context, outcomes)
     published = [outcome for outcome in outcomes if outcome.published]
     failed = [outcome for outcome in outcomes if not outcome.passed]
     whole = len(published) == len(outcomes) and not failed
-    if whole:
-        yield _materialize_result(context, outcomes)
+    if whole and len(outcomes) == 1:
+        yield _materialize_result(outcomes[0])
     else:
         yield from _materializations(context, published)
     targets = _targets(context, outcomes)
     for outcome in outcomes:
         for evaluation in outcome.evaluations:
             target = targets.get(outcome.partition)
-            yield evaluation_event(context.asset_key, outcome.partition, evaluation, target)
+            judged = evaluation if outcome.published else evaluation.of_refused()
+            yield evaluation_event(context.asset_key, outcome.partition, judged, target)
     if not whole:
         raise refusal(context.asset_key, failed)
+    if len(outcomes) > 1:
+        yield dg.MaterializeResult(metadata=_LOGGED_BY_HAND)
     yield from _step_results(context, outcomes)
 
 
@@ -110,24 +116,32 @@ def _records(
     ).records
 
 
-def _materialize_result(
-    context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]
-) -> dg.MaterializeResult:
-    versions = [outcome.data_version for outcome in outcomes]
-    metadata: dict[str, Any] = {}
-    if len(outcomes) == 1:
-        metadata = dict(outcomes[0].metadata)
-    else:
-        for outcome in outcomes:
-            context.add_asset_metadata(outcome.metadata, partition_key=outcome.partition)
-    version = versions[0] if len(versions) == 1 else digest_of(versions)
-    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version) if version else None)
+def _require_told(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> None:
+    """Every step tells at least one outcome, and every outcome what each declared check said: silence never passes."""
+    if not outcomes:
+        raise ValueError(f"{context.asset_key.to_user_string()}: a step tells at least one outcome; got none")
+    declared = {spec.name for spec in context.assets_def.check_specs}
+    for outcome in outcomes:
+        told = [evaluation.check for evaluation in outcome.evaluations]
+        if sorted(told) != sorted(declared):
+            raise ValueError(
+                f"{context.asset_key.to_user_string()} [{outcome.partition}]: one evaluation of each of "
+                f"{sorted(declared)} is required; got {told}"
+            )
+
+
+def _materialize_result(outcome: Outcome) -> dg.MaterializeResult:
+    version = dg.DataVersion(outcome.data_version) if outcome.data_version else None
+    return dg.MaterializeResult(metadata=dict(outcome.metadata), data_version=version)
 
 
 def _materializations(
     context: dg.AssetExecutionContext, published: Sequence[Outcome]
 ) -> Iterator[dg.AssetMaterialization]:
-    """Materializations by hand, with the version tags that Dagster sets on its own."""
+    """Materializations by hand, with the version tags that Dagster sets on its own.
+
+    Dagster would give all partitions of a range one data version; a partition's own is its content's.
+    """
     step = context.get_step_execution_context()
     for outcome in published:
         tags = _build_data_version_tags(

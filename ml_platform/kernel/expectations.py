@@ -1,8 +1,8 @@
 """What rows of a partition must fulfil, as declared: one expectation, one sentence."""
 
-from typing import Any, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from ml_platform.kernel.spec import Spec
 
@@ -11,15 +11,17 @@ class Expectation(Spec):
     """One expectation on the rows of a partition; exactly one condition is declared."""
 
     column: str | None = Field(default=None, description="Column that the condition is about.")
-    not_null: bool | None = Field(default=None, description="The column has a value in every row.")
-    unique: bool | None = Field(
+    not_null: Literal[True] | None = Field(default=None, description="The column has a value in every row.")
+    unique: Literal[True] | None = Field(
         default=None, description="No value of the column occurs twice in a partition."
     )
-    between: tuple[float | None, float | None] | None = Field(
+    between: tuple[FiniteFloat | None, FiniteFloat | None] | None = Field(
         default=None,
         description="Lowest and highest allowed value, both included; null is unbounded. Nulls pass.",
     )
-    one_of: tuple[Any, ...] | None = Field(default=None, description="The allowed values. Nulls pass.")
+    one_of: tuple[str | int | float | bool, ...] | None = Field(
+        default=None, min_length=1, description="The allowed values. Nulls pass."
+    )
     rows_at_least: int | None = Field(
         default=None, ge=0, description="The partition has at least this many rows."
     )

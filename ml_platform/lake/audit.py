@@ -22,29 +22,44 @@ class Finding:
     expectation: str
     rows: int
     failing: int
+    of_the_count: bool = False
 
     @property
     def passed(self) -> bool:
         return self.failing == 0
 
+    def in_words(self) -> str:
+        """What was seen, as a refusal shows it."""
+        return (
+            f"{self.rows:,} rows" if self.of_the_count else f"{self.failing:,} of {self.rows:,} rows break it"
+        )
+
 
 def audit(
-    connection: duckdb.DuckDBPyConnection, rows: str, expectations: Sequence[Expectation]
+    connection: duckdb.DuckDBPyConnection,
+    rows: str,
+    expectations: Sequence[Expectation],
+    *,
+    partitions: Sequence[str] = (),
 ) -> dict[str, list[Finding]]:
     """Findings by partition for the relation named `rows`, which has a partition_date column.
 
-    Returns one list of findings, in the order of the expectations, for each partition with rows.
+    Returns one list of findings, in the order of the expectations, for each partition with rows and for each
+    of `partitions`: one without rows can still have too few of them.
     """
     counts = [f"coalesce({_failing(expectation)}, 0) AS e{i}" for i, expectation in enumerate(expectations)]
     columns = ", ".join([f"CAST({PARTITION_COLUMN} AS VARCHAR)", "count(*)", *counts])
     query = f"SELECT {columns} FROM {rows} GROUP BY {PARTITION_COLUMN} ORDER BY {PARTITION_COLUMN}"
-    found: dict[str, list[Finding]] = {}
-    for partition, total, *failing in connection.execute(query).fetchall():
-        found[partition] = [
-            Finding(partition, expectation.sentence(), total, int(count))
-            for expectation, count in zip(expectations, failing, strict=True)
+    empty = [expectation.rows_at_least or 0 for expectation in expectations]
+    counted: dict[str, Sequence[int]] = dict.fromkeys(partitions, (0, *empty))
+    counted |= {partition: counts for partition, *counts in connection.execute(query).fetchall()}
+    return {
+        partition: [
+            Finding(partition, e.sentence(), total, int(count), of_the_count=e.rows_at_least is not None)
+            for e, count in zip(expectations, failing, strict=True)
         ]
-    return found
+        for partition, (total, *failing) in counted.items()
+    }
 
 
 def check_predicate(text: str) -> None:

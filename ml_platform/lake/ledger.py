@@ -5,7 +5,7 @@ A ledger is a lake table that nothing ever rewrites. Wall time is recorded here 
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
@@ -45,7 +45,20 @@ class Ledger:
         return rows.sort_by([("recorded_at", "ascending")]).to_pylist()
 
 
-PUBLICATIONS = Ledger(
+@dataclass(frozen=True)
+class Publication:
+    """One published version of one partition of an asset, and what it was made from."""
+
+    asset: str
+    partition: str
+    content_hash: str
+    rows: int
+    table_version: int
+    declaration: str
+    run_id: str
+
+
+_PUBLICATIONS = Ledger(
     "publications",
     {
         "asset": pa.string(),
@@ -57,9 +70,19 @@ PUBLICATIONS = Ledger(
         "run_id": pa.string(),
     },
 )
-"""Every published version of every partition: the newest entry of a partition is what readers get."""
 
 
-def published(lake: Lake, asset: str) -> dict[str, dict[str, Any]]:
+def record_publications(lake: Lake, publications: Sequence[Publication]) -> None:
+    """Tell readers which versions are published now; the newest entry of a partition is what they get."""
+    if publications:
+        _PUBLICATIONS.append(lake, [asdict(publication) for publication in publications])
+
+
+def published(lake: Lake, asset: str) -> dict[str, Publication]:
     """The newest publication of each partition of an asset, by partition key."""
-    return {entry["partition"]: entry for entry in PUBLICATIONS.entries(lake) if entry["asset"] == asset}
+    names = [field.name for field in fields(Publication)]
+    return {
+        entry["partition"]: Publication(**{name: entry[name] for name in names})
+        for entry in _PUBLICATIONS.entries(lake)
+        if entry["asset"] == asset
+    }

@@ -7,10 +7,9 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates import guard
 from ml_platform.gates.outcomes import Evaluation, Outcome
-from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import Settings
@@ -32,25 +31,21 @@ from ml_platform.models.spec import ModelSpec
 from ml_platform.training_sets import store as training_sets
 
 
-class Model(SpecComponent):
+class Model(AssetComponent):
     """An estimator trained on a training set and registered in MLflow as ONNX, with its contract."""
 
     spec_type = ModelSpec
+    kinds = frozenset({"scikitlearn", "mlflow", "onnx"})
+    resources = frozenset({"environment", "mlflow"})
+    one_run_per_range = False
+    gated = True
     spec: ModelSpec
 
-    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
-        return [
-            AssetPlan(
-                node=self.spec.nodes(catalog)[0],
-                work=lambda step: materialize(self.spec, step),
-                spec=self.spec,
-                kinds=frozenset({"scikitlearn", "mlflow", "onnx"}),
-                resources=frozenset({"environment", "mlflow"}),
-                one_run_per_range=False,
-                gated=True,
-                cron=self.spec.retrain,
-            )
-        ]
+    def work(self, step: Step) -> Sequence[Outcome]:
+        return materialize(self.spec, step)
+
+    def cron(self) -> str:
+        return self.spec.retrain
 
 
 @dataclass(frozen=True)
@@ -127,7 +122,7 @@ def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -
         outdated += [
             f"{entry['asset']} [{key}]"
             for key, digest in entry["partitions"].items()
-            if key not in known or known[key]["content_hash"] != digest
+            if key not in known or known[key].content_hash != digest
         ]
     if outdated:
         raise dg.Failure(

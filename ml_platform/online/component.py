@@ -55,7 +55,7 @@ def publish(view: FeatureViewSpec, step: Step) -> list[Outcome]:
     online = store.newest_online(lake, view.name)
     note = "no published snapshot in this range"
     if newest is not None:
-        content_hash = offline[newest]["content_hash"]
+        content_hash = offline[newest].content_hash
         if online is not None and (online["partition"], online["content_hash"]) == (newest, content_hash):
             note = f"the online store already has {newest}"
         elif online is not None and online["partition"] > newest:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import DagsterEventType
 
-from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates import guard
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
@@ -20,22 +20,16 @@ from ml_platform.releases.spec import ReleaseSpec
 from ml_platform.training_sets import store as training_sets
 
 
-class Release(SpecComponent):
+class Release(AssetComponent):
     """The champion of a model: its newest version, once it is not worse than the one before."""
 
     spec_type = ReleaseSpec
+    kinds = frozenset({"mlflow"})
+    gated = True
     spec: ReleaseSpec
 
-    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
-        return [
-            AssetPlan(
-                node=self.spec.nodes(catalog)[0],
-                work=lambda step: materialize(self.spec, step),
-                spec=self.spec,
-                kinds=frozenset({"mlflow"}),
-                gated=True,
-            )
-        ]
+    def work(self, step: Step) -> Sequence[Outcome]:
+        return materialize(self.spec, step)
 
 
 def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:

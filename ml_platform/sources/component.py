@@ -1,10 +1,11 @@
 """Sources as assets: daily versions of events, published only when their expectations hold."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
-from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, publish
 from ml_platform.kernel.catalog import Catalog
@@ -19,22 +20,18 @@ from ml_platform.sources.feed import land_from_feed
 from ml_platform.sources.spec import CREATED_TIME, SourceSpec
 
 
-class Source(SpecComponent):
+class Source(AssetComponent):
     """A source of events, versioned by id and created time, in daily partitions."""
 
     spec_type = SourceSpec
+    kinds = frozenset({"deltalake", "duckdb"})
     spec: SourceSpec
 
-    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
-        return [
-            AssetPlan(
-                node=self.spec.nodes(catalog)[0],
-                work=lambda step: materialize(self.spec, step),
-                spec=self.spec,
-                kinds=frozenset({"deltalake", "duckdb"}),
-                metadata={"dagster/column_schema": column_schema(self.spec)},
-            )
-        ]
+    def work(self, step: Step) -> Sequence[Outcome]:
+        return materialize(self.spec, step)
+
+    def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
+        return {"dagster/column_schema": column_schema(self.spec)}
 
 
 def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
@@ -48,7 +45,7 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
         landed = store.count_by_day(connection, "landed")
         versions = store.count_by_day(connection, "staged")
         quarantined = store.count_quarantined(connection, lake, spec)
-        findings = audit(connection, "staged", spec.expectations)
+        findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
         rows = connection.sql("SELECT * FROM staged").to_arrow_table()
     step.log.info("%s: %s versions staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     metadata = {

@@ -1,11 +1,11 @@
 """Training sets as assets: built once per day, checked for leakage, size and label drift."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
-from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.compiler import AssetComponent, Step
 from ml_platform.features.component import column_lineage, require_published
 from ml_platform.gates.acceptances import accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
@@ -14,7 +14,7 @@ from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.lineage import Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, day_range, key_of
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.ledger import PUBLICATIONS
+from ml_platform.lake.ledger import Publication, record_publications
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets import store
@@ -22,27 +22,25 @@ from ml_platform.training_sets.label_drift import RateDecision, judge_rate
 from ml_platform.training_sets.spec import TrainingSetSpec
 
 
-class TrainingSet(SpecComponent):
+class TrainingSet(AssetComponent):
     """Point-in-time rows with matured labels, and the manifest that rebuilds them."""
 
     spec_type = TrainingSetSpec
+    kinds = frozenset({"feast", "deltalake", "duckdb"})
+    one_run_per_range = False
     spec: TrainingSetSpec
 
-    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
-        return [
-            AssetPlan(
-                node=self.spec.nodes(catalog)[0],
-                work=lambda step: materialize(self.spec, step),
-                spec=self.spec,
-                kinds=frozenset({"feast", "deltalake", "duckdb"}),
-                one_run_per_range=False,
-                code_version=_code_version(self.spec, catalog),
-                metadata={
-                    "dagster/column_schema": column_schema(self.spec, catalog),
-                    "dagster/column_lineage": lineage_of_columns(self.spec, catalog),
-                },
-            )
-        ]
+    def work(self, step: Step) -> Sequence[Outcome]:
+        return materialize(self.spec, step)
+
+    def code_version(self, catalog: Catalog) -> str:
+        return digest_of(store.declaration_digests(self.spec, catalog))
+
+    def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
+        return {
+            "dagster/column_schema": column_schema(self.spec, catalog),
+            "dagster/column_lineage": lineage_of_columns(self.spec, catalog),
+        }
 
 
 def materialize(spec: TrainingSetSpec, step: Step) -> list[Outcome]:
@@ -58,16 +56,9 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
     built = store.build(settings, spec, step.catalog, partition)
     version = store.write(lake, spec, partition, built)
     manifest = built.manifest
-    entry = {
-        "asset": spec.key,
-        "partition": partition,
-        "content_hash": manifest["content_hash"],
-        "rows": built.rows.num_rows,
-        "table_version": version,
-        "declaration": spec.digest(),
-        "run_id": step.run_id,
-    }
-    PUBLICATIONS.append(lake, [entry])
+    digest, rows = manifest["content_hash"], built.rows.num_rows
+    publication = Publication(spec.key, partition, digest, rows, version, spec.digest(), step.run_id)
+    record_publications(lake, [publication])
     counts = store.daily_label_counts(settings, spec, step.catalog, partition)
     evaluations = (quality(spec, manifest), label_drift(spec, lake, step.catalog, partition, counts))
     return Outcome(
@@ -75,14 +66,14 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
         published=True,
         evaluations=evaluations,
         metadata={
-            "dagster/partition_row_count": built.rows.num_rows,
+            "dagster/partition_row_count": rows,
             "rows": manifest["rows"],
             "rows_without_label": built.without_label,
             "split": manifest["split"],
-            "content_hash": manifest["content_hash"],
+            "content_hash": digest,
             "manifest": dg.MetadataValue.json({k: v for k, v in manifest.items() if k != "inputs"}),
         },
-        data_version=manifest["content_hash"],
+        data_version=digest,
     )
 
 
@@ -184,7 +175,3 @@ def _days_read(catalog: Catalog, upstream: Upstream, partition: str) -> list[str
     window = (day(partition) + upstream.first * ONE_DAY, day(partition) + upstream.last * ONE_DAY)
     clipped = catalog.node(upstream.key).clip(window)
     return [key_of(found) for found in day_range(*clipped)] if clipped else []
-
-
-def _code_version(spec: TrainingSetSpec, catalog: Catalog) -> str:
-    return digest_of(store.declaration_digests(spec, catalog))

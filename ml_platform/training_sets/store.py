@@ -242,7 +242,7 @@ def _input(
         "files": [
             f.removeprefix(root) for f in lake.table(asset).files(version=versions[asset], where=where)
         ],
-        "partitions": {key: known[key]["content_hash"] for key in days if key in known},
+        "partitions": {key: known[key].content_hash for key in days if key in known},
     }
 
 

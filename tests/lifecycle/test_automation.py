@@ -1,0 +1,113 @@
+"""What the automation daemon asks for agrees with the gates, per partition, also after a range run."""
+
+import datetime as dt
+
+import dagster as dg
+import pytest
+
+from ml_platform.gates.acceptances import Acceptance, accept
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.tables import Lake
+from tests.lifecycle.toys import LAST, Toys
+
+# Dagster's own evaluate_automation_conditions passes a parameter that Dagster calls beta.
+pytestmark = pytest.mark.filterwarnings("ignore:Parameter `include_sources`:dagster.BetaWarning")
+
+TODAY = LAST.isoformat()
+YESTERDAY = (LAST - dt.timedelta(days=1)).isoformat()
+WINDOW_START = (LAST - dt.timedelta(days=2)).isoformat()
+RANGE_START = (LAST - dt.timedelta(days=4)).isoformat()
+BEFORE_CRON = dt.datetime(2018, 6, 13, 5, 50, tzinfo=dt.UTC)
+AFTER_CRON = dt.datetime(2018, 6, 13, 6, 10, tzinfo=dt.UTC)
+
+
+class Daemon:
+    """Ticks in a row, at the times that a test says."""
+
+    def __init__(self, toys: Toys) -> None:
+        self.toys = toys
+        self.cursor = None
+
+    def tick(self, at: dt.datetime) -> set[str]:
+        """The model's partitions that this tick requests."""
+        result = dg.evaluate_automation_conditions(
+            self.toys.defs, self.toys.instance, evaluation_time=at, cursor=self.cursor
+        )
+        self.cursor = result.cursor
+        return result.get_requested_partitions(dg.AssetKey(self.toys.model.split("/")))
+
+
+@pytest.fixture
+def daemon(toys: Toys) -> Daemon:
+    """A daemon that runs since before the cron time, when nothing had been made."""
+    daemon = Daemon(toys)
+    assert daemon.tick(BEFORE_CRON) == set()
+    assert daemon.tick(AFTER_CRON) == set()
+    return daemon
+
+
+def make_upstream_by_range(toys: Toys) -> None:
+    for asset in (toys.raw, toys.features, toys.profiles):
+        toys.run(asset, first=RANGE_START, last=TODAY)
+
+
+def later(minutes: int) -> dt.datetime:
+    return AFTER_CRON + dt.timedelta(minutes=minutes)
+
+
+def test_after_a_good_range_run_the_newest_partition_is_requested_once(toys: Toys, daemon: Daemon) -> None:
+    make_upstream_by_range(toys)
+    assert daemon.tick(later(1)) == {TODAY}
+    assert daemon.tick(later(2)) == set()
+    assert toys.make(toys.model, first=TODAY).success
+
+
+@pytest.mark.parametrize("bad", [WINDOW_START, YESTERDAY, TODAY])
+def test_one_failed_partition_of_the_window_keeps_it_from_being_requested(
+    toys: Toys, daemon: Daemon, bad: str
+) -> None:
+    toys.fail(toys.profiles, bad)
+    make_upstream_by_range(toys)
+    assert daemon.tick(later(1)) == set()
+    assert not toys.run(toys.model, first=TODAY).success
+
+
+def test_a_failed_partition_outside_the_window_keeps_nothing(toys: Toys, daemon: Daemon) -> None:
+    toys.fail(toys.profiles, RANGE_START)
+    make_upstream_by_range(toys)
+    assert daemon.tick(later(1)) == {TODAY}
+
+
+def test_an_upstream_made_again_without_an_evaluation_is_waited_for(toys: Toys, daemon: Daemon) -> None:
+    make_upstream_by_range(toys)
+    again = dg.AssetMaterialization(asset_key=toys.profiles.split("/"), partition=YESTERDAY)
+    toys.instance.report_runless_asset_event(again)
+    assert daemon.tick(later(1)) == set()
+    toys.make(toys.profiles, first=YESTERDAY)
+    assert daemon.tick(later(2)) == {TODAY}
+
+
+def test_what_is_accepted_is_requested_at_the_next_tick(home: Settings, toys: Toys, daemon: Daemon) -> None:
+    toys.fail(toys.profiles, YESTERDAY)
+    make_upstream_by_range(toys)
+    assert daemon.tick(later(1)) == set()
+    acceptance = Acceptance(toys.profiles, "drift", YESTERDAY, "prices went up", "ada")
+    accept(toys.instance, Lake(home.lake_uri), acceptance)
+    assert daemon.tick(later(2)) == {TODAY}
+    assert toys.make(toys.model, first=TODAY).success
+
+
+def test_a_failed_grandparent_is_left_to_the_guard_which_refuses(toys: Toys, daemon: Daemon) -> None:
+    make_upstream_by_range(toys)
+    toys.fail(toys.raw, YESTERDAY)
+    toys.run(toys.raw, first=YESTERDAY)
+    assert daemon.tick(later(1)) == {TODAY}
+    assert f"{toys.raw} [{YESTERDAY}] quality" in toys.run(toys.model, first=TODAY).error
+
+
+def test_a_crashed_run_is_waited_for_although_a_person_may_go_on(toys: Toys, daemon: Daemon) -> None:
+    make_upstream_by_range(toys)
+    toys.crash_before_materialization.add((toys.profiles, YESTERDAY))
+    toys.run(toys.profiles, first=YESTERDAY)
+    assert daemon.tick(later(1)) == set()
+    assert toys.make(toys.model, first=TODAY).success

@@ -1,0 +1,136 @@
+"""Write, audit, publish: readers see audited rows only, and the last good version of a refused day."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from ml_platform.gates.outcomes import Outcome
+from ml_platform.gates.publishing import Staged, publish, refused
+from ml_platform.kernel.expectations import Expectation
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.audit import audit
+from ml_platform.lake.content_hash import content_hash
+from ml_platform.lake.ledger import Publication, published
+from ml_platform.lake.tables import Lake
+
+ASSET = "features/toy"
+A, B, C = "2018-06-01", "2018-06-02", "2018-06-03"
+EXPECTATIONS = (Expectation(column="amount", between=(0, 100)), Expectation(column="id", unique=True))
+SCHEMA = pa.schema([("id", pa.int64()), ("amount", pa.float64()), ("partition_date", pa.date32())])
+Days = Mapping[str, Sequence[float]]
+
+
+@pytest.fixture
+def lake(home: Settings) -> Lake:
+    return Lake(home.lake_uri)
+
+
+def rows_of(days: Days) -> pa.Table:
+    rows = [
+        {"id": i, "amount": amount, "partition_date": dt.date.fromisoformat(day)}
+        for day, amounts in sorted(days.items())
+        for i, amount in enumerate(amounts)
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def published_from(lake: Lake, days: Days, run_id: str = "run") -> dict[str | None, Outcome]:
+    """Audit and publish days of amounts, as a step does; the outcomes by partition."""
+    rows = rows_of(days)
+    connection = duckdb.connect()
+    connection.register("staged", rows)
+    findings = audit(connection, "staged", EXPECTATIONS, partitions=sorted(days))
+    connection.close()
+    staged = Staged(ASSET, tuple(sorted(days)), rows, findings, declaration="digest")
+    return {outcome.partition: outcome for outcome in publish(lake, staged, run_id=run_id)}
+
+
+def amounts(lake: Lake, table: str = ASSET) -> dict[str, list[float]]:
+    """What readers of a lake table see, by day."""
+    query = (
+        f"SELECT CAST(partition_date AS VARCHAR), list(amount ORDER BY id) "
+        f"FROM ({lake.table(table).scan()}) GROUP BY 1 ORDER BY 1"
+    )
+    return dict(duckdb.sql(query).fetchall())
+
+
+def test_a_range_publishes_its_good_days_and_keeps_the_bad_one_apart(lake: Lake) -> None:
+    outcomes = published_from(lake, {A: [1, 2], B: [1, 900], C: [3]})
+    assert {key: outcome.published for key, outcome in outcomes.items()} == {A: True, B: False, C: True}
+    assert amounts(lake) == {A: [1, 2], C: [3]}
+    assert amounts(lake, f"refused/{ASSET}") == {B: [1, 900]}
+
+
+def test_a_refused_day_keeps_its_last_good_version(lake: Lake) -> None:
+    published_from(lake, {A: [1, 2], B: [3]})
+    before = published(lake, ASSET)
+    published_from(lake, {A: [1, -2], B: [4]})
+    assert amounts(lake) == {A: [1, 2], B: [4]}
+    after = published(lake, ASSET)
+    assert after[A] == before[A] and after[B] != before[B]
+
+
+def test_a_later_good_run_publishes_what_was_refused(lake: Lake) -> None:
+    published_from(lake, {A: [900]})
+    assert lake.table(ASSET).version() is None and published(lake, ASSET) == {}
+    published_from(lake, {A: [9]})
+    assert amounts(lake) == {A: [9]}
+    assert amounts(lake, f"refused/{ASSET}") == {A: [900]}, "still there for who wants to know what came"
+
+
+def test_the_refused_table_has_the_newest_refused_rows_of_a_day(lake: Lake) -> None:
+    published_from(lake, {A: [900], B: [901]})
+    published_from(lake, {A: [902]})
+    assert amounts(lake, f"refused/{ASSET}") == {A: [902], B: [901]}
+    assert refused(lake, ASSET).version() == 1
+
+
+def test_when_all_is_refused_readers_see_no_new_version(lake: Lake) -> None:
+    published_from(lake, {A: [1]})
+    before = lake.table(ASSET).version()
+    outcomes = published_from(lake, {A: [900], B: [-1]})
+    assert not any(outcome.published for outcome in outcomes.values())
+    assert lake.table(ASSET).version() == before and set(published(lake, ASSET)) == {A}
+
+
+def test_a_day_without_rows_never_lets_a_refused_one_through(lake: Lake) -> None:
+    outcomes = published_from(lake, {A: [1], B: [900], C: []})
+    assert {key for key, outcome in outcomes.items() if outcome.published} == {A, C}
+    assert amounts(lake) == {A: [1]}
+    assert amounts(lake, f"refused/{ASSET}") == {B: [900]}
+
+
+def test_a_day_that_has_become_empty_is_published_empty(lake: Lake) -> None:
+    published_from(lake, {A: [1], B: [2]})
+    published_from(lake, {A: [], B: [3]})
+    assert amounts(lake) == {B: [3]}
+    assert published(lake, ASSET)[A].rows == 0
+
+
+def test_the_ledger_names_content_rows_version_declaration_and_run(lake: Lake) -> None:
+    outcomes = published_from(lake, {A: [1, 2], B: [900]}, run_id="run-7")
+    digest = content_hash(rows_of({A: [1, 2]}).drop_columns(["partition_date"]))
+    assert published(lake, ASSET) == {A: Publication(ASSET, A, digest, 2, 0, "digest", "run-7")}
+    assert outcomes[A].data_version == digest and outcomes[B].data_version is None
+    assert outcomes[A].metadata["dagster/partition_row_count"] == 2
+
+
+def test_the_same_rows_have_the_same_content_hash_whatever_they_are_published_with(lake: Lake) -> None:
+    alone = published_from(lake, {B: [5, 6]})[B].data_version
+    among = published_from(lake, {A: [1], B: [5, 6], C: [900]})[B].data_version
+    assert alone == among
+    assert published_from(lake, {B: [6, 5]})[B].data_version != alone
+
+
+def test_the_evaluation_says_what_broke_how_often_and_what_was_required(lake: Lake) -> None:
+    [evaluation] = published_from(lake, {A: [1, 900, -3]})[A].evaluations
+    assert (evaluation.check, evaluation.passed) == ("quality", False)
+    assert evaluation.observed == "2 of 3 rows break it"
+    assert evaluation.bound == "amount between 0 and 100"
+    assert evaluation.metadata["findings"] == [
+        {"expectation": "amount between 0 and 100", "rows": 3, "failing": 2},
+        {"expectation": "id unique", "rows": 3, "failing": 0},
+    ]
