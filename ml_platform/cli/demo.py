@@ -6,12 +6,10 @@ Everything goes through Dagster's own run machinery on the instance of this home
 import datetime as dt
 import json
 import resource
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,6 +18,7 @@ from rich.console import Console
 from ml_platform import declarations
 from ml_platform.cli.instance import Runner, RunReport
 from ml_platform.cli.story import Deliveries, corrupted, scaled
+from ml_platform.cli.summary import keep_summary
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates.acceptances import Acceptance, accept
@@ -33,8 +32,6 @@ from ml_platform.online.spec import OnlineStoreSpec
 from ml_platform.releases.spec import ReleaseSpec
 from ml_platform.sources.spec import Feed, SourceSpec
 from ml_platform.sources.store import ingest, landed_days
-
-SUMMARY_FILE = "demo.json"
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ def run(settings: Settings, options: Options, console: Console) -> dict[str, Any
         "gates": gate_results(demo),
         "home": str(settings.root),
     }
-    (settings.root / SUMMARY_FILE).write_text(json.dumps(summary, indent=2))
+    keep_summary(settings, summary)
     return summary
 
 
@@ -280,23 +277,4 @@ def _row_counts(report: RunReport, asset: str) -> int:
         for m in report.materializations
         if m.asset_key.to_user_string() == asset
     ]
-    return sum(int(count) for count in counts if count is not None)
-
-
-def existing_summary(settings: Settings) -> dict[str, Any] | None:
-    """The summary of a demo that was finished in this home, or None."""
-    path: Path = settings.root / SUMMARY_FILE
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def remove_home(settings: Settings) -> None:
-    """Remove the embedded stores below the home; InputError for a folder that is not a platform home."""
-    known = {"check", "dagster", "deliveries", "feast", "lake", "mlflow", "spill", SUMMARY_FILE}
-    if not settings.root.exists():
-        return
-    unknown = sorted(path.name for path in settings.root.iterdir() if path.name not in known)
-    if unknown:
-        raise InputError(
-            f"{settings.root}: a home of this platform is required to be removed; it also has {unknown}"
-        )
-    shutil.rmtree(settings.root)
+    return sum(int(str(count)) for count in counts if count is not None)

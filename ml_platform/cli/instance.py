@@ -1,6 +1,7 @@
 """The embedded Dagster instance below ML_PLATFORM_HOME, and runs of assets on it."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import Settings
 
 _INSTANCE_CONFIG = """\
@@ -28,6 +30,20 @@ def prepare_home(settings: Settings) -> Path:
         config.write_text(_INSTANCE_CONFIG)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     return settings.dagster_home
+
+
+def remove_home(settings: Settings) -> None:
+    """Remove the embedded stores below the home; InputError for a folder that is not a platform home."""
+    known = {"check", "dagster", "deliveries", "demo.json", "feast", "lake", "mlflow", "spill"}
+    if not settings.root.exists():
+        return
+    unknown = sorted(path.name for path in settings.root.iterdir() if path.name not in known)
+    if unknown:
+        raise InputError(
+            f"{settings.root}: only a home of this platform can be removed; it also has {', '.join(unknown)}. "
+            "Nothing was removed; move these away, or set ML_PLATFORM_HOME"
+        )
+    shutil.rmtree(settings.root)
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:

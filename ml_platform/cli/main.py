@@ -54,14 +54,15 @@ def demo(
 ) -> None:
     """From raw events to a served prediction, through Dagster, and two bad days that are refused."""
     from ml_platform.cli import demo as job
-    from ml_platform.cli.summary import print_summary
+    from ml_platform.cli.instance import remove_home
+    from ml_platform.cli.summary import existing_summary, print_summary
 
     console = Console(stderr=as_json)
     here = settings()
     with telling_errors(console):
         if reset:
-            job.remove_home(here)
-        done = job.existing_summary(here)
+            remove_home(here)
+        done = existing_summary(here)
         if done is not None:
             console.print(f"A finished demo is in {here.root}; this is its summary. Start over with --reset.")
         summary = done or job.run(here, job.Options(scale, days, tuple(source or ())), console)

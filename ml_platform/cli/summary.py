@@ -1,10 +1,14 @@
-"""The demo's summary for people."""
+"""The demo's summary: shown to people, and kept in the home so that a finished demo is not run again."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from ml_platform.kernel.settings import Settings
 
 
 def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
@@ -40,3 +44,17 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
 
 def _champion(day: Mapping[str, Any]) -> str:
     return f"version {day['afterwards']['champion']} is champion"
+
+
+def keep_summary(settings: Settings, summary: Mapping[str, Any]) -> None:
+    """Keep the summary of a finished demo in its home."""
+    _path(settings).write_text(json.dumps(summary, indent=2))
+
+
+def existing_summary(settings: Settings) -> dict[str, Any] | None:
+    """The summary of a demo that was finished in this home, or None."""
+    return json.loads(_path(settings).read_text()) if _path(settings).exists() else None
+
+
+def _path(settings: Settings) -> Path:
+    return settings.root / "demo.json"

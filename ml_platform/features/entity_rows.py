@@ -142,7 +142,7 @@ class QueryRows:
 
     @property
     def _text(self) -> str:
-        return self.query.strip().rstrip(";")
+        return self.query.strip().rstrip(";") + "\n"  # the query may end in a comment
 
     def _columns(self, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
         return describe(connection, self._text)

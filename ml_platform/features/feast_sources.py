@@ -23,32 +23,33 @@ AVAILABLE_AFTER_TAG = "available_after"
 """Tag of a feature view: whole seconds after its event time from which a row may be used."""
 
 _TIME = "TIMESTAMP WITH TIME ZONE"
-_INTEGERS = frozenset(
-    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
-)
-_FLOATS = frozenset({"FLOAT", "DOUBLE"})
-_PLAIN = _INTEGERS | _FLOATS | {"BOOLEAN", "VARCHAR", "DATE", "HUGEINT", "UHUGEINT"}
-
-_DECLARED_TYPES: dict[ValueType, tuple[str, frozenset[str]]] = {
-    ValueType.STRING: ("VARCHAR", frozenset({"VARCHAR"})),
-    ValueType.INT32: ("INTEGER", _INTEGERS),
-    ValueType.INT64: ("BIGINT", _INTEGERS),
-    ValueType.FLOAT: ("FLOAT", _FLOATS),
-    ValueType.DOUBLE: ("DOUBLE", _FLOATS),
-    ValueType.BOOL: ("BOOLEAN", frozenset({"BOOLEAN"})),
-    ValueType.UNIX_TIMESTAMP: (_TIME, frozenset({_TIME})),
+_DECLARED_TYPES = {
+    ValueType.STRING: "VARCHAR",
+    ValueType.INT32: "INTEGER",
+    ValueType.INT64: "BIGINT",
+    ValueType.FLOAT: "FLOAT",
+    ValueType.DOUBLE: "DOUBLE",
+    ValueType.BOOL: "BOOLEAN",
+    ValueType.UNIX_TIMESTAMP: _TIME,
+    ValueType.STRING_LIST: "VARCHAR[]",
+    ValueType.INT32_LIST: "INTEGER[]",
+    ValueType.INT64_LIST: "BIGINT[]",
+    ValueType.FLOAT_LIST: "FLOAT[]",
+    ValueType.DOUBLE_LIST: "DOUBLE[]",
+    ValueType.BOOL_LIST: "BOOLEAN[]",
+    ValueType.UNIX_TIMESTAMP_LIST: _TIME + "[]",
 }
-"""DuckDB's type for a declared one, and the types that serve as they are: Feast keeps the source's width."""
-
-_LISTS = {
-    ValueType.STRING_LIST: ValueType.STRING,
-    ValueType.INT32_LIST: ValueType.INT32,
-    ValueType.INT64_LIST: ValueType.INT64,
-    ValueType.FLOAT_LIST: ValueType.FLOAT,
-    ValueType.DOUBLE_LIST: ValueType.DOUBLE,
-    ValueType.BOOL_LIST: ValueType.BOOL,
-    ValueType.UNIX_TIMESTAMP_LIST: ValueType.UNIX_TIMESTAMP,
+_FAMILIES = {
+    "integer": ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"),
+    "float": ("FLOAT", "DOUBLE"),
+    "exact": ("HUGEINT", "UHUGEINT", "DECIMAL"),
+    "boolean": ("BOOLEAN",),
+    "text": ("VARCHAR",),
+    "date": ("DATE",),
+    "time": (_TIME,),
+    "other time": ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMPTZ_NS"),
 }
+_FAMILY = {kind: family for family, kinds in _FAMILIES.items() for kind in kinds}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ class SourceReader:
         pinned = self.files.get(declared.path)
         if is_delta(declared, location):
             return scan_sql(location, version=self.versions.get(declared.path), files=pinned)
-        return _parquet_sql(list(pinned) if pinned is not None else _parquet_files(location))
+        if pinned is not None:
+            return _parquet_sql(pinned, hive=any("=" in Path(name).parent.name for name in pinned))
+        return _parquet_rows(location)
 
     def absolute(self, path: str) -> str:
         """A declared path below the repository as an absolute one; URIs stay as they are."""
@@ -176,42 +179,48 @@ def describe(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, 
 def answer_type(declared: Field | None, found: str) -> str | None:
     """The DuckDB type to cast a column of type `found` to, or None if it stays as it is.
 
-    Numbers, texts and lists of them become what the feature declares, in the width that the source has. Times
-    become microseconds in UTC. What has no plain counterpart (structs, maps, JSON, bytes, a time stored as a
-    number) is left alone.
+    Numbers, texts and lists of them become what the feature declares, in the width that the source has, as
+    Feast's tests want it. Times become microseconds in UTC. What has no plain counterpart (structs, maps, JSON,
+    bytes, a time stored as a number) is left alone.
     """
-    item, many = found.removesuffix("[]"), found.endswith("[]")
-    time = item.startswith("TIMESTAMP")
-    kind = declared.dtype.to_value_type() if declared is not None else ValueType.UNKNOWN
-    if (kind in _LISTS) != many or (not time and item not in _PLAIN and not item.startswith("DECIMAL(")):
-        kind = ValueType.UNKNOWN
-    kind = _LISTS.get(kind, kind)
-    if kind not in _DECLARED_TYPES:
-        kind = ValueType.UNIX_TIMESTAMP if time else ValueType.UNKNOWN
-    wanted, serve = _DECLARED_TYPES.get(kind, (None, frozenset()))
-    number = item in _INTEGERS | _FLOATS or item.startswith("DECIMAL(")
-    if wanted is None or item in serve or (wanted == _TIME and number):
+    item, many = (found[:-2], "[]") if found.endswith("[]") else (found, "")
+    family = _FAMILY.get(item.partition("(")[0])
+    wanted = _DECLARED_TYPES.get(declared.dtype.to_value_type()) if declared is not None else None
+    if family in ("time", "other time") and wanted != "VARCHAR" + many:
+        wanted = _TIME + many
+    if family is None or wanted is None or wanted.endswith("[]") != bool(many):
         return None
-    return wanted + ("[]" if many else "")
+    wanted_family = _FAMILY[wanted.removesuffix("[]")]
+    number_as_time = wanted_family == "time" and family in ("integer", "float", "exact", "boolean")
+    return None if wanted_family == family or number_as_time else wanted
+
+
+def comparable(left: str, right: str) -> bool:
+    """Whether keys of two DuckDB types can be compared for equality as they are; unknown types may try."""
+    families = {_FAMILY.get(kind.partition("(")[0]) for kind in (left, right)}
+    numbers = {"integer", "float", "exact"}
+    return None in families or len(families) == 1 or families <= numbers
 
 
 def _microseconds(length: dt.timedelta | None) -> int:
     return 0 if length is None else length // dt.timedelta(microseconds=1)
 
 
-def _parquet_files(location: str) -> list[str]:
-    """Data files of a Parquet source: the file, the pattern, or all visible files below the folder."""
+def _parquet_rows(location: str) -> str:
+    """SQL over a Parquet source: a file, a pattern, or all visible files below a folder."""
     folder = Path(location)
-    if "://" in location or not folder.exists():
-        return [location]
+    if "://" in location or (not folder.exists() and re.search("[*?]", location)):
+        return _parquet_sql([location], hive="=" in location)
     if folder.is_file():
-        return [_literal_path(location)]
-    found = [path for path in sorted(folder.rglob("*.parquet")) if not _hidden(path.relative_to(folder))]
-    if not found:
+        return _parquet_sql([_literal_path(location)], hive=False)
+    found = [path.relative_to(folder) for path in sorted(folder.rglob("*.parquet"))]
+    visible = [path for path in found if not _hidden(path)]
+    if not visible:
         raise StoreError(
-            f"{location}: a folder with Parquet files is required and it has none; write the source first"
+            f"{location}: Parquet files are required here and there are none; write the source first"
         )
-    return [_literal_path(str(path)) for path in found]
+    files = [_literal_path(str(folder / path)) for path in visible]
+    return _parquet_sql(files, hive=any("=" in part for path in visible for part in path.parent.parts))
 
 
 def _hidden(path: Path) -> bool:
@@ -223,7 +232,7 @@ def _literal_path(path: str) -> str:
     return re.sub(r"([\[*?])", r"[\1]", path)
 
 
-def _parquet_sql(files: Sequence[str]) -> str:
+def _parquet_sql(files: Sequence[str], *, hive: bool) -> str:
     listed = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
-    hive = "true" if any("=" in Path(name).parent.name for name in files) else "false"
-    return f"SELECT * FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = {hive})"
+    options = f"union_by_name = true, hive_partitioning = {'true' if hive else 'false'}"
+    return f"SELECT * FROM read_parquet([{listed}], {options})"

@@ -9,13 +9,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import TableNotFoundError
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.offline_stores.offline_utils import cast_arrow_table_to_schema
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from ml_platform.features.feast_sources import is_delta
-from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.errors import InputError, StoreError
 
 _HIVE = "hive"
 
@@ -32,10 +33,16 @@ class FileTarget:
     location: str
 
     def schema(self) -> pa.Schema:
-        """Columns and Arrow types of what is there; partition columns of a folder included."""
-        if self._is_delta:
-            return pa.schema(DeltaTable(self.location).schema().to_arrow())
-        return self._dataset().schema
+        """Columns and Arrow types of what is there, partition columns included. Raises StoreError if nothing is."""
+        try:
+            if self._is_delta:
+                return pa.schema(DeltaTable(self.location).schema().to_arrow())
+            return self._dataset().schema
+        except (FileNotFoundError, TableNotFoundError) as err:
+            raise StoreError(
+                f"{self.source.path}: rows are required here, to know their columns; "
+                f"nothing is at {self.location}; write the source first"
+            ) from err
 
     def check_free(self, *, allow_overwrite: bool) -> None:
         """Raise Feast's SavedDatasetLocationAlreadyExists if rows are there and must stay."""
@@ -48,7 +55,7 @@ class FileTarget:
             raise SavedDatasetLocationAlreadyExists(location=self.source.path)
 
     def replace(self, rows: pa.RecordBatchReader) -> None:
-        """Write the rows in place of what is there; readers see the old rows or the new ones."""
+        """Write the rows in place of what is there; of a Parquet folder the old files go last."""
         if self._is_delta:
             write_deltalake(self.location, rows, mode="overwrite", schema_mode="overwrite")
             return
@@ -109,7 +116,10 @@ class FileTarget:
 
     def _dataset(self) -> ds.Dataset:
         filesystem, path = self._filesystem()
-        return ds.dataset(path, filesystem=filesystem, format="parquet", partitioning=_HIVE)
+        folder = filesystem.get_file_info(path).type == FileType.Directory
+        return ds.dataset(
+            path, filesystem=filesystem, format="parquet", partitioning=_HIVE if folder else None
+        )
 
 
 def _partition_names(dataset: ds.Dataset) -> list[str]:

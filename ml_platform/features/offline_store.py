@@ -101,6 +101,7 @@ class DuckDBPointInTimeOfflineStore(OfflineStore):
             registry=registry,
             project=project,
         )
+        end_date = None if _is_local_now(end_date) else end_date
         start, end = compute_non_entity_date_range(feature_views, start_date, end_date)
         read = PointInTimeRead(
             reader=settings.reader(config),
@@ -226,6 +227,14 @@ def _entity_rows(entities: pd.DataFrame | str | None) -> EntityRows | None:
     if isinstance(entities, pd.DataFrame):
         return FrameRows.of(entities)
     raise InputError(f"entity_df must be a pandas frame, a SQL query or None; got {type(entities).__name__}")
+
+
+def _is_local_now(date: dt.datetime | None) -> bool:
+    """Whether a date is the machine's naive wall clock: Feast passes that where no end is given."""
+    if date is None or date.tzinfo is not None:
+        return False
+    now = dt.datetime.now(dt.UTC).astimezone().replace(tzinfo=None)
+    return abs(now - date) < dt.timedelta(seconds=5)
 
 
 def _span(start: dt.datetime | None, end: dt.datetime | None) -> Times:

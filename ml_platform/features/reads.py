@@ -1,6 +1,6 @@
 """Runs the point-in-time join of several feature views on a connection."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from ml_platform.features.entity_rows import EntityRelation, EntityRows, FrameRows, Outline, QueryRows
-from ml_platform.features.feast_sources import SourceReader, describe, view_read
+from ml_platform.features.feast_sources import SourceReader, comparable, describe, view_read
 from ml_platform.features.feature_requests import RequestedView, check_names
-from ml_platform.features.point_in_time import RANGE_TIME, join_sql, range_sql
+from ml_platform.features.point_in_time import ENTITY_ROWS, RANGE_TIME, join_sql, range_sql
 from ml_platform.features.row_order import scan
 from ml_platform.features.view_reads import Times, ViewRead
+from ml_platform.kernel.errors import InputError
 
 BATCH_ROWS = 122_880
 """Rows of one batch of a stream: a row group of DuckDB's."""
@@ -88,6 +89,7 @@ class PointInTimeRead:
         rows = self.entities or QueryRows(range_sql(reads, self.span))
         entities = rows.relation(connection, self.entity_columns)
         check_names(entities.names, self.views)
+        _check_keys(describe(connection, f"FROM {ENTITY_ROWS}"), reads, entities)
         query = join_sql(
             [(read, scan(connection, read, entities.times)) for read in reads],
             times=entities.times,
@@ -107,6 +109,18 @@ class PointInTimeRead:
             join_keys=requested.join_keys,
             known_at=self.known_at,
         )
+
+
+def _check_keys(found: Mapping[str, str], reads: Sequence[ViewRead], entities: EntityRelation) -> None:
+    """Raise InputError for a join key whose type cannot be compared with the source's."""
+    for read in reads:
+        for column, key in read.keys:
+            asked, stored = found[entities.key_columns[key]], read.columns[column]
+            if not comparable(asked, stored):
+                raise InputError(
+                    f"join key {key!r} must have one type on both sides; the entity rows have {asked}, the source "
+                    f"has {stored}, and no row would match as meant; cast the entity column"
+                )
 
 
 def _beside(frame: pa.Table, rows: pa.RecordBatchReader) -> Iterator[list[pa.Array]]:

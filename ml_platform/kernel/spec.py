@@ -19,7 +19,7 @@ class Spec(BaseModel):
 
 
 def _identifier(value: str) -> str:
-    if not value.isidentifier() or value != value.lower() or value.startswith("_"):
+    if not value.isascii() or not value.isidentifier() or value != value.lower() or value.startswith("_"):
         raise ValueError(
             f"must be lower-case letters, digits and underscores, starting with a letter; got {value!r}"
         )

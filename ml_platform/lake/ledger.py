@@ -29,11 +29,11 @@ class Ledger:
 
     def append(self, lake: Lake, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add entries in one commit; each must have exactly the ledger's columns."""
+        for entry in entries:
+            if set(entry) != set(self.columns):
+                raise ValueError(f"ledger {self.name} has columns {list(self.columns)}; got {list(entry)}")
         now = dt.datetime.now(dt.UTC)
         rows = [{**entry, "recorded_at": now} for entry in entries]
-        unknown = sorted({name for row in rows for name in row} - set(self.schema.names))
-        if unknown:
-            raise ValueError(f"ledger {self.name} has columns {self.schema.names}; got also {unknown}")
         lake.table(f"ledgers/{self.name}").append(pa.Table.from_pylist(rows, schema=self.schema))
 
     def entries(self, lake: Lake) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ from ml_platform.compiler import AssetPlan, SpecComponent, Step
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.partitions import spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
@@ -50,32 +52,36 @@ def publish(view: FeatureViewSpec, step: Step) -> list[Outcome]:
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
     offline = published(lake, view.key)
-    candidates = [key for key in step.partitions if key in offline]
-    newest = max(candidates, default=None)
-    online = store.newest_online(lake, view.name)
-    note = "no published snapshot in this range"
-    if newest is not None:
-        content_hash = offline[newest].content_hash
-        if online is not None and (online["partition"], online["content_hash"]) == (newest, content_hash):
-            note = f"the online store already has {newest}"
-        elif online is not None and online["partition"] > newest:
-            note = f"the online store has the newer {online['partition']}"
-        else:
-            store.publish_snapshot(settings, view, newest, content_hash=content_hash, run_id=step.run_id)
-            note = f"published {newest}"
-    step.log.info("online/%s: %s", view.name, note)
+    newest = max((key for key in step.partitions if key in offline), default=None)
+    if newest is None:
+        raise InputError(
+            f"online/{view.name}: a published partition of {view.key} is required; {spans(step.partitions)} have "
+            f"none, because they were never materialized or were refused. The online store was not changed; "
+            f"materialize {view.key} for them first"
+        )
+    note = _bring_online(view, step, newest, offline[newest].content_hash)
+    step.log.info("online/%s: %s", view.name, note["online"])
+    older = {"online": "not published: only the newest snapshot of a range is"}
     return [
-        Outcome(partition=key, published=True, metadata=_metadata(view, step, key, newest, note))
+        Outcome(partition=key, published=True, metadata=note if key == newest else older)
         for key in step.partitions
     ]
 
 
-def _metadata(
-    view: FeatureViewSpec, step: Step, key: str, newest: str | None, note: str
-) -> dict[str, object]:
-    if key != newest:
-        return {"online": "not published: only the newest snapshot of a range is"}
-    if not note.startswith("published"):
-        return {"online": note}
-    found = store.read_back(step.resources.environment, view, step.catalog, key)
-    return {"online": note, "read_back_keys": found.keys, "read_back_mismatches": found.mismatches}
+def _bring_online(view: FeatureViewSpec, step: Step, newest: str, content_hash: str) -> dict[str, object]:
+    """Publish a snapshot where the online store has an older one, another content, or lost what it had."""
+    settings: Settings = step.resources.environment
+    online = store.newest_online(Lake(settings.lake_uri), view.name)
+    if online is not None and online["partition"] > newest:
+        return {"online": f"the online store has the newer {online['partition']}"}
+    if online is not None and (online["partition"], online["content_hash"]) == (newest, content_hash):
+        found = store.read_back(settings, view, step.catalog, newest)
+        if found.mismatches == 0:
+            return {"online": f"the online store already has {newest}", **_read_back(found)}
+    store.publish_snapshot(settings, view, newest, content_hash=content_hash, run_id=step.run_id)
+    found = store.read_back(settings, view, step.catalog, newest)
+    return {"online": f"published {newest}", **_read_back(found)}
+
+
+def _read_back(found: store.ReadBack) -> dict[str, int]:
+    return {"read_back_keys": found.keys, "read_back_mismatches": found.mismatches}

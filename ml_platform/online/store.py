@@ -91,12 +91,23 @@ def read_back(
 
 
 def _gone(settings: Settings, objects: list[Any]) -> list[Any]:
-    """Registered views and services that are no longer declared."""
+    """What is registered and no longer declared, of every kind that is declared here."""
     store = feature_store(settings)
-    declared = {found.name for found in objects}
+    declared = {(type(found), found.name) for found in [*objects, *_data_sources(objects)]}
     registered = [
         *store.list_feature_services(),
         *store.list_on_demand_feature_views(),
         *store.list_feature_views(),
+        *store.list_entities(),
+        *store.list_data_sources(),
     ]
-    return [found for found in registered if found.name not in declared]
+    return [found for found in registered if (type(found), found.name) not in declared]
+
+
+def _data_sources(objects: list[Any]) -> list[Any]:
+    """The data sources that Feast registers along with views."""
+    from feast import FeatureView, OnDemandFeatureView
+
+    sources = [found.batch_source for found in objects if isinstance(found, FeatureView)]
+    on_demand = [found for found in objects if isinstance(found, OnDemandFeatureView)]
+    return sources + [asked for found in on_demand for asked in found.source_request_sources.values()]

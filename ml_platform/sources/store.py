@@ -59,17 +59,24 @@ def expand(paths: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for text in paths:
         path = Path(text).expanduser()
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".parquet", ".csv"))
-        else:
-            # Path.glob wants a folder to start from; here any part of the path may be a pattern.
-            files = [path] if path.is_file() else sorted(Path(name) for name in glob.glob(str(path)))  # noqa: PTH207
+        # Path.glob wants a folder to start from; here any part of the path may be a pattern.
+        named = (
+            [path] if path.exists() else sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+        )  # noqa: PTH207
+        files = [file for one in named for file in (_deliveries(one) if one.is_dir() else [one])]
         if not files:
             raise InputError(
                 f"{text}: a Parquet or CSV file, a folder or a glob of them is required; found none"
             )
         found += files
     return found
+
+
+def _deliveries(folder: Path) -> list[Path]:
+    endings = (".parquet", ".csv", ".csv.gz")
+    return sorted(
+        path for path in folder.rglob("*") if path.name.lower().endswith(endings) and path.is_file()
+    )
 
 
 def ingest(
@@ -87,7 +94,7 @@ def ingest(
     """
     lake = Lake(settings.lake_uri)
     digest = _digest(path)
-    known_at = known_at and declared_time(known_at)
+    known_at = declared_time(known_at) if known_at is not None else None
     entries = _entries(lake, spec.name)
     replaced = _replaced(entries, replaces, spec)
     before = _landed_before(entries, digest, known_at=known_at, replaced=replaced)

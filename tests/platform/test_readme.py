@@ -25,6 +25,8 @@ from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.models.spec import ModelSpec
 
+pytestmark = pytest.mark.timeout(900)  # the demo at its full size, on a machine that is busy with other tests
+
 README = (PROJECT_ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
 MASKED = [
@@ -38,6 +40,7 @@ MASKED = [
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that looks like the checkout, with files of its own and a home of its own."""
+    assert run("make .venv", PROJECT_ROOT).returncode == 0  # so that the newcomer's make finds it finished
     folder = tmp_path_factory.mktemp("newcomer")
     for path in PROJECT_ROOT.iterdir():
         if path.name not in (".ml_platform", ".git", ".pytest_cache"):

@@ -1,0 +1,111 @@
+"""Which days of which assets a partition depends on: the walk that the gates trust."""
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_platform.kernel.lineage import Days, Lineage, Node, Upstream
+
+START = dt.date(2018, 6, 1)
+Walk = dict[str, set[dt.date]]
+
+
+def date(number: int) -> dt.date:
+    return START + dt.timedelta(days=number)
+
+
+@st.composite
+def lineages(draw: st.DrawFn) -> Lineage:
+    """Graphs of up to six assets, each reading windows of earlier ones; some end, some are not partitioned."""
+    nodes: dict[str, Node] = {}
+    for number in range(draw(st.integers(1, 6))):
+        names = draw(st.lists(st.sampled_from(sorted(nodes)), unique=True, max_size=3)) if nodes else []
+        upstream = []
+        for name in names:
+            first = draw(st.integers(-4, 1))
+            upstream.append(Upstream(name, first=first, last=draw(st.integers(first, 1))))
+        first_day = draw(st.none() | st.integers(0, 6).map(date)) if number else date(0)
+        last_day = draw(st.none() | st.integers(7, 20).map(date)) if first_day else None
+        nodes[f"a{number}"] = Node(f"a{number}", first_day, last_day, upstream=tuple(upstream))
+    return Lineage(nodes)
+
+
+def naive(lineage: Lineage, key: str, day: dt.date, *, fill: bool) -> Walk:
+    """Day by day until nothing is new; with `fill`, days between two that are reached are reached as well."""
+    reached: Walk = {key: {day}}
+    while True:
+        before = {name: set(days) for name, days in reached.items()}
+        for name, days in before.items():
+            for upstream in lineage.node(name).upstream:
+                for step in range(upstream.first, upstream.last + 1):
+                    for one in days:
+                        add(reached, lineage.node(upstream.key), one + dt.timedelta(days=step))
+        if fill:
+            for days in reached.values():
+                days |= {min(days) + dt.timedelta(days=i) for i in range((max(days) - min(days)).days)}
+        if reached == before:
+            del reached[key]
+            return reached
+
+
+def add(reached: Walk, node: Node, day: dt.date) -> None:
+    if node.first_day is not None and node.first_day <= day <= (node.last_day or day):
+        reached.setdefault(node.key, set()).add(day)
+
+
+def covered(days: Days) -> set[dt.date]:
+    return {days[0] + dt.timedelta(days=i) for i in range((days[1] - days[0]).days + 1)}
+
+
+@given(lineages(), st.integers(0, 20).map(date))
+def test_the_walk_reaches_what_a_naive_walk_over_covering_ranges_reaches(lineage: Lineage, day: dt.date) -> None:
+    key = max(lineage.nodes)
+    found = {name: covered(days) for name, days in lineage.upstream_days(key, day).items()}
+    assert found == naive(lineage, key, day, fill=True)
+
+
+@given(lineages(), st.integers(0, 20).map(date))
+def test_no_day_that_is_really_read_is_left_out(lineage: Lineage, day: dt.date) -> None:
+    key = max(lineage.nodes)
+    found = {name: covered(days) for name, days in lineage.upstream_days(key, day).items()}
+    for name, days in naive(lineage, key, day, fill=False).items():
+        assert days <= found[name]
+
+
+def test_two_ways_to_one_asset_are_joined_to_one_covering_range() -> None:
+    nodes = (
+        Node("source", date(0)),
+        Node("near", date(0), upstream=(Upstream("source"),)),
+        Node("far", date(0), upstream=(Upstream("source", first=-5, last=-3),)),
+        Node("model", date(0), upstream=(Upstream("near"), Upstream("far"))),
+    )
+    lineage = Lineage({node.key: node for node in nodes})
+    assert lineage.upstream_days("model", date(9))["source"] == (date(4), date(9))
+
+
+def test_days_that_an_upstream_does_not_have_are_not_asked_for() -> None:
+    nodes = (
+        Node("ended", date(2), date(5)),
+        Node("model", date(0), upstream=(Upstream("ended", first=-2, last=1),)),
+    )
+    lineage = Lineage({node.key: node for node in nodes})
+    assert lineage.upstream_days("model", date(3)) == {"ended": (date(2), date(4))}
+    assert lineage.upstream_days("model", date(7)) == {"ended": (date(5), date(5))}
+    assert lineage.upstream_days("model", date(0)) == {}
+    assert lineage.upstream_days("model", date(8)) == {}
+
+
+def test_assets_without_partitions_are_left_out_and_clip_to_nothing() -> None:
+    registry = Node("registry")
+    nodes = {"registry": registry, "view": Node("view", date(0), upstream=(Upstream("registry"),))}
+    assert Lineage(nodes).upstream_days("view", date(1)) == {}
+    assert not registry.partitioned and registry.clip((date(0), date(1))) is None
+
+
+@pytest.mark.parametrize(("first", "last", "expected"), [(-3, -1, None), (-3, 0, (0, 0)), (3, 9, (3, 5)), (6, 9, None)])
+def test_a_range_is_clipped_to_the_days_of_an_asset(first: int, last: int, expected: tuple[int, int] | None) -> None:
+    node = Node("asset", date(0), date(5))
+    wanted = None if expected is None else (date(expected[0]), date(expected[1]))
+    assert node.clip((date(first), date(last))) == wanted
