@@ -45,6 +45,8 @@ class ClosedGate:
         return f"{where}: {_EXPLANATIONS[self.reason]}"
 
 
+_CAUSES_FIRST = ("failed", "outdated", "not_evaluated", "missing")  # what is missing is often a consequence
+
 _EXPLANATIONS = {
     "not_evaluated": "was materialized and never evaluated",
     "outdated": "was materialized again after its last evaluation",
@@ -55,7 +57,7 @@ _EXPLANATIONS = {
 def closed_gates(
     instance: dg.DagsterInstance, lineage: Lineage, key: str, partition: dt.date, *, itself: bool = False
 ) -> list[ClosedGate]:
-    """Every upstream partition that keeps `key` at `partition` from being made; empty when the gate is open.
+    """Every upstream partition that keeps `key` at `partition` from being made, causes first; empty when open.
 
     With `itself`, the partition's own checks count too: may what was made be used?
     """
@@ -66,7 +68,7 @@ def closed_gates(
     for upstream, days in sorted(asked.items()):
         for check in lineage.node(upstream).blocking_checks:
             closed += _closed_by(instance, upstream, check, days)
-    return closed
+    return sorted(closed, key=lambda gate: _CAUSES_FIRST.index(gate.reason))
 
 
 def latest_states(instance: dg.DagsterInstance, asset: str, check: str) -> dict[str | None, bool]:

@@ -60,16 +60,15 @@ def expand(paths: Sequence[str]) -> list[Path]:
     for text in paths:
         path = Path(text).expanduser()
         # Path.glob wants a folder to start from; here any part of the path may be a pattern.
-        named = (
-            [path] if path.exists() else sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-        )  # noqa: PTH207
+        matching = glob.glob(str(path), recursive=True)  # noqa: PTH207
+        named = [path] if path.exists() else sorted(Path(name) for name in matching)
         files = [file for one in named for file in (_deliveries(one) if one.is_dir() else [one])]
         if not files:
             raise InputError(
                 f"{text}: a Parquet or CSV file, a folder or a glob of them is required; found none"
             )
         found += files
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _deliveries(folder: Path) -> list[Path]:

@@ -290,6 +290,7 @@ def test_views_on_two_entities_and_on_none(repo: OfflineRepo) -> None:
     assert got.column("rain").to_pylist() == [0.1, 0.3, None]
 
 
+@pytest.mark.filterwarnings("ignore:On demand feature view is an experimental feature:RuntimeWarning")
 def test_on_demand_views_get_inputs_that_were_not_asked_for_and_return_only_what_was(
     repo: OfflineRepo,
 ) -> None:
@@ -369,7 +370,7 @@ def test_a_missing_join_key_is_feasts_error(repo: OfflineRepo) -> None:
 def test_a_key_of_another_type_is_refused_with_both_types(repo: OfflineRepo) -> None:
     store = spending(repo, [(1, at(1), at(1), 1.0, 1)])
     frame = pd.DataFrame({"card_id": ["1"], "event_timestamp": [at(2)]})
-    with pytest.raises(InputError, match="VARCHAR.*BIGINT"):
+    with pytest.raises(InputError, match=r"VARCHAR.*BIGINT"):
         store.get_historical_features(frame, ["spending:spent"]).to_df()
 
 
@@ -426,8 +427,8 @@ def test_a_query_can_be_the_entity_frame(repo: OfflineRepo) -> None:
     store = spending(repo, [(1, at(3), at(3), 3.0, 1), (1, at(4), at(4), 4.0, 2)])
     query = """
         SELECT * FROM (VALUES ('b', 1::BIGINT, TIMESTAMP '2024-01-01 04:30'), ('a', 1, '2024-01-01 03:30'),
-            ('c', NULL, '2024-01-01 03:30'), ('d', 1, NULL)) AS rows(label, card_id, event_timestamp); -- as asked
-    """.replace("; --", " --")
+            ('c', NULL, '2024-01-01 03:30'), ('d', 1, NULL)) AS rows(label, card_id, event_timestamp) -- as asked
+    """
     job = store.get_historical_features(query, ["spending:spent"])
     got = job.to_arrow()
     assert got.column_names == ["label", "card_id", "event_timestamp", "spent"]
