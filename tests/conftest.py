@@ -3,8 +3,8 @@
 import os
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -32,8 +32,12 @@ def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """An empty platform home, and the settings that this process now has."""
-    return _enter(tmp_path / "home", monkeypatch)
+    """An empty platform home with its Dagster instance file, and the settings that this process now has."""
+    from ml_platform.cli.instance import prepare_home
+
+    found = _enter(tmp_path / "home", monkeypatch)
+    prepare_home(found)
+    return found
 
 
 @pytest.fixture

@@ -38,7 +38,9 @@ def run_asset(
     return Runner(instance, all_assets()).run([key], first, last)
 
 
-def made(instance: dg.DagsterInstance, key: str, first: str | None = None, last: str | None = None) -> RunReport:
+def made(
+    instance: dg.DagsterInstance, key: str, first: str | None = None, last: str | None = None
+) -> RunReport:
     """Materialize one asset where nothing may go wrong."""
     report = run_asset(instance, key, first, last)
     assert report.success, f"{key} {first or ''} {last or ''}: {report.error}"

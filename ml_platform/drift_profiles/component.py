@@ -1,6 +1,6 @@
 """Drift profiles as assets: what a day's rows looked like, and whether models may be trained after it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import dagster as dg
 import pyarrow as pa
@@ -11,6 +11,7 @@ from ml_platform.drift_profiles.compute import DriftDecision, DriftPolicy, Rolli
 from ml_platform.drift_profiles.profile import profile_columns
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.store import EventDays, entity_rows_sql, feature_versions, service_rows
+from ml_platform.gates.acceptances import accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
@@ -60,7 +61,9 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     rows = feature_rows(spec, step.catalog, settings, step.partitions)
     days = store.split_days(rows, [*features, *id_columns(spec, step.catalog)])
     step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
-    decisions = judge_days(spec, step, days)
+    let_through = accepted(lake, spec.key, "drift")
+    regimes = [key for key, new_regime in let_through.items() if new_regime]
+    decisions = judge_days(spec, step, days, regimes)
     profiles = {
         key: profile_columns({name: columns[name] for name in features}, timestamp=complete_at(key))
         for key, columns in days.items()
@@ -74,7 +77,10 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
             for key, (count, digest) in hashes.items()
         ],
     )
-    return [_outcome(key, decisions[key], hashes.get(key, (0, ""))[1]) for key in step.partitions]
+    return [
+        _outcome(key, decisions[key], hashes.get(key, (0, ""))[1], let_through=key in let_through)
+        for key in step.partitions
+    ]
 
 
 def feature_rows(
@@ -102,33 +108,49 @@ def feature_rows(
 
 
 def judge_days(
-    spec: DriftProfileSpec, step: Step, days: Mapping[str, store.Columns]
+    spec: DriftProfileSpec, step: Step, days: Mapping[str, store.Columns], regimes: Collection[str]
 ) -> dict[str, DriftDecision]:
-    """The verdict on each day in order, starting from the reference days that were judged before the range."""
-    settings: Settings = step.resources.environment
-    lake, partitions = Lake(settings.lake_uri), step.partitions
-    rolling = RollingReference(policy_of(spec, step.catalog))
-    names = [*spec.service(step.catalog).feature_names(step.catalog), *id_columns(spec, step.catalog)]
-    before = store.reference_days(lake, spec.key, before=min(partitions), count=spec.reference_days)
-    for key, columns in zip(before, store.read_days(settings, spec.key, before, names), strict=True):
+    """The verdict on each day in order, starting from the reference days that were judged before the range.
+
+    A day that began a new regime is the first of a reference of its own, which judges from the next day on.
+    """
+    first = min(step.partitions)
+    policy = policy_of(spec, step.catalog)
+    rolling = RollingReference(policy, minimum_days=1 if any(day < first for day in regimes) else None)
+    for key, columns in _reference(spec, step, before=first, regimes=regimes):
         rolling.accept(key, columns)
     decisions: dict[str, DriftDecision] = {}
-    for key in sorted(partitions):
+    for key in sorted(step.partitions):
         if key not in days:
             decisions[key] = DriftDecision("not_judged", "no rows on this day", 0, 0)
             continue
         decisions[key] = rolling.judge(days[key])
-        if decisions[key].status != "failed":
+        if key in regimes:
+            rolling = RollingReference(policy, minimum_days=1)
+        if key in regimes or decisions[key].status != "failed":
             rolling.accept(key, days[key])
     return decisions
 
 
-def _outcome(key: str, decision: DriftDecision, content_hash: str) -> Outcome:
+def _reference(
+    spec: DriftProfileSpec, step: Step, *, before: str, regimes: Collection[str]
+) -> list[tuple[str, store.Columns]]:
+    """The stored rows of the accepted days before a range, oldest first."""
+    settings: Settings = step.resources.environment
+    names = [*spec.service(step.catalog).feature_names(step.catalog), *id_columns(spec, step.catalog)]
+    keys = store.reference_days(
+        Lake(settings.lake_uri), spec.key, before=before, count=spec.reference_days, regimes=regimes
+    )
+    return list(zip(keys, store.read_days(settings, spec.key, keys, names), strict=True))
+
+
+def _outcome(key: str, decision: DriftDecision, content_hash: str, *, let_through: bool) -> Outcome:
     breached = [f for f in decision.features if f.breached]
+    seen = "; ".join(f"{f.feature}: {f.reason}" for f in breached) or decision.reason
     evaluation = Evaluation(
         check="drift",
-        passed=decision.status != "failed",
-        observed="; ".join(f"{f.feature}: {f.reason}" for f in breached) or decision.reason,
+        passed=decision.status != "failed" or let_through,
+        observed=f"accepted before: {seen}" if let_through and breached else seen,
         bound="; ".join(f"{f.feature} within {f.bound:g}" for f in breached),
         metadata={"status": decision.status, "reference_rows": decision.reference_rows},
     )

@@ -135,12 +135,14 @@ class RollingReference:
     """The last accepted days, kept sorted, so that judging a range of days does not sort a month for each.
 
     Answers are bit for bit those of `judge` on the same days: statistics come from integer counts, which do
-    not depend on how the reference was put together. The caller decides which days enter. It holds every
-    number of its days twice: 28 days of 15 features and 9,600 rows are 45 MB.
+    not depend on how the reference was put together. The caller decides which days enter, and after how many
+    it judges (`minimum_days`, by default all of `reference_days`). It holds every number of its days twice:
+    28 days of 15 features and 9,600 rows are 45 MB.
     """
 
-    def __init__(self, policy: DriftPolicy) -> None:
+    def __init__(self, policy: DriftPolicy, *, minimum_days: int | None = None) -> None:
         self._policy = policy
+        self._minimum_days = policy.reference_days if minimum_days is None else minimum_days
         self._days: deque[tuple[Hashable, dict[str, Sample]]] = deque()
         self._pooled: dict[str, Sample] | None = None
         self._numbers: dict[str, dict[Hashable, int]] = {  # of entities, from 1 as they come; None has 0
@@ -175,8 +177,8 @@ class RollingReference:
         """Judge a day against the reference as it is now; the day does not enter it."""
         policy, samples = self._policy, self._samples(day)
         rows, reference_rows = _rows(samples), sum(_rows(accepted) for _, accepted in self._days)
-        if len(self._days) < policy.reference_days:
-            reason = f"no reference yet: {len(self._days)} of {policy.reference_days} accepted days"
+        if len(self._days) < self._minimum_days:
+            reason = f"no reference yet: {len(self._days)} of {self._minimum_days} accepted days"
             return DriftDecision("not_judged", reason, rows, reference_rows)
         if min(rows, reference_rows) < policy.minimum_sample:
             reason = f"{rows} rows against {reference_rows}: {policy.minimum_sample} are needed on each side"

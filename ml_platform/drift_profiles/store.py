@@ -1,13 +1,12 @@
 """Where drift lives in the lake: the judged rows, the whylogs profiles, every statistic and every decision."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
 
 from ml_platform.drift_profiles.compute import DriftDecision
-from ml_platform.gates.acceptances import accepted
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
@@ -37,17 +36,18 @@ def write(
     return version
 
 
-def reference_days(lake: Lake, key: str, *, before: str, count: int) -> list[str]:
+def reference_days(
+    lake: Lake, key: str, *, before: str, count: int, regimes: Collection[str] = ()
+) -> list[str]:
     """The last `count` days before a day that may be a reference, oldest first.
 
-    Days that passed, or were not judged, are references; failed days never are, accepted or not, unless an
-    acceptance began a new regime: then only days from the newest such day on count.
+    Days that passed, or were not judged, are references; failed days never are, accepted or not, unless one
+    began a new regime: then only days from the newest such day on count.
     """
     table = lake.table(f"{key}_decisions").open()
     if table is None:
         return []
     rows = pa.table(table.to_pyarrow_table()).to_pylist()
-    regimes = {partition for partition, new in accepted(lake, key, "drift").items() if new}
     start = max((partition for partition in regimes if partition < before), default="")
     good = {
         str(row[PARTITION_COLUMN])

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -88,7 +88,7 @@ class FileTarget:
             batches = (batch for part in (old, rows.to_batches()) for batch in part)
             _write_file(filesystem, path, pa.RecordBatchReader.from_batches(schema, batches))
             return
-        self.add_files(rows, partition_by=_partition_names(self._dataset()))
+        self.add_files(rows, partition_by=_partition_names(self._dataset(), path))
 
     def add_files(self, rows: pa.Table | ds.Dataset, *, partition_by: Sequence[str]) -> None:
         """Add rows to a Parquet folder as new files, in folders named by the partition columns."""
@@ -122,15 +122,16 @@ class FileTarget:
         )
 
 
-def _partition_names(dataset: ds.Dataset) -> list[str]:
-    partitioning = getattr(dataset, "partitioning", None)
-    return [] if partitioning is None else list(partitioning.schema.names)
+def _partition_names(dataset: ds.Dataset, folder: str) -> list[str]:
+    """Partition columns of a Parquet folder, from the names of the folders of its first file."""
+    first = next(iter(getattr(dataset, "files", [])), folder)
+    return [part.partition("=")[0] for part in PurePath(first).relative_to(folder).parts[:-1] if "=" in part]
 
 
 def _write_file(filesystem: FileSystem, path: str, rows: pa.RecordBatchReader) -> None:
     """Write one Parquet file beside the path, then move it there."""
     partial = f"{path}.{uuid.uuid4().hex}.partial"
-    parent = str(Path(path).parent)
+    parent = str(PurePath(path).parent)
     filesystem.create_dir(parent, recursive=True)
     try:
         with pq.ParquetWriter(partial, rows.schema, filesystem=filesystem) as writer:

@@ -61,12 +61,14 @@ def rows_sql(view: ViewRead, times: Times, *, latest: bool) -> str:
     """
     columns = ", ".join(f"{feature_sql(feature)} AS {quoted(feature.name)}" for feature in view.features)
     where = " AND ".join(view.within(times)) or "true"
-    query = f"SELECT {columns} FROM ({view.relation}) WHERE {where}"
-    if not latest:
-        return query
-    partition = "PARTITION BY " + ", ".join(quoted(column) for column, _ in view.keys) if view.keys else ""
-    ranked = ", ".join([f"{view.event_micros} DESC", *newest_first(view)])
-    return f"{query} QUALIFY row_number() OVER ({partition} ORDER BY {ranked}) = 1"
+    rows = f"SELECT * FROM ({view.relation}) WHERE {where}"
+    if latest:
+        partition = (
+            "PARTITION BY " + ", ".join(quoted(column) for column, _ in view.keys) if view.keys else ""
+        )
+        ranked = ", ".join([f"{view.event_micros} DESC", *newest_first(view)])
+        rows += f" QUALIFY row_number() OVER ({partition} ORDER BY {ranked}) = 1"
+    return f"SELECT {columns} FROM ({rows})"
 
 
 def _answers(name: str, view: ViewRead, order: RowOrder) -> list[str]:

@@ -11,6 +11,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 from feast import FileSource, OnDemandFeatureView
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.saved_dataset import SavedDatasetStorage
 
@@ -74,7 +75,8 @@ class RowsRead:
     """Rows of one source within times; only the newest of each key if `latest`; all columns if none are named.
 
     Names are the source's own. One that the source does not have is looked up in its field mapping: Feast
-    maps names back before it pulls, except when it materializes on-demand views.
+    maps names back before it pulls, except when it materializes on-demand views. Without keys the rows get the
+    key that Feast gives a view without entities, as in Feast's own stores.
     """
 
     reader: SourceReader
@@ -104,16 +106,17 @@ class RowsRead:
             return source_column(name, mapping=mapping, columns=columns, owner=self.source.name)
 
         found = {name: column(name) for name in self.columns or columns}
-        features = tuple(Feature(old, name, answer_type(None, columns[old])) for name, old in found.items())
+        features = [Feature(old, name, answer_type(None, columns[old])) for name, old in found.items()]
         view = ViewRead(
             relation=relation,
             columns=columns,
             keys=tuple((column(key), key) for key in self.keys),
-            features=features,
+            features=tuple(features),
             event_time=column(self.event_time),
             created_time=column(self.created_time) if self.created_time else None,
         )
-        return rows_sql(view, self.span, latest=self.latest)
+        query = rows_sql(view, self.span, latest=self.latest)
+        return query if self.keys else f"SELECT *, '{DUMMY_ENTITY_VAL}' AS {DUMMY_ENTITY_ID} FROM ({query})"
 
 
 class PointInTimeRetrievalJob(RetrievalJob):

@@ -241,7 +241,9 @@ class FeatureServiceSpec(NamedSpec):
         names += [output for spec in self.on_demand_specs(catalog) for output in spec.outputs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise DeclarationError(f"{self._where}: one name per feature is required; {twice} come twice")
+            raise DeclarationError(
+                f"{self._where}: one name per feature is required; {twice} come twice; rename one with `named:`"
+            )
         return names
 
     def upstream(self, catalog: Catalog, *, first: int = 0, last: int = 0) -> tuple[Upstream, ...]:

@@ -12,8 +12,7 @@ from ml_platform.kernel.settings import Settings
 def prepare(settings: Settings) -> None:
     """Make the experiment with this environment's artifact root, before anything logs to it."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations of libraries that MLflow itself imports
+    with quiet_imports():
         import mlflow
 
     mlflow.set_tracking_uri(settings.tracking_uri)
@@ -23,14 +22,27 @@ def prepare(settings: Settings) -> None:
 
 
 @contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Keep out of a step's log what MLflow and the libraries below it warn of in their own code when imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def ended(connection: Any) -> Iterator[None]:
-    """End every active MLflow run at the end of the block: FAILED when it raised, else FINISHED."""
+    """End every active MLflow run at the end of the block: FINISHED, or FAILED or KILLED when it raised."""
     status = "FINISHED"
     try:
         yield
-    except BaseException:
-        status = "FAILED"
+    except BaseException as err:
+        status = status_of(err)
         raise
     finally:
         while connection.active_run() is not None:
             connection.end_run(status=status)
+
+
+def status_of(error: BaseException) -> str:
+    """How MLflow calls the end of a run that raised: what is no Exception is an interrupt, Dagster's own too."""
+    return "FAILED" if isinstance(error, Exception) else "KILLED"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.kernel.settings import Settings
+from ml_platform.model_registry.connection import quiet_imports, status_of
 
 CHAMPION = "champion"
 _MODEL_FILE = "model.onnx"
@@ -54,11 +55,8 @@ def partition_run(mlflow: Any, *, name: str) -> Iterator[str]:
     status = "FINISHED"
     try:
         yield active.info.run_id
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    except BaseException:
-        status = "FAILED"
+    except BaseException as err:
+        status = status_of(err)
         raise
     finally:
         mlflow.end_run(status=status)
@@ -66,8 +64,10 @@ def partition_run(mlflow: Any, *, name: str) -> Iterator[str]:
 
 def register(mlflow: Any, candidate: Candidate, *, run_id: str) -> Registered:
     """Log a candidate to its run and register it as the next version of its model."""
-    import mlflow.onnx
-    import onnx
+    with quiet_imports():
+        import mlflow.onnx
+        import mlflow.pyfunc  # logging a model imports it otherwise
+        import onnx
 
     mlflow.log_params({key: str(value)[:500] for key, value in candidate.parameters.items()})
     mlflow.log_metrics(dict(candidate.metrics))

@@ -114,9 +114,15 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
 
 
 def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -> None:
-    """Refuse a training set that was built from versions which are no longer the published ones."""
+    """Refuse a training set that was built from what is no longer published, or no longer declared so."""
     lake = Lake(step.resources.environment.lake_uri)
-    outdated: list[str] = []
+    declared = training_sets.declaration_digests(spec.training_set_spec(step.catalog), step.catalog)
+    before: Mapping[str, str] = manifest["declarations"]
+    outdated = [
+        f"the declaration of {name}"
+        for name in sorted(declared.keys() | before.keys())
+        if declared.get(name) != before.get(name)
+    ]
     for entry in manifest["inputs"]:
         known = published(lake, entry["asset"])
         outdated += [
@@ -126,8 +132,8 @@ def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -
         ]
     if outdated:
         raise dg.Failure(
-            f"{spec.key} [{manifest['partition']}] is refused: its training set was built from versions that are no "
-            f"longer published: {', '.join(outdated[:5])}{' …' if len(outdated) > 5 else ''}. Nothing was changed. "
+            f"{spec.key} [{manifest['partition']}] is refused: since its training set was built, these have changed: "
+            f"{', '.join(outdated[:5])}{' …' if len(outdated) > 5 else ''}. Nothing was changed. "
             f"Way out: materialize training_sets/{spec.training_set} {manifest['partition']}, then this model",
             metadata={"outdated_inputs": len(outdated)},
             allow_retries=False,
@@ -168,7 +174,7 @@ def _candidate(
             "partition": partition,
             "training_set": manifest["content_hash"],
             "declaration": spec.digest(),
-            "dagster_run_id": step.run_id,
+            "dagster_run": step.run_id,  # dagster-mlflow finds its parent run by `dagster_run_id`
         },
         documents=documents,
         pictures={"precision_recall.png": picture},

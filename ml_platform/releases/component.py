@@ -1,6 +1,7 @@
 """Releases as assets: the champion alias moves only to a version with evidence, and the ledger says why."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
@@ -64,18 +65,31 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
 
 
 def newest_version(step: Step, settings: Settings, model: ModelSpec) -> registry.Registered:
-    """The registered version of the model's newest materialized partition."""
-    latest = step.context.instance.event_log_storage.get_latest_storage_id_by_partition(
-        dg.AssetKey(model.key.split("/")), DagsterEventType.ASSET_MATERIALIZATION
+    """The version that the newest materialized partition of the model registered."""
+    instance, key = step.context.instance, dg.AssetKey(model.key.split("/"))
+    latest = instance.event_log_storage.get_latest_storage_id_by_partition(
+        key, DagsterEventType.ASSET_MATERIALIZATION
     )
     newest = max(latest, default=None)
-    found = [v for v in registry.versions(settings, model.name) if v.partition == newest]
-    if newest is None or not found:
+    number = None if newest is None else _registered_by(instance, key, latest[newest])
+    found = [v for v in registry.versions(settings, model.name) if v.version == number]
+    if not found:
         raise InputError(
             f"a materialized partition of {model.key} with a registered version is required; there is none for "
             f"{newest or 'any day'}. Nothing was promoted; materialize {model.key} first"
         )
-    return found[-1]
+    return found[0]
+
+
+def _registered_by(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: int) -> Any:
+    """The version that a materialization names.
+
+    Another one of its partition was never judged: a run registered it and died before it could say so.
+    """
+    wanted = dg.AssetRecordsFilter(key, storage_ids=[storage_id])
+    (record,) = instance.fetch_materializations(wanted, limit=1).records
+    made = record.asset_materialization
+    return made.metadata["version"].value if made is not None and "version" in made.metadata else None
 
 
 def compare(

@@ -49,8 +49,9 @@ def value_sql(kind: ColumnType, column: str, *, found: str | None) -> str:
     if found is None:
         value = parsed_sql(kind, column)
     elif kind == "timestamp":
-        finer = found in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS")
-        value = _time_sql(f'"{column}"', round_up=f'epoch_ns("{column}") % 1000 > 0' if finer else "false")
+        finer = found in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS")  # casts of these round to the nearest microsecond
+        rounded = f'1000 * epoch_us(TRY_CAST("{column}" AS TIMESTAMPTZ))'
+        value = _time_sql(f'"{column}"', round_up=f'epoch_ns("{column}") > {rounded}' if finer else "false")
     else:
         value = f'CAST("{column}" AS {DUCKDB_TYPES[kind]})'
     return f"CASE WHEN NOT isnan({value}) THEN {value} END" if kind in ("double", "float") else value

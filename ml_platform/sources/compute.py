@@ -119,7 +119,7 @@ class _File:
     path: Path
     relation: str
     is_text: bool
-    types: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def _open(connection: duckdb.DuckDBPyConnection, path: Path) -> _File:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import yaml
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource
 from feast.types import Float64, Int64, String
@@ -69,3 +70,81 @@ def card_view(name: str, source: FileSource, **options: Any) -> FeatureView:
         "ttl": dt.timedelta(0),
     }
     return FeatureView(name=name, source=source, **{**defaults, **options})
+
+
+def asked(*rows: tuple[Any, Any], **columns: list[Any]) -> pd.DataFrame:
+    """An entity frame of (card, time) rows with further columns."""
+    cards, times = [row[0] for row in rows], [row[1] for row in rows]
+    return pd.DataFrame({"card_id": pd.array(cards, dtype="Int64"), "event_timestamp": times, **columns})
+
+
+def card_store(repo: OfflineRepo, rows: list[tuple[Any, ...]], **options: Any) -> FeatureStore:
+    """A store with the view `spending` over (card, ts, created, spent, count) rows."""
+    names = ("card_id", "ts", "created", "spent", "count")
+    columns = {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    store = repo.store(known_at=options.pop("known_at", False))
+    store.apply([CARD, card_view("spending", repo.source("spending", columns), **options)])
+    return store
+
+
+def answers(store: FeatureStore, *rows: tuple[Any, Any], **how: Any) -> list[float | None]:
+    """The answers for (card, time) rows, None where there is none."""
+    job = store.get_historical_features(asked(*rows), ["spending:spent"], **how)
+    return job.to_arrow().column("spent").to_pylist()
+
+
+def rows(*values: tuple[Any, ...]) -> pd.DataFrame:
+    """(card, ts, created, spent, count) rows."""
+    return pd.DataFrame(list(values), columns=["card_id", "ts", "created", "spent", "count"])
+
+
+HISTORY = rows(
+    (1, at(1), at(1), 1.0, 1), (1, at(3), at(3), 3.0, 3), (1, at(3), at(5), 3.5, 3), (2, at(2), at(2), 2.0, 2)
+)
+
+
+def arrow(frame: pd.DataFrame) -> pa.Table:
+    """The rows with times in microseconds, as Delta wants them."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    fields = [
+        pa.field(f.name, pa.timestamp("us", "UTC")) if pa.types.is_timestamp(f.type) else f
+        for f in table.schema
+    ]
+    return table.cast(pa.schema(fields)).replace_schema_metadata()
+
+
+def file_store(repo: OfflineRepo, path: str, **offline_store: Any) -> FeatureStore:
+    """A store with the view `spending` over whatever is at the path."""
+    store = repo.store(**offline_store)
+    store.apply([CARD, card_view("spending", file_source(path))])
+    return store
+
+
+def file_source(path: str, **options: Any) -> FileSource:
+    """A source with the columns of HISTORY."""
+    return FileSource(
+        name="spending", path=path, timestamp_field="ts", created_timestamp_column="created", **options
+    )
+
+
+def answers_at(store: FeatureStore, *cards: int, hour: float = 9) -> list[float | None]:
+    """`spending:spent` of each card at an hour."""
+    frame = pd.DataFrame({"card_id": list(cards), "event_timestamp": [at(hour)] * len(cards)})
+    return store.get_historical_features(frame, ["spending:spent"]).to_arrow().column("spent").to_pylist()
+
+
+def pull(
+    store: FeatureStore, *, latest: bool, source: FileSource | None = None, **options: Any
+) -> list[dict[str, Any]]:
+    """Rows pulled as a compute engine pulls them."""
+    offline = store._get_provider().offline_store
+    method = offline.pull_latest_from_table_or_query if latest else offline.pull_all_from_table_or_query
+    defaults = {
+        "join_key_columns": ["card_id"],
+        "feature_name_columns": ["spent"],
+        "timestamp_field": "ts",
+        "created_timestamp_column": "created",
+    }
+    source = source or store.get_feature_view("spending").batch_source
+    job = method(config=store.config, data_source=source, **{**defaults, **options})
+    return job.to_arrow().sort_by([("ts", "ascending"), ("created", "ascending")]).to_pylist()

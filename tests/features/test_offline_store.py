@@ -8,29 +8,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from feast import FeatureService, FeatureStore, FeatureView, Field, FileSource, RequestSource
+from feast import Field
 from feast.errors import (
     EntityTimestampInferenceException,
-    FeastEntityDFMissingColumnsError,
-    FeatureNameCollisionError,
 )
-from feast.on_demand_feature_view import on_demand_feature_view
-from feast.types import Array, Float64, Int64, String, UnixTimestamp
+from feast.types import Float64
 
-from ml_platform.kernel.errors import DeclarationError, InputError
+from ml_platform.kernel.errors import DeclarationError
+
+HOUR = dt.timedelta(hours=1)
 from tests.features.offline_repo import (
     CARD,
     CARD_KEY,
-    COUNT,
-    SHOP,
-    SHOP_KEY,
-    SPENT,
     OfflineRepo,
+    answers,
+    asked,
     at,
+    card_store,
     card_view,
 )
-
-HOUR = dt.timedelta(hours=1)
 
 
 @pytest.fixture
@@ -38,36 +34,15 @@ def repo(tmp_path: Path) -> OfflineRepo:
     return OfflineRepo(tmp_path)
 
 
-def asked(*rows: tuple[Any, Any], **columns: list[Any]) -> pd.DataFrame:
-    """An entity frame of (card, time) rows with further columns."""
-    cards, times = [row[0] for row in rows], [row[1] for row in rows]
-    return pd.DataFrame({"card_id": pd.array(cards, dtype="Int64"), "event_timestamp": times, **columns})
-
-
-def spending(repo: OfflineRepo, rows: list[tuple[Any, ...]], **options: Any) -> FeatureStore:
-    """A store with the view `spending` over (card, ts, created, spent, count) rows."""
-    names = ("card_id", "ts", "created", "spent", "count")
-    columns = {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
-    store = repo.store(known_at=options.pop("known_at", False))
-    store.apply([CARD, card_view("spending", repo.source("spending", columns), **options)])
-    return store
-
-
-def spent(store: FeatureStore, *rows: tuple[Any, Any], **how: Any) -> list[float | None]:
-    """The answers for (card, time) rows, None where there is none."""
-    job = store.get_historical_features(asked(*rows), ["spending:spent"], **how)
-    return job.to_arrow().column("spent").to_pylist()
-
-
 def test_both_ends_of_the_ttl_are_included(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(5), at(5), 5.0, 1)], ttl=2 * HOUR)
+    store = card_store(repo, [(1, at(5), at(5), 5.0, 1)], ttl=2 * HOUR)
     times = [at(5, micros=-1), at(5), at(7), at(7, micros=1)]
-    assert spent(store, *((1, time) for time in times)) == [None, 5.0, 5.0, None]
+    assert answers(store, *((1, time) for time in times)) == [None, 5.0, 5.0, None]
 
 
 def test_no_ttl_is_unlimited(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(5), at(5), 5.0, 1)])
-    assert spent(store, (1, at(24 * 365 * 30))) == [5.0]
+    store = card_store(repo, [(1, at(5), at(5), 5.0, 1)])
+    assert answers(store, (1, at(24 * 365 * 30))) == [5.0]
 
 
 def test_the_newest_event_wins_then_the_newest_creation_and_a_missing_creation_loses(
@@ -80,12 +55,12 @@ def test_the_newest_event_wins_then_the_newest_creation_and_a_missing_creation_l
         (1, at(5), None, 5.0, 1),
         (2, at(5), None, 2.0, 1),
     ]
-    assert spent(spending(repo, rows), (1, at(10)), (2, at(10))) == [5.8, 2.0]
+    assert answers(card_store(repo, rows), (1, at(10)), (2, at(10))) == [5.8, 2.0]
 
 
 def test_the_newest_row_wins_even_if_its_value_is_missing(repo: OfflineRepo) -> None:
     rows = [(1, at(3), at(3), 3.0, 1), (1, at(5), at(5), None, 1)]
-    assert spent(spending(repo, rows), (1, at(6))) == [None]
+    assert answers(card_store(repo, rows), (1, at(6))) == [None]
 
 
 def test_a_full_tie_goes_to_the_greater_row_whatever_the_order_of_the_file(tmp_path: Path) -> None:
@@ -93,7 +68,9 @@ def test_a_full_tie_goes_to_the_greater_row_whatever_the_order_of_the_file(tmp_p
     for number, order in enumerate([rows, rows[::-1]]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        assert spent(spending(OfflineRepo(folder), order), (1, at(6))) == [1.0]  # 9 is the greatest `count`
+        assert answers(card_store(OfflineRepo(folder), order), (1, at(6))) == [
+            1.0
+        ]  # 9 is the greatest `count`
 
 
 def test_what_was_not_known_yet_is_not_seen(repo: OfflineRepo) -> None:
@@ -104,44 +81,44 @@ def test_what_was_not_known_yet_is_not_seen(repo: OfflineRepo) -> None:
         (1, at(3), at(8), 3.8, 1),  # corrected at 8
         (1, at(9), None, 9.0, 1),  # never known
     ]
-    store = spending(repo, rows, known_at=True)
+    store = card_store(repo, rows, known_at=True)
     times = [3.5, 4, 6, 7.9, 8, 12]
-    assert spent(store, *((1, at(time)) for time in times)) == [1.0, 3.0, 3.0, 3.0, 3.8, 3.8]
+    assert answers(store, *((1, at(time)) for time in times)) == [1.0, 3.0, 3.0, 3.0, 3.8, 3.8]
 
 
 def test_known_at_is_off_by_default_and_can_be_asked_for_once(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(1), at(1), 1.0, 1), (1, at(2), at(6), 2.0, 1)])
-    assert spent(store, (1, at(3))) == [2.0]
-    assert spent(store, (1, at(3)), filter_by_created_timestamp=True) == [1.0]
+    store = card_store(repo, [(1, at(1), at(1), 1.0, 1), (1, at(2), at(6), 2.0, 1)])
+    assert answers(store, (1, at(3))) == [2.0]
+    assert answers(store, (1, at(3)), filter_by_created_timestamp=True) == [1.0]
 
 
 def test_a_late_row_can_still_expire(repo: OfflineRepo) -> None:
     rows = [(1, at(1), at(1), 1.0, 1), (1, at(2), at(6), 2.0, 1)]
-    store = spending(repo, rows, known_at=True, ttl=5 * HOUR)
-    assert spent(store, (1, at(5)), (1, at(6)), (1, at(7)), (1, at(7, micros=1))) == [1.0, 2.0, 2.0, None]
+    store = card_store(repo, rows, known_at=True, ttl=5 * HOUR)
+    assert answers(store, (1, at(5)), (1, at(6)), (1, at(7)), (1, at(7, micros=1))) == [1.0, 2.0, 2.0, None]
 
 
 def test_rows_that_are_all_known_the_same_time_later_are_read_at_that_time(repo: OfflineRepo) -> None:
     rows = [(1, at(hour), at(hour + 7), float(hour), 1) for hour in range(4)]
-    store = spending(repo, rows, known_at=True, ttl=8 * HOUR)
-    assert spent(store, *((1, at(hour)) for hour in (6.9, 7, 8.5, 11, 11.1))) == [None, 0.0, 1.0, 3.0, None]
+    store = card_store(repo, rows, known_at=True, ttl=8 * HOUR)
+    assert answers(store, *((1, at(hour)) for hour in (6.9, 7, 8.5, 11, 11.1))) == [None, 0.0, 1.0, 3.0, None]
 
 
 def test_available_after_reads_that_much_earlier_and_never_moves_the_ttl(repo: OfflineRepo) -> None:
     rows = [(1, at(2), at(2), 2.0, 1), (1, at(4), at(4), 4.0, 1)]
-    store = spending(repo, rows, ttl=3 * HOUR, tags={"available_after": "3600"})
+    store = card_store(repo, rows, ttl=3 * HOUR, tags={"available_after": "3600"})
     times = [at(3, micros=-1), at(3), at(4.5), at(5), at(7), at(7, micros=1)]
-    assert spent(store, *((1, time) for time in times)) == [None, 2.0, 2.0, 4.0, 4.0, None]
+    assert answers(store, *((1, time) for time in times)) == [None, 2.0, 2.0, 4.0, 4.0, None]
 
 
 def test_an_available_after_that_is_not_whole_seconds_is_refused(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(2), at(2), 2.0, 1)], tags={"available_after": "1h"})
+    store = card_store(repo, [(1, at(2), at(2), 2.0, 1)], tags={"available_after": "1h"})
     with pytest.raises(DeclarationError, match="whole seconds"):
-        spent(store, (1, at(3)))
+        answers(store, (1, at(3)))
 
 
 def test_every_entity_row_stays_in_its_place_with_its_own_columns(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(1), at(1), 1.0, 1), (2, at(1), at(1), 2.0, 2)])
+    store = card_store(repo, [(1, at(1), at(1), 1.0, 1), (2, at(1), at(1), 2.0, 2)])
     rows = [(2, at(4)), (1, at(3)), (9, at(3)), (None, at(3)), (2, None), (1, at(3)), (1, at(0))]
     frame = asked(*rows, label=[0, 1, 0, 1, 0, 1, 1], k0=list("abcdefg"))[
         ["label", "card_id", "event_timestamp", "k0"]
@@ -157,7 +134,7 @@ def test_every_entity_row_stays_in_its_place_with_its_own_columns(repo: OfflineR
 
 
 def test_the_callers_frame_is_left_alone(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(1), at(1), 1.0, 1)])
+    store = card_store(repo, [(1, at(1), at(1), 1.0, 1)])
     frame = pd.DataFrame({"card_id": [1], "event_timestamp": ["2024-01-01 03:00:00"]})
     before = frame.copy(deep=True)
     store.get_historical_features(frame, ["spending:spent"]).to_df()
@@ -175,7 +152,7 @@ def test_the_callers_frame_is_left_alone(repo: OfflineRepo) -> None:
     ids=["naive", "zoned", "text", "objects of mixed zones"],
 )
 def test_times_of_any_kind_mean_utc(repo: OfflineRepo, times: Any) -> None:
-    store = spending(repo, [(1, at(3), at(3), 3.0, 1), (1, at(4), at(4), 4.0, 1)])
+    store = card_store(repo, [(1, at(3), at(3), 3.0, 1), (1, at(4), at(4), 4.0, 1)])
     frame = pd.DataFrame({"card_id": [1, 1], "event_timestamp": times})
     got = store.get_historical_features(frame, ["spending:spent"]).to_arrow()
     assert got.column("spent").to_pylist() == [3.0, 4.0]
@@ -186,7 +163,7 @@ def test_times_of_any_kind_mean_utc(repo: OfflineRepo, times: Any) -> None:
 def test_the_event_time_is_the_column_of_that_name_else_the_only_time(
     repo: OfflineRepo, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = spending(repo, [(1, at(3), at(3), 3.0, 1), (1, at(4), at(4), 4.0, 1)])
+    store = card_store(repo, [(1, at(3), at(3), 3.0, 1), (1, at(4), at(4), 4.0, 1)])
     frame = asked((1, at(3)), paid_at=[at(9)])
     assert store.get_historical_features(frame, ["spending:spent"]).to_df()["spent"].tolist() == [3.0]
     renamed = frame.drop(columns="event_timestamp")
@@ -213,207 +190,8 @@ def test_source_times_of_any_unit_with_or_without_a_zone_mean_utc(repo: OfflineR
     assert got[["zoned__spent", "naive__spent"]].to_numpy().tolist() == [[3.0, 3.0]]
 
 
-def test_names_are_mapped_first_and_absent_ones_are_ignored(repo: OfflineRepo) -> None:
-    rows = {
-        "id": [1, 1],
-        "time": [at(1), at(2)],
-        "made": [at(1), at(9)],
-        "amount": [1.0, 2.0],
-        "count": [1, 2],
-    }
-    mapping = {"id": "card_id", "time": "ts", "made": "created", "amount": "spent", "not_there": "nothing"}
-    source = FileSource(
-        name="mapped",
-        path=repo.write("mapped.parquet", rows),
-        timestamp_field="ts",
-        created_timestamp_column="created",
-        field_mapping=mapping,
-    )
-    store = repo.store(known_at=True)
-    store.apply([CARD, card_view("spending", source)])
-    assert spent(store, (1, at(3)), (1, at(9)), (2, at(3))) == [1.0, 2.0, None]
-
-
-def test_a_key_that_only_the_mapping_names_still_joins_on_the_key(repo: OfflineRepo) -> None:
-    rows = {"id": [1, 2], "ts": [at(1), at(2)], "spent": [1.0, 2.0], "count": [1, 2]}
-    source = repo.source("mapped", rows, field_mapping={"id": "card_id"})
-    store = repo.store()
-    store.apply([CARD, card_view("spending", source, schema=[SPENT, COUNT])])
-    assert spent(store, (1, at(3)), (3, at(3))) == [1.0, None]
-
-
-def test_one_view_under_two_aliases_answers_for_two_columns(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(1), at(1), 1.0, 1), (2, at(1), at(1), 2.0, 2)])
-    view = store.get_feature_view("spending")
-    service = FeatureService(
-        name="transfer",
-        features=[
-            view.with_name("sender").with_join_key_map({"card_id": "from_card"})[["spent"]],
-            view.with_name("receiver").with_join_key_map({"card_id": "to_card"})[["spent", "count"]],
-        ],
-    )
-    store.apply([service])
-    frame = pd.DataFrame({"to_card": [1, 2], "from_card": [2, 3], "event_timestamp": [at(2), at(2)]})
-    got = store.get_historical_features(frame, service, full_feature_names=True).to_df()
-    assert list(got.columns)[3:] == ["sender__spent", "receiver__spent", "receiver__count"]
-    assert got["sender__spent"].tolist()[0] == 2.0
-    assert np.isnan(got["sender__spent"].tolist()[1])
-    assert got["receiver__spent"].tolist() == [1.0, 2.0]
-
-
-def test_views_on_two_entities_and_on_none(repo: OfflineRepo) -> None:
-    pairs = {
-        "card_id": [1, 1, 2],
-        "shop_id": ["a", "b", "a"],
-        "ts": [at(1), at(1), at(1)],
-        "visits": [11, 12, 21],
-    }
-    weather = {"ts": [at(1), at(3)], "rain": [0.1, 0.3]}
-    visits, rain = Field(name="visits", dtype=Int64), Field(name="rain", dtype=Float64)
-    store = repo.store()
-    store.apply(
-        [
-            CARD,
-            SHOP,
-            FeatureView(
-                name="visits",
-                entities=[CARD, SHOP],
-                schema=[CARD_KEY, SHOP_KEY, visits],
-                source=repo.source("pairs", pairs),
-            ),
-            FeatureView(name="weather", schema=[rain], source=repo.source("weather", weather)),
-        ]
-    )
-    frame = asked((1, at(2)), (2, at(3)), (1, at(0)), shop_id=["b", "b", "a"])
-    got = store.get_historical_features(frame, ["weather:rain", "visits:visits"]).to_arrow()
-    assert got.column("visits").to_pylist() == [12, None, None]
-    assert got.column("rain").to_pylist() == [0.1, 0.3, None]
-
-
-@pytest.mark.filterwarnings("ignore:On demand feature view is an experimental feature:RuntimeWarning")
-def test_on_demand_views_get_inputs_that_were_not_asked_for_and_return_only_what_was(
-    repo: OfflineRepo,
-) -> None:
-    store = spending(repo, [(1, at(1), at(1), 10.0, 4)])
-    request = RequestSource(name="request", schema=[Field(name="amount", dtype=Float64)])
-
-    @on_demand_feature_view(
-        sources=[store.get_feature_view("spending"), request],
-        schema=[Field(name="ratio", dtype=Float64), Field(name="twice", dtype=Float64)],
-        mode="python",
-    )
-    def spending_now(inputs: dict[str, Any]) -> dict[str, Any]:
-        ratio = [a / s for a, s in zip(inputs["amount"], inputs["spent"])]  # noqa: B905
-        return {"ratio": ratio, "twice": [2 * a for a in inputs["amount"]]}
-
-    store.apply([spending_now])
-    frame = asked((1, at(2)), amount=[5.0])
-    job = store.get_historical_features(frame, ["spending_now:ratio"])
-    got = job.to_df()
-    assert got["ratio"].tolist() == [0.5]
-    assert got["amount"].tolist() == [5.0]
-    assert "twice" not in got.columns
-    assert "ratio" not in job.to_arrow_reader().schema.names
-
-
-def test_features_come_view_by_view_in_the_order_asked(repo: OfflineRepo) -> None:
-    rows = {"card_id": [1], "ts": [at(1)], "spent": [1.0], "count": [1]}
-    store = repo.store()
-    store.apply([CARD, *(card_view(name, repo.source(name, rows)) for name in ("one", "two"))])
-    refs = ["two:count", "one:spent", "two:spent", "one:count"]
-    names = (
-        store.get_historical_features(asked((1, at(2))), refs, full_feature_names=True)
-        .to_arrow()
-        .column_names
-    )
-    assert names[2:] == ["two__count", "two__spent", "one__spent", "one__count"]
-
-
-def test_no_name_in_a_source_or_frame_can_break_a_read(repo: OfflineRepo) -> None:
-    awkward = ["rn", "entity_row_id", "k0", "f0", "ts_y", "value_x", 'quo"te', "select", "entity_rows", "r"]
-    rows = {"card_id": [1], "ts": [at(1)], **{name: [float(i)] for i, name in enumerate(awkward)}}
-    schema = [CARD_KEY, *(Field(name=name, dtype=Float64) for name in awkward)]
-    store = repo.store()
-    store.apply([CARD, card_view("awkward", repo.source("awkward", rows), schema=schema)])
-    columns = {name: ["mine"] for name in ("e.r", "t", "j0", "v0", "c0", "Spent Ünits", "created_y")}
-    frame = asked((1, at(2)), **columns)
-    got = store.get_historical_features(frame, [f"awkward:{name}" for name in awkward]).to_df()
-    assert list(got.columns) == [*frame.columns, *awkward]
-    assert got[awkward].to_numpy().tolist() == [[float(i) for i in range(len(awkward))]]
-    assert got[list(columns)].to_numpy().tolist() == [["mine"] * len(columns)]
-
-
-def test_a_feature_named_like_an_entity_column_is_refused(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(1), at(1), 1.0, 1)])
-    with pytest.raises(InputError, match="full_feature_names"):
-        store.get_historical_features(asked((1, at(2)), spent=[7.0]), ["spending:spent"])
-    frame = asked((1, at(2)), spent=[7.0])
-    full = store.get_historical_features(frame, ["spending:spent"], full_feature_names=True).to_df()
-    assert full["spending__spent"].tolist() == [1.0]
-
-
-def test_two_features_of_one_name_are_refused(repo: OfflineRepo) -> None:
-    rows = {"card_id": [1], "ts": [at(1)], "spent": [1.0], "count": [1]}
-    store = repo.store()
-    store.apply([CARD, *(card_view(name, repo.source(name, rows)) for name in ("one", "two"))])
-    with pytest.raises(FeatureNameCollisionError):
-        store.get_historical_features(asked((1, at(2))), ["one:spent", "two:spent"])
-
-
-def test_a_missing_join_key_is_feasts_error(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(1), at(1), 1.0, 1)])
-    frame = pd.DataFrame({"card": [1], "event_timestamp": [at(2)]})
-    with pytest.raises(FeastEntityDFMissingColumnsError, match="card_id"):
-        store.get_historical_features(frame, ["spending:spent"])
-
-
-def test_a_key_of_another_type_is_refused_with_both_types(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(1), at(1), 1.0, 1)])
-    frame = pd.DataFrame({"card_id": ["1"], "event_timestamp": [at(2)]})
-    with pytest.raises(InputError, match=r"VARCHAR.*BIGINT"):
-        store.get_historical_features(frame, ["spending:spent"]).to_df()
-
-
-def test_types_are_those_declared_and_missing_values_do_not_change_them(repo: OfflineRepo) -> None:
-    rows = {
-        "card_id": [1],
-        "ts": [at(1)],
-        "spent": [1.5],
-        "count": [3.0],  # pandas makes integers with gaps floats
-        "shops": [["a", None]],
-        "days": [[1, 2]],
-        "seen": pd.Series([at(1)]).dt.tz_localize(None),
-        "name": ["x"],
-    }
-    schema = [
-        CARD_KEY,
-        SPENT,
-        COUNT,
-        Field(name="shops", dtype=Array(String)),
-        Field(name="days", dtype=Array(Int64)),
-        Field(name="seen", dtype=UnixTimestamp),
-        Field(name="name", dtype=String),
-    ]
-    store = repo.store()
-    store.apply([CARD, card_view("all", repo.source("all", rows), schema=schema)])
-    refs = [f"all:{field.name}" for field in schema[1:]]
-    got = store.get_historical_features(asked((1, at(2)), (2, at(2))), refs).to_arrow()
-    types = {
-        "spent": pa.float64(),
-        "count": pa.int64(),
-        "shops": pa.list_(pa.field("l", pa.string())),
-        "days": pa.list_(pa.field("l", pa.int64())),
-        "seen": pa.timestamp("us", "UTC"),
-        "name": pa.string(),
-    }
-    assert {name: got.schema.field(name).type for name in types} == types
-    first = dict(zip(got.column_names, (column[0].as_py() for column in got.columns), strict=True))
-    assert (first["count"], first["shops"], first["seen"]) == (3, ["a", None], at(1))
-    assert [got.column(name)[1].as_py() for name in types] == [None] * len(types)
-
-
 def test_an_empty_frame_gives_no_rows_of_the_right_types(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(1), at(1), 1.0, 1)], known_at=True)
+    store = card_store(repo, [(1, at(1), at(1), 1.0, 1)], known_at=True)
     for frame in (asked((1, at(1)))[:0], pd.DataFrame({"card_id": [], "event_timestamp": []})):
         job = store.get_historical_features(frame, ["spending:spent", "spending:count"])
         for got in (job.to_arrow(), job.to_arrow_reader().read_all()):
@@ -424,7 +202,7 @@ def test_an_empty_frame_gives_no_rows_of_the_right_types(repo: OfflineRepo) -> N
 
 
 def test_a_query_can_be_the_entity_frame(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(3), at(3), 3.0, 1), (1, at(4), at(4), 4.0, 2)])
+    store = card_store(repo, [(1, at(3), at(3), 3.0, 1), (1, at(4), at(4), 4.0, 2)])
     query = """
         SELECT * FROM (VALUES ('b', 1::BIGINT, TIMESTAMP '2024-01-01 04:30'), ('a', 1, '2024-01-01 03:30'),
             ('c', NULL, '2024-01-01 03:30'), ('d', 1, NULL)) AS rows(label, card_id, event_timestamp) -- as asked
@@ -447,7 +225,7 @@ def test_without_entity_rows_each_key_and_time_of_the_range_is_a_row(repo: Offli
         (1, at(4), at(5), 4.5, 1),
         (1, at(5), at(5), 5.0, 1),
     ]
-    store = spending(repo, rows)
+    store = card_store(repo, rows)
     start, end = dt.datetime(2024, 1, 1, 2), dt.datetime(2024, 1, 1, 4)  # noqa: DTZ001 - naive is UTC
     job = store.get_historical_features(None, ["spending:spent"], start_date=start, end_date=end)
     got = job.to_arrow().to_pylist()
@@ -460,7 +238,7 @@ def test_without_entity_rows_each_key_and_time_of_the_range_is_a_row(repo: Offli
 
 
 def test_the_sql_of_a_read_can_be_shown(repo: OfflineRepo) -> None:
-    store = spending(repo, [(1, at(1), at(1), 1.0, 1)])
+    store = card_store(repo, [(1, at(1), at(1), 1.0, 1)])
     sql = store.get_historical_features(asked((1, at(2))), ["spending:spent"]).to_sql()
     assert sql.count("ASOF LEFT JOIN") == 1
 

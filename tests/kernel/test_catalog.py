@@ -34,7 +34,9 @@ def test_a_declaration_is_found_by_kind_and_name() -> None:
 
 
 def test_a_misspelt_name_is_answered_with_who_wanted_it_and_what_is_near() -> None:
-    with pytest.raises(DeclarationError, match=r"models/fraud: View 'custmer' is required .* did you mean customer\?"):
+    with pytest.raises(
+        DeclarationError, match=r"models/fraud: View 'custmer' is required .* did you mean customer\?"
+    ):
         catalog(ViewSpec(name="customer")).get(ViewSpec, "custmer", wanted_by="models/fraud")
     with pytest.raises(DeclarationError, match="declared are: customer"):
         catalog(ViewSpec(name="customer")).get(ViewSpec, "zzz", wanted_by="models/fraud")

@@ -18,13 +18,16 @@ class Declared(Spec):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("0s", 0), ("45s", 45), ("30m", 1_800), ("1h", 3_600), ("7d", 604_800), ("007d", 604_800)]
+    ("text", "seconds"),
+    [("0s", 0), ("45s", 45), ("30m", 1_800), ("1h", 3_600), ("7d", 604_800), ("007d", 604_800)],
 )
 def test_a_declared_length_is_read_in_seconds(text: str, seconds: int) -> None:
     assert Duration.parse(text).seconds == seconds
 
 
-@pytest.mark.parametrize("text", ["", "7", "d", "7 d", " 7d", "7d\n", "-7d", "1.5h", "1h30m", "7w", "7D", 7, None, True])
+@pytest.mark.parametrize(
+    "text", ["", "7", "d", "7 d", " 7d", "7d\n", "-7d", "1.5h", "1h30m", "7w", "7D", 7, None, True]
+)
 def test_anything_else_is_refused_with_an_example(text: object) -> None:
     with pytest.raises(ValueError, match="such as 7d or 1h; got"):
         Duration.parse(text)
@@ -45,7 +48,9 @@ def test_what_is_shown_is_read_as_the_same_length(seconds: int) -> None:
 @given(st.integers(0, 10**9))
 def test_whole_days_are_rounded_up_and_exact_units_agree(seconds: int) -> None:
     length = Duration(seconds)
-    assert dt.timedelta(days=length.whole_days - 1) < length.timedelta() <= dt.timedelta(days=length.whole_days)
+    assert (
+        dt.timedelta(days=length.whole_days - 1) < length.timedelta() <= dt.timedelta(days=length.whole_days)
+    )
     assert length.timedelta() == dt.timedelta(microseconds=length.microseconds)
 
 

@@ -60,7 +60,9 @@ def covered(days: Days) -> set[dt.date]:
 
 
 @given(lineages(), st.integers(0, 20).map(date))
-def test_the_walk_reaches_what_a_naive_walk_over_covering_ranges_reaches(lineage: Lineage, day: dt.date) -> None:
+def test_the_walk_reaches_what_a_naive_walk_over_covering_ranges_reaches(
+    lineage: Lineage, day: dt.date
+) -> None:
     key = max(lineage.nodes)
     found = {name: covered(days) for name, days in lineage.upstream_days(key, day).items()}
     assert found == naive(lineage, key, day, fill=True)
@@ -104,8 +106,12 @@ def test_assets_without_partitions_are_left_out_and_clip_to_nothing() -> None:
     assert not registry.partitioned and registry.clip((date(0), date(1))) is None
 
 
-@pytest.mark.parametrize(("first", "last", "expected"), [(-3, -1, None), (-3, 0, (0, 0)), (3, 9, (3, 5)), (6, 9, None)])
-def test_a_range_is_clipped_to_the_days_of_an_asset(first: int, last: int, expected: tuple[int, int] | None) -> None:
+@pytest.mark.parametrize(
+    ("first", "last", "expected"), [(-3, -1, None), (-3, 0, (0, 0)), (3, 9, (3, 5)), (6, 9, None)]
+)
+def test_a_range_is_clipped_to_the_days_of_an_asset(
+    first: int, last: int, expected: tuple[int, int] | None
+) -> None:
     node = Node("asset", date(0), date(5))
     wanted = None if expected is None else (date(expected[0]), date(expected[1]))
     assert node.clip((date(first), date(last))) == wanted

@@ -1,6 +1,7 @@
 """Daily partitions: keys, the instants they cover, and ranges of them."""
 
 import datetime as dt
+import itertools
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_a_partition_is_complete_at_the_midnight_that_ends_it_in_utc() -> None:
 def test_a_range_has_every_day_once_both_ends_included(first: dt.date, last: dt.date) -> None:
     found = day_range(first, last)
     assert len(found) == max(0, (last - first).days + 1)
-    assert all(after - before == dt.timedelta(days=1) for before, after in zip(found, found[1:], strict=False))
+    assert all(after - before == dt.timedelta(days=1) for before, after in itertools.pairwise(found))
     if found:
         assert (found[0], found[-1]) == (first, last)
 
@@ -48,7 +49,7 @@ def test_contiguous_runs_lose_nothing_and_break_only_where_a_day_is_missing(keys
     assert [key for run in runs for key in run] == sorted(set(keys))
     for run in runs:
         assert [key_of(date) for date in day_range(day(run[0]), day(run[-1]))] == run
-    for before, after in zip(runs, runs[1:], strict=False):
+    for before, after in itertools.pairwise(runs):
         assert (day(after[0]) - day(before[-1])).days > 1
 
 

@@ -54,7 +54,9 @@ ROWS = st.lists(
 )
 
 
-def findings(rows: list[Row], *declared: Expectation, partitions: tuple[str, ...] = ()) -> dict[str, list[Finding]]:
+def findings(
+    rows: list[Row], *declared: Expectation, partitions: tuple[str, ...] = ()
+) -> dict[str, list[Finding]]:
     CONNECTION.register("staged", pa.Table.from_pylist(rows, schema=SCHEMA))
     return audit(CONNECTION, "staged", declared, partitions=partitions)
 
@@ -66,9 +68,7 @@ def row(x: float | None = 0.0, label: str | None = "a", day: str = A) -> Row:
 @given(ROWS)
 def test_every_count_is_that_of_a_naive_judge(rows: list[Row]) -> None:
     by_day = {day: [r for r in rows if r["partition_date"].isoformat() == day] for day in (A, B, C)}
-    expected = {
-        day: [(len(found), naive(found)) for _, naive in CASES] for day, found in by_day.items()
-    }
+    expected = {day: [(len(found), naive(found)) for _, naive in CASES] for day, found in by_day.items()}
     judged = findings(rows, *EXPECTATIONS, partitions=(A, B, C))
     assert {day: [(f.rows, f.failing) for f in found] for day, found in judged.items()} == expected
     assert {day for day, found in findings(rows, *EXPECTATIONS).items()} == {d for d in by_day if by_day[d]}

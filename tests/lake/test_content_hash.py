@@ -1,6 +1,7 @@
 """The content hash sees values, order and types, and nothing of how they are stored."""
 
 import datetime as dt
+import itertools
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ def one(value: Any, kind: pa.DataType) -> str:
 def test_chunks_and_slices_never_matter(found: list[dict[str, Any]], cuts: list[int]) -> None:
     whole = pa.Table.from_pylist(found, schema=SCHEMA)
     edges = sorted({0, len(found), *(cut for cut in cuts if cut < len(found))})
-    parts = [whole.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [whole.slice(a, b - a) for a, b in itertools.pairwise(edges)]
     assert content_hash(pa.concat_tables([whole.slice(0, 0), *parts])) == content_hash(whole)
     padded = pa.Table.from_pylist([dict.fromkeys(SCHEMA.names), *found], schema=SCHEMA)
     assert content_hash(padded.slice(1)) == content_hash(whole)
@@ -54,7 +55,9 @@ def test_null_is_neither_zero_nor_empty_nor_false() -> None:
 
 
 def test_text_cannot_flow_over_into_its_neighbour() -> None:
-    hashes = {content_hash(pa.table({"c": pair})) for pair in (["ab", "c"], ["a", "bc"], ["abc", ""], ["é", "c"])}
+    hashes = {
+        content_hash(pa.table({"c": pair})) for pair in (["ab", "c"], ["a", "bc"], ["abc", ""], ["é", "c"])
+    }
     assert len(hashes) == 4
     left, right = pa.table({"a": ["x"], "b": ["yz"]}), pa.table({"a": ["xy"], "b": ["z"]})
     assert content_hash(left) != content_hash(right)
@@ -87,7 +90,12 @@ def test_text_is_text_whatever_its_layout(kind: pa.DataType) -> None:
 
 def test_a_time_is_its_microsecond_whatever_its_unit() -> None:
     at = dt.datetime(2018, 6, 1, 12, tzinfo=dt.UTC)
-    units = [pa.timestamp("us", "UTC"), pa.timestamp("ms", "UTC"), pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC")]
+    units = [
+        pa.timestamp("us", "UTC"),
+        pa.timestamp("ms", "UTC"),
+        pa.timestamp("s", "UTC"),
+        pa.timestamp("ns", "UTC"),
+    ]
     assert len({one(at, unit) for unit in units}) == 1
 
 

@@ -27,7 +27,9 @@ def test_a_ledger_that_was_never_written_has_no_entries(lake: Lake) -> None:
 
 def test_entries_stay_in_the_order_in_which_they_were_made(lake: Lake) -> None:
     for number in range(4):
-        LEDGER.append(lake, [{"who": f"{number}a", "days": []}, {"who": f"{number}b", "days": ["2018-06-01"]}])
+        LEDGER.append(
+            lake, [{"who": f"{number}a", "days": []}, {"who": f"{number}b", "days": ["2018-06-01"]}]
+        )
     entries = LEDGER.entries(lake)
     assert [entry["who"] for entry in entries] == [f"{n}{letter}" for n in range(4) for letter in "ab"]
     assert entries[1]["days"] == ["2018-06-01"]

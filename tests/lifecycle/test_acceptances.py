@@ -30,7 +30,13 @@ def drifted(toys: Toys) -> Toys:
 
 
 def an_acceptance(toys: Toys, partition: str = A, **changed: object) -> Acceptance:
-    said = {"asset": toys.profiles, "check": "drift", "partition": partition, "reason": "prices went up", "actor": "ada"}
+    said = {
+        "asset": toys.profiles,
+        "check": "drift",
+        "partition": partition,
+        "reason": "prices went up",
+        "actor": "ada",
+    }
     return Acceptance(**{**said, **changed})  # type: ignore[arg-type]
 
 

@@ -142,9 +142,7 @@ def test_the_refusal_names_asset_check_partition_observed_bound_run_and_commands
     built.fail(built.profiles, A, observed="amount: ks 0.16")
     run_id = built.run(built.profiles, first=A).run_id
     closed = closed_gates(built.instance, built.catalog.lineage, built.model, day(A))
-    assert closed == [
-        ClosedGate(built.profiles, "drift", (A,), "failed", "amount: ks 0.16", BOUND, run_id)
-    ]
+    assert closed == [ClosedGate(built.profiles, "drift", (A,), "failed", "amount: ks 0.16", BOUND, run_id)]
     text = refused(built, A)
     assert text == refusal_text(built.model, A, closed)
     for part in (

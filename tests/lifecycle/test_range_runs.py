@@ -32,7 +32,9 @@ def judged(toys: Toys, asset: str, check: str, run_id: str) -> dict[str, tuple[b
 
 
 def latest_ids(toys: Toys, asset: str) -> dict[str, int]:
-    return {str(key): records[-1].storage_id for key, records in materializations_of(toys.instance, asset).items()}
+    return {
+        str(key): records[-1].storage_id for key, records in materializations_of(toys.instance, asset).items()
+    }
 
 
 def test_a_good_range_materializes_and_judges_each_day_once(toys: Toys) -> None:
@@ -78,7 +80,9 @@ def test_a_refused_day_leaves_the_materialization_of_its_last_good_version(toys:
     assert {key for key in DAYS if after[key] == before[key]} == BAD
 
 
-def test_a_day_has_the_same_version_tags_from_a_run_of_its_own_a_good_range_and_a_mixed_one(toys: Toys) -> None:
+def test_a_day_has_the_same_version_tags_from_a_run_of_its_own_a_good_range_and_a_mixed_one(
+    toys: Toys,
+) -> None:
     toys.make(toys.raw, first=FIRST, last=LAST)
     toys.make(toys.profiles, first=FIRST)
     alone = tags_of(toys, toys.profiles, FIRST)

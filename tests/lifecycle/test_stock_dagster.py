@@ -13,7 +13,9 @@ pytestmark = [
     # Dagster's own evaluate_automation_conditions passes a parameter that Dagster calls beta.
     pytest.mark.filterwarnings("ignore:Parameter `include_sources`:dagster.BetaWarning"),
     # Checks with partitions are a preview in Dagster 1.13.
-    pytest.mark.filterwarnings("ignore:Specifying a partitions_def on an AssetCheckSpec:dagster.PreviewWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Specifying a partitions_def on an AssetCheckSpec:dagster.PreviewWarning"
+    ),
 ]
 
 BAD, GOOD = "2018-06-03", "2018-06-04"
@@ -80,7 +82,9 @@ def test_a_later_run_of_the_downstream_alone_goes_through(instance: dg.DagsterIn
 
 
 def test_a_run_with_its_checks_left_out_goes_through(instance: dg.DagsterInstance) -> None:
-    assert graph().resolve_job_def("unchecked").execute_in_process(instance=instance, partition_key=BAD).success
+    assert (
+        graph().resolve_job_def("unchecked").execute_in_process(instance=instance, partition_key=BAD).success
+    )
 
 
 def test_another_partition_that_passed_opens_the_automation_of_one_that_failed(

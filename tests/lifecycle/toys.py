@@ -1,9 +1,9 @@
 """A small graph of assets whose outcomes a test decides, compiled and run as the real ones are.
 
-    raw (quality; a failed day is not published)
-     ├── features (no checks; reads raw d-1 … d)
-     └── profiles (drift; a failed day is published, and stays failed)
-    model (gated; reads features d and profiles d-2 … d)
+raw (quality; a failed day is not published)
+ ├── features (no checks; reads raw d-1 … d)
+ └── profiles (drift; a failed day is published, and stays failed)
+model (gated; reads features d and profiles d-2 … d)
 """
 
 import datetime as dt
@@ -132,7 +132,9 @@ def materializations_of(
 ) -> dict[str | None, list[dg.EventLogRecord]]:
     """Every materialization of an asset by partition, oldest first."""
     found: dict[str | None, list[dg.EventLogRecord]] = {}
-    records = instance.fetch_materializations(dg.AssetKey(asset.split("/")), limit=1000, ascending=True).records
+    records = instance.fetch_materializations(
+        dg.AssetKey(asset.split("/")), limit=1000, ascending=True
+    ).records
     for record in records:
         found.setdefault(record.partition_key, []).append(record)
     return found

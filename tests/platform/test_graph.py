@@ -31,8 +31,8 @@ def described(asset: dg.AssetsDefinition) -> dict[str, Any]:
     return {
         "description": spec.description,
         "group": spec.group_name,
-        "owners": sorted(spec.owners),
-        "kinds": sorted(spec.kinds),
+        "owners": ", ".join(sorted(spec.owners)),
+        "kinds": ", ".join(sorted(spec.kinds)),
         "partitions": partitions(asset.partitions_def),
         "range_in_one_run": asset.backfill_policy == dg.BackfillPolicy.single_run(),
         "deps": {dep.asset_key.to_user_string(): mapping(dep.partition_mapping) for dep in spec.deps},
@@ -80,14 +80,14 @@ def column_schema(spec: dg.AssetSpec) -> dg.TableSchema | None:
     return found.schema if isinstance(found, dg.TableSchemaMetadataValue) else found
 
 
-def lineage(metadata: Mapping[str, Any]) -> dict[str, list[str]] | None:
-    """Upstream columns of each column, as `asset.column`."""
+def lineage(metadata: Mapping[str, Any]) -> dict[str, str] | None:
+    """Upstream columns of each column, as `asset.column, asset.column`."""
     found = metadata.get("dagster/column_lineage")
     found = found.column_lineage if isinstance(found, dg.TableColumnLineageMetadataValue) else found
     if found is None:
         return None
     return {
-        column: [f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in deps]
+        column: ", ".join(f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in deps)
         for column, deps in found.deps_by_column.items()
     }
 
@@ -126,7 +126,7 @@ def test_every_column_lineage_ends_at_a_column_that_exists() -> None:
     assets = graph()
     for key, asset in assets.items():
         for column, origins in (asset["column_lineage"] or {}).items():
-            for origin in origins:
+            for origin in origins.split(", "):
                 upstream, _, name = origin.rpartition(".")
                 assert name in assets[upstream]["columns"], f"{key}.{column}: {origin}"
 

@@ -18,7 +18,9 @@ def fenced() -> list[str]:
 def imported_by(statement: str, *, of: list[str]) -> list[str]:
     """Which of some packages a fresh process has imported after a statement."""
     code = f"import sys\n{statement}\nprint(*sorted(set({of!r}) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT_ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

@@ -41,10 +41,10 @@ def worlds(draw: st.DrawFn) -> tuple[list[Version], list[Version]]:
     for id_ in range(draw(st.integers(0, 14))):
         at = START + draw(st.one_of(hours, st.integers(0, DAYS - 1).map(lambda day: day * 24))) * HOUR
         key = draw(st.sampled_from([1, 2, 3, None]))
-        for lag in sorted(draw(st.sets(st.integers(0, 100), min_size=1, max_size=3))):
-            events.append(Version(id_, key, at, at + lag * HOUR, draw(value)))
-        for lag in sorted(draw(st.sets(st.integers(0, 150), max_size=2))):
-            labels.append(Version(id_, None, at, at + lag * HOUR, float(draw(st.integers(0, 1)))))
+        lags = sorted(draw(st.sets(st.integers(0, 100), min_size=1, max_size=3)))
+        events += [Version(id_, key, at, at + lag * HOUR, draw(value)) for lag in lags]
+        lags = sorted(draw(st.sets(st.integers(0, 150), max_size=2)))
+        labels += [Version(id_, None, at, at + lag * HOUR, float(draw(st.integers(0, 1)))) for lag in lags]
     return events, labels
 
 
@@ -71,7 +71,9 @@ def expected(
             for feature in features:
                 end = at - feature.delay.timedelta()
                 window = [
-                    v for v in known.values() if v.key == key and end - feature.window.timedelta() <= v.at < end
+                    v
+                    for v in known.values()
+                    if v.key == key and end - feature.window.timedelta() <= v.at < end
                 ]
                 if feature.of_label:
                     inside = [known_labels[v.id].value for v in window if v.id in known_labels]
@@ -124,7 +126,8 @@ def computed(
         (r["event_timestamp"], r["key_id"]) for r in rows
     )
     return {
-        (row["key_id"], row["event_timestamp"]): tuple(row[feature.name] for feature in wanted) for row in rows
+        (row["key_id"], row["event_timestamp"]): tuple(row[feature.name] for feature in wanted)
+        for row in rows
     }
 
 
@@ -152,7 +155,9 @@ def test_a_range_of_snapshots_is_what_the_definitions_say(
 
 @settings(max_examples=25, deadline=None)
 @given(world=worlds(), day=st.integers(0, DAYS - 1))
-def test_a_day_alone_is_bit_for_bit_the_day_in_a_range(world: tuple[list[Version], list[Version]], day: int) -> None:
+def test_a_day_alone_is_bit_for_bit_the_day_in_a_range(
+    world: tuple[list[Version], list[Version]], day: int
+) -> None:
     whole = computed(*world, features(), range(DAYS))
     at = START + dt.timedelta(days=day + 1)
     assert computed(*world, features(), range(day, day + 1)) == {k: v for k, v in whole.items() if k[1] == at}
@@ -164,9 +169,7 @@ def test_what_is_known_later_changes_no_earlier_snapshot(
     world: tuple[list[Version], list[Version]], day: int, extra: tuple[list[Version], list[Version]]
 ) -> None:
     at = START + dt.timedelta(days=day + 1)
-    late_events = [
-        Version(1000 + v.id, v.key, v.at, max(v.created, at + HOUR), v.value) for v in extra[0]
-    ]
+    late_events = [Version(1000 + v.id, v.key, v.at, max(v.created, at + HOUR), v.value) for v in extra[0]]
     before = computed(*world, features(), range(day + 1))
     after = computed([*world[0], *late_events], world[1], features(), range(day + 1))
     assert before == after

@@ -41,7 +41,9 @@ def payments(**changed: Any) -> SourceSpec:
     return SourceSpec.model_validate({**declared, **changed})
 
 
-def payment(id: int = 1, paid_at: str = "2018-04-01T10:00:00", amount: float = 5.0, note: str | None = None) -> Row:
+def payment(
+    id: int = 1, paid_at: str = "2018-04-01T10:00:00", amount: float = 5.0, note: str | None = None
+) -> Row:
     return {"id": id, "paid_at": dt.datetime.fromisoformat(paid_at), "amount": amount, "note": note}
 
 
@@ -66,11 +68,17 @@ class Deliveries:
         if isinstance(content, str | bytes):
             path.write_bytes(content.encode() if isinstance(content, str) else content)
         else:
-            table = content if isinstance(content, pa.Table) else pa.Table.from_pylist(list(content), schema=SCHEMA)
+            table = (
+                content
+                if isinstance(content, pa.Table)
+                else pa.Table.from_pylist(list(content), schema=SCHEMA)
+            )
             pq.write_table(table, path)
         return path
 
-    def land(self, content: Sequence[Row] | pa.Table | str | bytes, name: str | None = None, **how: Any) -> Landed:
+    def land(
+        self, content: Sequence[Row] | pa.Table | str | bytes, name: str | None = None, **how: Any
+    ) -> Landed:
         """Deliver a file and ingest it."""
         return ingest(self.settings, self.spec, self.file(content, name), **how)
 

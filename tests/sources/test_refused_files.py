@@ -76,7 +76,12 @@ def test_a_file_with_other_columns_types_or_no_rows(source: Deliveries, content:
         (b"id,paid_at\n", "not_parquet.parquet"),
         (bytes(range(256)) * 20, "binary.csv"),
         ("id,paid_at,amount,note\n1,2018-04-01,5,café\n".encode("latin-1"), "latin1.csv"),
-        (csv(*(f"{i},2018-04-01T10:00:00,5,x" for i in range(10, 30_000)), "7,2018-04-01,5,x,y,z").encode(), "late.csv"),
+        (
+            csv(
+                *(f"{i},2018-04-01T10:00:00,5,x" for i in range(10, 30_000)), "7,2018-04-01,5,x,y,z"
+            ).encode(),
+            "late.csv",
+        ),
     ],
 )
 def test_a_file_that_breaks_off_or_is_garbled(source: Deliveries, content: bytes, name: str) -> None:
@@ -85,7 +90,9 @@ def test_a_file_that_breaks_off_or_is_garbled(source: Deliveries, content: bytes
     assert f"{wanted} is required" in words and "The file was refused whole" in words
 
 
-@pytest.mark.parametrize("content", ["", csv("1,2018-04-01,5,x,more"), csv("1,2018-04-01,5"), csv('1,2018-04-01,5,"open')])
+@pytest.mark.parametrize(
+    "content", ["", csv("1,2018-04-01,5,x,more"), csv("1,2018-04-01,5"), csv('1,2018-04-01,5,"open')]
+)
 def test_a_csv_file_without_one_shape(source: Deliveries, content: str) -> None:
     assert "missing: ['amount', 'id', 'note', 'paid_at']" in refusal(source, content)
 
@@ -169,7 +176,7 @@ def test_the_same_bytes_known_at_another_time(source: Deliveries) -> None:
 @pytest.mark.parametrize("name", ["absent.parquet", "inbox"])
 def test_a_path_that_cannot_be_read(source: Deliveries, name: str) -> None:
     before = everything(source.settings)
-    with pytest.raises(InputError, match="a readable file is required; .* Nothing was landed"):
+    with pytest.raises(InputError, match=r"a readable file is required; .* Nothing was landed"):
         ingest(source.settings, source.spec, source.settings.root / name)
     assert everything(source.settings) == before
 

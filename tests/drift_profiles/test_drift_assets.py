@@ -1,0 +1,83 @@
+"""Drift through the assets: what is refused stays refused, what is accepted stays accepted."""
+
+import datetime as dt
+
+import dagster as dg
+import pytest
+
+from ml_platform import declarations
+from ml_platform.cli.story import scaled
+from ml_platform.defs.sources.transactions.simulator import simulate
+from ml_platform.drift_profiles import store
+from ml_platform.gates.acceptances import Acceptance, accept
+from ml_platform.gates.guard import closed_gates
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.engine import connect
+from ml_platform.lake.tables import Lake
+from ml_platform.sources.feed import write_delivery
+from ml_platform.sources.spec import SourceSpec
+from ml_platform.sources.store import ingest
+from tests.support import LAST_DAY, SCALE, made, run_asset
+
+PROFILE = "drift_profiles/fraud"
+DRIFTED = dt.date.fromisoformat(LAST_DAY) + dt.timedelta(days=1)
+pytestmark = pytest.mark.timeout(300)
+
+
+def deliver(here: Settings, instance: dg.DagsterInstance, date: dt.date, *, factor: float) -> None:
+    """Land a day with amounts times a factor, and materialize what a profile of it reads."""
+    rows = scaled(simulate(first_day=date, last_day=date, scale=SCALE), "tx_amount", by=factor)
+    source = declarations.load().get(SourceSpec, "transactions", wanted_by="test")
+    ingest(here, source, write_delivery(rows, here.root / "simulated" / f"{date}.parquet"))
+    for key in ("sources/transactions", "features/customer_spending", "features/terminal_risk"):
+        made(instance, key, str(date))
+
+
+def let_through(here: Settings, instance: dg.DagsterInstance, date: dt.date, *, new_regime: bool) -> None:
+    """Accept a drifted day."""
+    acceptance = Acceptance(PROFILE, "drift", str(date), "prices went up", "tester", new_regime)
+    accept(instance, Lake(here.lake_uri), acceptance)
+
+
+def test_an_accepted_day_stays_accepted_and_stays_out_of_references(
+    built_home: Settings, built_instance: dg.DagsterInstance
+) -> None:
+    deliver(built_home, built_instance, DRIFTED, factor=1.2)
+    refused = run_asset(built_instance, PROFILE, str(DRIFTED))
+    assert not refused.success
+    assert "amount: ks" in refused.error
+    lineage = declarations.load().lineage
+    assert closed_gates(built_instance, lineage, "models/fraud", DRIFTED)[0].asset == PROFILE
+    let_through(built_home, built_instance, DRIFTED, new_regime=False)
+    assert PROFILE not in {g.asset for g in closed_gates(built_instance, lineage, "models/fraud", DRIFTED)}
+
+    made(built_instance, PROFILE, str(DRIFTED))
+    assert PROFILE not in {g.asset for g in closed_gates(built_instance, lineage, "models/fraud", DRIFTED)}
+    after = str(DRIFTED + dt.timedelta(days=1))
+    assert str(DRIFTED) not in store.reference_days(Lake(built_home.lake_uri), PROFILE, before=after, count=28)
+
+    deliver(built_home, built_instance, DRIFTED + dt.timedelta(days=1), factor=1.2)
+    assert not run_asset(built_instance, PROFILE, after).success
+
+
+def test_a_new_regime_is_what_later_days_are_compared_with(
+    built_home: Settings, built_instance: dg.DagsterInstance
+) -> None:
+    later = [DRIFTED + dt.timedelta(days=days) for days in (1, 2)]
+    deliver(built_home, built_instance, DRIFTED, factor=1.2)
+    assert not run_asset(built_instance, PROFILE, str(DRIFTED)).success
+    let_through(built_home, built_instance, DRIFTED, new_regime=True)
+    deliver(built_home, built_instance, later[0], factor=1.2)
+    made(built_instance, PROFILE, str(later[0]))
+    deliver(built_home, built_instance, later[1], factor=1.0)
+    assert not run_asset(built_instance, PROFILE, str(later[1])).success
+
+
+def test_the_statistics_of_every_judged_feature_are_in_the_metrics_table(built_home: Settings) -> None:
+    table = Lake(built_home.lake_uri).table("drift_metrics")
+    with connect(built_home) as connection:
+        rows = connection.execute(
+            "SELECT profile, count(DISTINCT feature), min(status), max(partition_date) "
+            f"FROM ({table.scan()}) GROUP BY 1"
+        ).fetchall()
+    assert rows == [("fraud", 16, "passed", dt.date.fromisoformat(LAST_DAY))]
