@@ -1,5 +1,6 @@
 """The `ml-platform` command."""
 
+import datetime as dt
 import json
 import os
 import sys
@@ -10,8 +11,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from ml_platform.kernel.errors import PlatformError
+from ml_platform.kernel.errors import InputError, PlatformError
+from ml_platform.kernel.lineage import Node
+from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import settings
 
 app = typer.Typer(
@@ -32,9 +36,8 @@ def telling_errors(console: Console) -> Iterator[None]:
     try:
         yield
     except PlatformError as err:
-        console.print(
-            f"[red]{type(err).__name__.removesuffix('Error').lower() or 'error'}:[/] {err}", highlight=False
-        )
+        kind = type(err).__name__.removesuffix("Error").lower()
+        console.print(f"[red]{kind}:[/] {escape(str(err))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from err
 
 
@@ -98,8 +101,9 @@ def ingest(
             landed = land(here, spec, path, known_at=known_at, replaces=replaces)
             what = "had landed before; nothing changed" if landed.unchanged else f"{len(landed.days)} days"
             console.print(
-                f"{path}: {landed.rows:,} rows, {landed.quarantined:,} quarantined, {what} "
-                f"[dim]digest {landed.digest[:12]}[/]"
+                f"{escape(str(path))}: {landed.rows:,} rows, {landed.quarantined:,} quarantined, {what} "
+                f"[dim]digest {landed.digest[:12]}[/]",
+                soft_wrap=True,
             )
             results.append(landed.__dict__)
     if as_json:
@@ -140,11 +144,13 @@ def accept(
     with telling_errors(console):
         check = _drift_check(asset)
         acceptance = Acceptance(asset, check, partition, reason, here.who, new_regime)
-        observed = let_through(open_instance(here), Lake(here.lake_uri), acceptance)
+        with open_instance(here) as instance:
+            observed = let_through(instance, Lake(here.lake_uri), acceptance)
     console.print(
         f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}",
         highlight=False,
         markup=False,
+        soft_wrap=True,
     )
 
 
@@ -155,12 +161,9 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say whether an asset's partition may be made, and what closes its gate. Exit code 1 when it is closed."""
-    import datetime as dt
-
     from ml_platform import declarations
     from ml_platform.cli.instance import open_instance
     from ml_platform.gates.guard import closed_gates, refusal_text
-    from ml_platform.kernel.errors import InputError
 
     console = Console(stderr=as_json)
     with telling_errors(console):
@@ -169,20 +172,35 @@ def status(
             raise InputError(
                 f"a declared asset is required: {', '.join(sorted(lineage.nodes))}; got {asset!r}"
             )
-        closed = closed_gates(open_instance(settings()), lineage, asset, dt.date.fromisoformat(partition))
+        date = _day_of(lineage.nodes[asset], partition)
+        with open_instance(settings()) as instance:
+            closed = closed_gates(instance, lineage, asset, date)
     if as_json:
         print(
             json.dumps({"asset": asset, "partition": partition, "closed": [gate.__dict__ for gate in closed]})
         )
     text = refusal_text(asset, partition, closed) if closed else f"{asset} [{partition}]: the gate is open"
-    console.print(text, highlight=False, markup=False)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(1 if closed else 0)
+
+
+def _day_of(node: Node, partition: str) -> dt.date:
+    """The day that a partition names; InputError when the asset has no such partition."""
+    try:
+        date = day(partition)
+    except ValueError:
+        date = None
+    if date is None or (node.partitioned and node.clip((date, date)) is None):
+        raise InputError(
+            f"--partition requires a day of {node.key}, from {node.first_day or 'any'} to "
+            f"{node.last_day or 'now'}, such as 2018-08-01; got {partition!r}"
+        )
+    return date
 
 
 def _drift_check(asset: str) -> str:
     """The drift check of an asset; InputError when it has none."""
     from ml_platform import declarations
-    from ml_platform.kernel.errors import InputError
 
     nodes = declarations.load().lineage.nodes
     with_drift = {

@@ -7,18 +7,17 @@ import dagster as dg
 import duckdb
 
 from ml_platform.compiler import AssetComponent, AssetPlan, SpecComponent, Step
-from ml_platform.features.compute import SnapshotQuery, snapshot_sql
+from ml_platform.features.compute import snapshot_sql
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
+from ml_platform.features.store import snapshot_query
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
-from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, day_range, key_of, spans
+from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import audit
 from ml_platform.lake.engine import connect
-from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
@@ -82,49 +81,6 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     return publish(lake, staged, run_id=step.run_id)
 
 
-def snapshot_query(
-    spec: FeatureViewSpec, catalog: Catalog, lake: Lake, partitions: Sequence[str]
-) -> SnapshotQuery:
-    """The query of a view for a range of partitions, over the published versions of its sources.
-
-    Raises InputError when a day that the windows reach has no published version.
-    """
-    source = catalog.get(SourceSpec, spec.source, wanted_by=spec.key)
-    first, last = min(partitions), max(partitions)
-    oldest = key_of(max(source.start, day(first) - (spec.look_back_days - 1) * ONE_DAY))
-    window = [(PARTITION_COLUMN, ">=", oldest), (PARTITION_COLUMN, "<=", last)]
-    for upstream in spec.nodes(catalog)[0].upstream:
-        clipped = catalog.node(upstream.key).clip(
-            (day(first) + upstream.first * ONE_DAY, day(last) + upstream.last * ONE_DAY)
-        )
-        if clipped is not None:
-            require_published(lake, upstream.key, [key_of(d) for d in day_range(*clipped)], reader=spec.key)
-    columns = {spec.entity_key, source.event_id, EVENT_TIME, CREATED_TIME}
-    used = columns | {a.column for a in spec.aggregations if a.column in source.columns}
-    events = _select(lake, source.key, sorted(used), window)
-    keys = _select(lake, source.key, [spec.entity_key, CREATED_TIME], [(PARTITION_COLUMN, "<=", last)])
-    labels = None
-    if spec.labels is not None:
-        label_source = catalog.get(SourceSpec, spec.labels, wanted_by=spec.key)
-        label_columns = {a.column for a in spec.aggregations} & spec.label_columns(catalog)
-        labels = _select(
-            lake, label_source.key, sorted({label_source.event_id, CREATED_TIME, *label_columns}), window
-        )
-    return SnapshotQuery(
-        spec.entity_key, source.event_id, spec.features(catalog), events, labels, keys, first, last
-    )
-
-
-def require_published(lake: Lake, asset: str, partitions: Sequence[str], *, reader: str) -> None:
-    """Raise InputError when a partition that is about to be read has no published version."""
-    missing = sorted(set(partitions) - set(published(lake, asset)))
-    if missing:
-        raise InputError(
-            f"{reader}: published partitions of {asset} are required; {spans(missing)} have none, because they were "
-            f"never materialized or were refused. Nothing was computed; materialize {asset} for them first"
-        )
-
-
 def column_schema(spec: FeatureViewSpec, catalog: Catalog) -> dg.TableSchema:
     """The view's columns as Dagster shows them."""
     described = [
@@ -159,11 +115,6 @@ def _column_dep(asset: str, column: str) -> dg.TableColumnDep:
 def _sentence(function: str, column: str, window: str, delay: str) -> str:
     late = "" if delay == "0s" else f", ending {delay} before"
     return f"{function} of {column} over {window}{late}"
-
-
-def _select(lake: Lake, asset: str, columns: Sequence[str], where: Sequence[tuple[str, str, str]]) -> str:
-    listed = ", ".join(f'"{column}"' for column in columns)
-    return f"SELECT {listed} FROM ({lake.table(asset).scan(where=where)})"
 
 
 def _entities(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:

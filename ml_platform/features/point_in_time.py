@@ -57,18 +57,19 @@ def range_sql(views: Sequence[ViewRead], times: Times) -> str:
 def rows_sql(view: ViewRead, times: Times, *, latest: bool) -> str:
     """SQL of a view's rows within the times, both ends included; `latest` keeps the newest row of each key.
 
-    Columns are the features, under their names, in order. Newest is by event time, then as in `newest_first`.
+    Columns are the features, under their names, in order. All rows come oldest first, so that whoever writes
+    them in order ends with the newest. Newest is by event time, then as in `newest_first`.
     """
     columns = ", ".join(f"{feature_sql(feature)} AS {quoted(feature.name)}" for feature in view.features)
     where = " AND ".join(view.within(times)) or "true"
     rows = f"SELECT * FROM ({view.relation}) WHERE {where}"
-    if latest:
-        partition = (
-            "PARTITION BY " + ", ".join(quoted(column) for column, _ in view.keys) if view.keys else ""
+    if not latest:
+        return (
+            f"SELECT {columns} FROM ({rows} ORDER BY {view.event_micros}, {view.created_micros} NULLS FIRST)"
         )
-        ranked = ", ".join([f"{view.event_micros} DESC", *newest_first(view)])
-        rows += f" QUALIFY row_number() OVER ({partition} ORDER BY {ranked}) = 1"
-    return f"SELECT {columns} FROM ({rows})"
+    partition = "PARTITION BY " + ", ".join(quoted(column) for column, _ in view.keys) if view.keys else ""
+    ranked = ", ".join([f"{view.event_micros} DESC", *newest_first(view)])
+    return f"SELECT {columns} FROM ({rows} QUALIFY row_number() OVER ({partition} ORDER BY {ranked}) = 1)"
 
 
 def _answers(name: str, view: ViewRead, order: RowOrder) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.partitions import spans
 from ml_platform.lake.tables import Lake
 
 _TIME = pa.timestamp("us", "UTC")
@@ -86,3 +88,13 @@ def published(lake: Lake, asset: str) -> dict[str, Publication]:
         for entry in _PUBLICATIONS.entries(lake)
         if entry["asset"] == asset
     }
+
+
+def require_published(lake: Lake, asset: str, partitions: Sequence[str], *, reader: str) -> None:
+    """Raise InputError when a partition that is about to be read has no published version."""
+    missing = sorted(set(partitions) - set(published(lake, asset)))
+    if missing:
+        raise InputError(
+            f"{reader}: published partitions of {asset} are required; {spans(missing)} have none, because they were "
+            f"never materialized or were refused. Nothing was computed; materialize {asset} for them first"
+        )

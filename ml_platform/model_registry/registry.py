@@ -128,6 +128,11 @@ def set_champion(settings: Settings, name: str, number: int) -> None:
     client(settings).set_registered_model_alias(name, CHAMPION, str(number))
 
 
+def metrics(settings: Settings, registered: Registered) -> dict[str, float]:
+    """What was measured when a version was trained."""
+    return dict(client(settings).get_run(registered.run_id).data.metrics)
+
+
 def load_onnx(settings: Settings, registered: Registered) -> bytes:
     """The ONNX bytes of a version."""
     return _file(settings, registered, _MODEL_FILE)

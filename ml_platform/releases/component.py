@@ -72,7 +72,8 @@ def newest_version(step: Step, settings: Settings, model: ModelSpec) -> registry
     )
     newest = max(latest, default=None)
     number = None if newest is None else _registered_by(instance, key, latest[newest])
-    found = [v for v in registry.versions(settings, model.name) if v.version == number]
+    versions = [] if number is None else registry.versions(settings, model.name)
+    found = [version for version in versions if version.version == number]
     if not found:
         raise InputError(
             f"a materialized partition of {model.key} with a registered version is required; there is none for "
@@ -108,25 +109,27 @@ def compare(
     manifest = training_sets.read_manifest(settings, rows, candidate.partition)
     test = training_sets.read_arrays(settings, rows, candidate.partition, manifest)["test"]
     features = registry.load_document(settings, champion, "contract.json")["features"]
-    if tuple(features) != test.names:
-        observed = f"version {champion.version} reads other features; compared by its own evaluation"
-        return Evaluation("not_worse_than_champion", passed=True, observed=observed, bound=bound)
-    scores = {
-        v.version: evaluate(
-            test.labels,
-            predict_onnx(registry.load_onnx(settings, v), test.features),
-            threshold=model.threshold,
-        )[model.metric]
-        for v in (candidate, champion)
-    }
-    mine, theirs = scores[candidate.version], scores[champion.version]
+    comparable = tuple(features) == test.names
+    if comparable:
+        mine, theirs = (_score(settings, model, version, test) for version in (candidate, champion))
+    else:
+        mine, theirs = (registry.metrics(settings, v)[model.metric] for v in (candidate, champion))
     return Evaluation(
         "not_worse_than_champion",
         passed=mine >= theirs - spec.margin,
         observed=(
             f"{model.metric} {mine:.4f} of version {candidate.version}, "
             f"{theirs:.4f} of champion {champion.version}"
+            f"{'' if comparable else ', each on its own test rows: they read different features'}"
         ),
         bound=bound,
         metadata={"candidate": mine, "champion": theirs},
     )
+
+
+def _score(
+    settings: Settings, model: ModelSpec, version: registry.Registered, test: training_sets.Arrays
+) -> float:
+    """The declared metric of a version on test rows."""
+    scores = predict_onnx(registry.load_onnx(settings, version), test.features)
+    return evaluate(test.labels, scores, threshold=model.threshold)[model.metric]

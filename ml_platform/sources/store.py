@@ -260,8 +260,8 @@ def _landed_before(
     if digest in valid and before["known_at"] != known_at:
         raise InputError(
             f"these bytes have landed as {digest[:12]}, known at {before['known_at'] or 'their own times'}; "
-            f"--known-at {known_at} would change that. Nothing was landed; write the rows to another file and "
-            f"land it with --replaces {digest[:12]}"
+            f"--known-at {known_at or 'their own times'} would change that. Nothing was landed; write the rows to "
+            f"another file, and land it with --replaces {digest[:12]} if this one was wrong"
         )
     return before if replaced in (None, digest) or replaced not in valid else None
 

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ml_platform.compiler import AssetComponent, Step
-from ml_platform.features.component import column_lineage, require_published
+from ml_platform.features.component import column_lineage
 from ml_platform.gates.acceptances import accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
@@ -14,7 +14,7 @@ from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.lineage import Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, day_range, key_of
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.ledger import Publication, record_publications
+from ml_platform.lake.ledger import Publication, record_publications, require_published
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets import store

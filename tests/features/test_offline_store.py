@@ -15,8 +15,6 @@ from feast.errors import (
 from feast.types import Float64
 
 from ml_platform.kernel.errors import DeclarationError
-
-HOUR = dt.timedelta(hours=1)
 from tests.features.offline_repo import (
     CARD,
     CARD_KEY,
@@ -27,6 +25,8 @@ from tests.features.offline_repo import (
     card_store,
     card_view,
 )
+
+HOUR = dt.timedelta(hours=1)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What a point-in-time read calls things, and their types, through a real FeatureStore."""
 
-import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Array, Float64, Int64, String, UnixTimestamp
 
 from ml_platform.kernel.errors import InputError
-
-HOUR = dt.timedelta(hours=1)
 from tests.features.offline_repo import (
     CARD,
     CARD_KEY,
@@ -33,6 +30,7 @@ from tests.features.offline_repo import (
     card_store,
     card_view,
 )
+
 
 
 @pytest.fixture

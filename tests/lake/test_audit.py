@@ -1,7 +1,7 @@
 """Declared expectations are judged per partition, and count exactly the rows that break them."""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import duckdb
@@ -17,7 +17,6 @@ from ml_platform.lake.audit import Finding, audit, check_predicate
 A, B, C = "2018-06-01", "2018-06-02", "2018-06-03"
 SCHEMA = pa.schema([("x", pa.float64()), ("label", pa.string()), ("partition_date", pa.date32())])
 Row = dict[str, Any]
-CONNECTION = duckdb.connect()
 
 # Each expectation beside a naive count of the rows of one partition that break it.
 CASES: list[tuple[dict[str, Any], Callable[[list[Row]], int]]] = [
@@ -54,11 +53,19 @@ ROWS = st.lists(
 )
 
 
-def findings(
-    rows: list[Row], *declared: Expectation, partitions: tuple[str, ...] = ()
-) -> dict[str, list[Finding]]:
-    CONNECTION.register("staged", pa.Table.from_pylist(rows, schema=SCHEMA))
-    return audit(CONNECTION, "staged", declared, partitions=partitions)
+Judge = Callable[..., dict[str, list[Finding]]]
+
+
+@pytest.fixture(scope="module")
+def findings() -> Iterator[Judge]:
+    """Judges rows by expectations, and `partitions` that may have no rows."""
+    with duckdb.connect() as connection:
+
+        def judge(rows: list[Row], *declared: Expectation, partitions: Sequence[str] = ()) -> Any:
+            connection.register("staged", pa.Table.from_pylist(rows, schema=SCHEMA))
+            return audit(connection, "staged", declared, partitions=partitions)
+
+        yield judge
 
 
 def row(x: float | None = 0.0, label: str | None = "a", day: str = A) -> Row:
@@ -66,7 +73,7 @@ def row(x: float | None = 0.0, label: str | None = "a", day: str = A) -> Row:
 
 
 @given(ROWS)
-def test_every_count_is_that_of_a_naive_judge(rows: list[Row]) -> None:
+def test_every_count_is_that_of_a_naive_judge(findings: Judge, rows: list[Row]) -> None:
     by_day = {day: [r for r in rows if r["partition_date"].isoformat() == day] for day in (A, B, C)}
     expected = {day: [(len(found), naive(found)) for _, naive in CASES] for day, found in by_day.items()}
     judged = findings(rows, *EXPECTATIONS, partitions=(A, B, C))
@@ -74,7 +81,7 @@ def test_every_count_is_that_of_a_naive_judge(rows: list[Row]) -> None:
     assert {day for day, found in findings(rows, *EXPECTATIONS).items()} == {d for d in by_day if by_day[d]}
 
 
-def test_a_finding_passes_when_no_row_breaks_it_and_says_what_was_seen() -> None:
+def test_a_finding_passes_when_no_row_breaks_it_and_says_what_was_seen(findings: Judge) -> None:
     judged = findings([row(), row(5.0)], *EXPECTATIONS)[A]
     assert [finding.expectation for finding in judged if not finding.passed] == [
         "x between -1 and 1",
@@ -88,13 +95,13 @@ def test_a_finding_passes_when_no_row_breaks_it_and_says_what_was_seen() -> None
     assert words["at least 3 rows"] == "2 rows"
 
 
-def test_a_partition_without_rows_has_too_few_of_them_and_breaks_nothing_else() -> None:
+def test_a_partition_without_rows_has_too_few_of_them_and_breaks_nothing_else(findings: Judge) -> None:
     judged = findings([row()], *EXPECTATIONS, partitions=(A, B))[B]
     assert [finding.expectation for finding in judged if not finding.passed] == ["at least 3 rows"]
     assert judged[5].in_words() == "0 rows"
 
 
-def test_without_expectations_every_partition_has_no_findings() -> None:
+def test_without_expectations_every_partition_has_no_findings(findings: Judge) -> None:
     assert findings([row(), row(day=B)], partitions=(C,)) == {A: [], B: [], C: []}
 
 

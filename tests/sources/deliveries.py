@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ml_platform.cli.instance import Runner, RunReport
+from ml_platform.compiler import compile_asset
+from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake, Table
+from ml_platform.sources.component import Source
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.sources.store import Landed, ingest
 
@@ -110,3 +115,46 @@ def everything(settings: Settings) -> dict[str, tuple[int | None, str]]:
 def csv(*lines: str) -> str:
     """A CSV file of the source: its header, and lines as given."""
     return "\n".join(["id,paid_at,amount,note", *lines]) + "\n"
+
+
+@dataclass
+class Materialized:
+    """The source's asset on a Dagster instance in memory."""
+
+    source: Deliveries
+    instance: dg.DagsterInstance
+
+    def run(self, first: str = DAY, last: str | None = None) -> RunReport:
+        """Materialize one day or, in one run, a range of them."""
+        spec = self.source.spec
+        catalog = Catalog({(SourceSpec, spec.name): spec})
+        environment = dg.ResourceDefinition.hardcoded_resource(self.source.settings)
+        assets = [compile_asset(plan, catalog) for plan in Source(spec).plans(catalog)]
+        defs = dg.Definitions(assets=assets, resources={"environment": environment})
+        return Runner(self.instance, defs.resolve_implicit_global_asset_job_def()).run(
+            [spec.key], first, last
+        )
+
+    def published(self) -> dict[str, list[tuple[int, float]]]:
+        """Id and amount of every published version, by day."""
+        return by_day(rows_of(self.source.lake.table(self.source.spec.key)))
+
+    def refused(self) -> dict[str, list[tuple[int, float]]]:
+        return by_day(rows_of(self.source.lake.table(f"refused/{self.source.spec.key}")))
+
+
+def by_day(rows: Sequence[Row]) -> dict[str, list[tuple[int, float]]]:
+    """Id and amount of rows by day, by id and created time."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in sorted(rows, key=lambda row: (row["id"], row["created_timestamp"])):
+        found.setdefault(row["partition_date"].isoformat(), []).append((row["id"], row["amount"]))
+    return found
+
+
+def accounts(report: RunReport) -> dict[str, dict[str, int]]:
+    """What each materialization says of its rows, by day."""
+    names = ("rows_landed", "dagster/partition_row_count", "rows_unchanged", "rows_quarantined")
+    return {
+        str(made.partition): {name.split("/")[-1]: int(str(made.metadata[name].value)) for name in names}
+        for made in report.materializations
+    }
