@@ -14,9 +14,11 @@ import numpy as np
 
 from ml_platform.features.view_reads import Times, ViewRead, quoted
 
-_HASHES_IN_MEMORY = (
-    16_000_000  # 128 MB; beyond it DuckDB compares the rows itself, which is slower but spills
-)
+_HASHES_IN_MEMORY = 16_000_000
+"""Hashes that are compared here (128 MB); DuckDB groups more than that, which is slower but spills."""
+
+_HASHES_IN_TEXT = 1_000
+"""Ties that a statement names; it finds more than that for itself."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,13 @@ class RowOrder:
     """What a scan found in a view's rows.
 
     Every row is known `delay` microseconds after its event, unless `late` says that this differs between rows.
-    `ties` says that some rows may share keys, event time and the moment they are known.
+    `ties` is None if no rows share keys, event time and the moment they are known; else SQL that selects the
+    hashes of what they share. Hashes of rows that tie with nothing may be among them: that only costs time.
     """
 
     delay: int
     late: bool = False
-    ties: bool = False
+    ties: str | None = None
 
 
 def scan(connection: duckdb.DuckDBPyConnection, view: ViewRead, times: Times) -> RowOrder:
@@ -37,8 +40,8 @@ def scan(connection: duckdb.DuckDBPyConnection, view: ViewRead, times: Times) ->
     rows = view.rows("NULL", times)
     counted = f"SELECT count(*), min(created - ts), max(created - ts) FROM ({rows})"
     count, least, greatest = connection.execute(counted).fetchall()[0]
-    order = _without_scan_for_ties(view, least, greatest)
-    return replace(order, ties=_may_tie(connection, view, order, times=times, rows=count))
+    order = _order_if_none_tie(view, least, greatest)
+    return replace(order, ties=_ties(connection, view, order, times=times, rows=count))
 
 
 def ordered_rows(name: str, view: ViewRead, order: RowOrder, times: Times) -> Iterable[str]:
@@ -46,10 +49,11 @@ def ordered_rows(name: str, view: ViewRead, order: RowOrder, times: Times) -> It
 
     Its columns are those of `ViewRead.rows`.
     """
-    rows = view.rows(_known_from(view, order), times, whole=order.ties)
-    if order.ties:
+    rows = view.rows(_known_from(view, order), times, whole=order.ties is not None)
+    if order.ties is not None:
         yield f"{name}_rows AS NOT MATERIALIZED ({rows})"
-        yield from _without_ties(name, view)
+        yield f"{name}_ties AS ({order.ties})"
+        yield f"{name}_untied AS NOT MATERIALIZED ({_without_ties(name, view)})"
         rows = f"FROM {name}_untied"
     if not order.late:
         yield f"{name} AS NOT MATERIALIZED ({rows})"
@@ -68,8 +72,8 @@ def newest_first(view: ViewRead) -> list[str]:
     return [f"{view.created_micros} DESC NULLS LAST", *whole_row]
 
 
-def _without_scan_for_ties(view: ViewRead, least: int | None, greatest: int | None) -> RowOrder:
-    """The order of rows that are created between `least` and `greatest` after their event, as far as it shows."""
+def _order_if_none_tie(view: ViewRead, least: int | None, greatest: int | None) -> RowOrder:
+    """The order of rows that are created between `least` and `greatest` after their event."""
     if not view.cuts_created or least is None or greatest is None or greatest <= view.available_after:
         return RowOrder(delay=view.available_after)
     if least == greatest:
@@ -77,17 +81,24 @@ def _without_scan_for_ties(view: ViewRead, least: int | None, greatest: int | No
     return RowOrder(delay=view.available_after, late=True)
 
 
-def _may_tie(
+def _ties(
     connection: duckdb.DuckDBPyConnection, view: ViewRead, order: RowOrder, *, times: Times, rows: int
-) -> bool:
-    """Whether hashes of what must be unique repeat; equal hashes of different rows only cost time."""
-    hashed = ", ".join([*view.key_names, "ts", *(["known_from"] if order.late else [])])
-    hashes = f"SELECT hash({hashed}) AS h FROM ({view.rows(_known_from(view, order), times)})"
+) -> str | None:
+    """SQL of the hashes that several rows share, or None if there are none."""
+    hashes = f"SELECT {_shared(view)} AS h FROM ({view.rows(_known_from(view, order), times)})"
+    grouped = f"SELECT h FROM ({hashes}) GROUP BY h HAVING count(*) > 1"
     if rows > _HASHES_IN_MEMORY:
-        distinct = connection.execute(f"SELECT count(DISTINCT h) FROM ({hashes})").fetchall()[0][0]
-        return distinct < rows
+        return grouped if connection.execute(f"{grouped} LIMIT 1").fetchall() else None
     found = np.sort(connection.sql(hashes).to_arrow_table().column(0).to_numpy())
-    return bool((found[1:] == found[:-1]).any())
+    repeated = np.unique(found[1:][found[1:] == found[:-1]])
+    if len(repeated) > _HASHES_IN_TEXT:
+        return grouped
+    return f"SELECT unnest({repeated.tolist()}::UBIGINT[]) AS h" if len(repeated) else None
+
+
+def _shared(view: ViewRead) -> str:
+    """SQL of the hash of what must be unique: keys, event time and the moment a row is known."""
+    return f"hash({', '.join([*view.key_names, 'ts', 'known_from'])})"
 
 
 def _known_from(view: ViewRead, order: RowOrder) -> str:
@@ -95,19 +106,16 @@ def _known_from(view: ViewRead, order: RowOrder) -> str:
     return f"greatest({known}, {view.created_micros})" if order.late else known
 
 
-def _without_ties(name: str, view: ViewRead) -> Iterable[str]:
-    """Of rows with the same keys, event time and moment known, keep the one that ranks first."""
+def _without_ties(name: str, view: ViewRead) -> str:
+    """SELECT of the rows; of those with the same keys, event time and moment known, the one that ranks first."""
     columns = ", ".join(_columns(view))
+    tied = f"{_shared(view)} IN (FROM {name}_ties)"
     same = ", ".join([*view.key_names, "ts", "known_from"])
-    yield f"{name}_ties AS (SELECT {same} FROM {name}_rows GROUP BY {same} HAVING count(*) > 1)"
     whole_row = [f"o{i} DESC NULLS LAST" for i in range(len(view.columns))]
     ranked = ", ".join(["created DESC NULLS LAST", *whole_row])
     first = f"QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY {ranked}) = 1"
-    yield (
-        f"{name}_untied AS NOT MATERIALIZED ("
-        f"SELECT {columns} FROM {name}_rows ANTI JOIN {name}_ties USING ({same}) UNION ALL "
-        f"SELECT {columns} FROM {name}_rows SEMI JOIN {name}_ties USING ({same}) {first})"
-    )
+    plain = f"SELECT {columns} FROM {name}_rows WHERE NOT {tied}"
+    return f"{plain} UNION ALL SELECT {columns} FROM {name}_rows WHERE {tied} {first}"
 
 
 def _without_overtaken(name: str, view: ViewRead) -> Iterable[str]:

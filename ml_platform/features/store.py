@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,13 +86,16 @@ def service_rows(
 
     `entity_rows` is SQL with the join keys, `event_timestamp`, the service's request fields and any columns to
     carry along. Features are float32, null (NaN) where there was no value; columns: carried, then features.
+    Without entity rows there is one empty batch, so that columns and types are always known.
     """
     names = service.feature_names(catalog)
     with declared_store(settings, catalog, versions=versions) as store:
         job = store.get_historical_features(
             entity_df=entity_rows, features=store.get_feature_service(service.name)
         )
-        for batch in job.to_arrow_reader():  # pyright: ignore[reportAttributeAccessIssue]
+        rows = job.to_arrow_reader()  # pyright: ignore[reportAttributeAccessIssue]
+        first = next(rows, pa.RecordBatch.from_pylist([], schema=rows.schema))
+        for batch in chain([first], rows):
             yield with_on_demand(batch, service, catalog, names)
 
 

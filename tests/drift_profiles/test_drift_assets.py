@@ -54,7 +54,9 @@ def test_an_accepted_day_stays_accepted_and_stays_out_of_references(
     made(built_instance, PROFILE, str(DRIFTED))
     assert PROFILE not in {g.asset for g in closed_gates(built_instance, lineage, "models/fraud", DRIFTED)}
     after = str(DRIFTED + dt.timedelta(days=1))
-    assert str(DRIFTED) not in store.reference_days(Lake(built_home.lake_uri), PROFILE, before=after, count=28)
+    assert str(DRIFTED) not in store.reference_days(
+        Lake(built_home.lake_uri), PROFILE, before=after, count=28
+    )
 
     deliver(built_home, built_instance, DRIFTED + dt.timedelta(days=1), factor=1.2)
     assert not run_asset(built_instance, PROFILE, after).success

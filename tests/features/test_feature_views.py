@@ -179,6 +179,15 @@ def test_on_demand_features_are_the_same_through_feast_through_the_platform_and_
     assert 0 < by_us.column("amount_over_mean_30d").to_numpy().mean() < 100
 
 
+def test_without_entity_rows_the_features_still_have_their_columns_and_types(shared: Platform) -> None:
+    service, rows = asked(shared)
+    nothing = f"SELECT * FROM ({_as_sql(rows)}) WHERE customer_id < 0"
+    (batch,) = service_rows(shared.settings, shared.catalog, service, nothing, versions={})
+    names = service.feature_names(shared.catalog)
+    assert (batch.num_rows, batch.schema.names[-len(names) :]) == (0, names)
+    assert {str(batch.schema.field(name).type) for name in names} == {"float"}
+
+
 def _as_sql(rows: pd.DataFrame) -> str:
     """The rows as SQL, in their order."""
     listed = ", ".join(

@@ -32,7 +32,6 @@ from tests.features.offline_repo import (
 )
 
 
-
 @pytest.fixture
 def repo(tmp_path: Path) -> OfflineRepo:
     return OfflineRepo(tmp_path)

@@ -15,6 +15,7 @@ from tests.built import NEXT_DAY, Platform, day_of_transactions
 from tests.support import LAST_DAY
 
 RELEASE, MODEL = "releases/fraud", "models/fraud"
+WORSE = {"max_iter": 1, "max_leaf_nodes": 2, "learning_rate": 0.001}
 
 
 def declared(**changed: Any) -> ModelSpec:
@@ -58,8 +59,7 @@ def test_a_worse_version_is_refused_and_the_champion_stays_until_a_better_one_ta
     platform: Platform,
 ) -> None:
     next_day(platform)
-    worse = declared(parameters={"max_iter": 1, "max_leaf_nodes": 2, "learning_rate": 0.001})
-    platform.make(MODEL, NEXT_DAY, changed=[worse])
+    platform.make(MODEL, NEXT_DAY, changed=[declared(parameters=WORSE)])
     said = platform.refused(RELEASE)
     assert "not_worse_than_champion: average_precision 0." in said
     assert "of version 2" in said and "of champion 1 (required: average_precision at most 0.05 below" in said
@@ -79,6 +79,16 @@ def test_a_worse_version_is_refused_and_the_champion_stays_until_a_better_one_ta
     assert ledger is not None
     removed = [entry["operationMetrics"]["num_removed_files"] for entry in ledger.history()]
     assert removed == [0, 0], "two commits that only added"
+
+
+def test_a_worse_version_cannot_become_champion_by_reading_other_features(platform: Platform) -> None:
+    service = declared().training_set_spec(platform.catalog).service(platform.catalog)
+    changed = [service.model_copy(update={"request_features": ()}), declared(parameters=WORSE)]
+    platform.make("training_sets/fraud", LAST_DAY, changed=changed)
+    platform.make(MODEL, LAST_DAY, changed=changed)
+    said = platform.refused(RELEASE, changed=changed)
+    assert "of champion 1, each on its own test rows: they read different features" in said
+    assert (champion(platform).version, promotions(platform)) == (1, [(1, None)])
 
 
 @pytest.mark.parametrize("closed_by", ["its source", "its own check"])

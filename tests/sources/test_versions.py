@@ -1,7 +1,7 @@
 """Which versions of an event landed rows make, and which of them was known when: two times, against a naive reading."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.sources.deliveries import DAY, SCHEMA, Deliveries, csv, payment, paym
 
 SPEC = payments()
 START = dt.datetime(2018, 4, 1, tzinfo=dt.UTC)
+Query = Callable[..., list[dict[str, Any]]]
 TIME = pa.timestamp("us", "UTC")
 LANDED = pa.schema(
     [
@@ -35,10 +36,17 @@ LANDED = pa.schema(
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[duckdb.DuckDBPyConnection]:
+def versions() -> Iterator[Query]:
+    """Rows of a query over `staged`: the versions that landed rows make."""
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        yield connection
+
+        def query(rows: list[dict[str, Any]], wanted: str = "SELECT * FROM staged") -> list[dict[str, Any]]:
+            connection.register("landed", pa.Table.from_pylist(rows, schema=LANDED))
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {versions_sql(SPEC, 'landed')}")
+            return connection.sql(wanted).to_arrow_table().to_pylist()
+
+        yield query
 
 
 def at(hours: int) -> dt.datetime:
@@ -100,42 +108,30 @@ def naive_latest(versions: list[tuple[Any, ...]], known_by: dt.datetime | None) 
     return set(latest.values())
 
 
-def staged(engine: duckdb.DuckDBPyConnection, landed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    engine.register("landed", pa.Table.from_pylist(landed, schema=LANDED))
-    engine.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {versions_sql(SPEC, 'landed')}")
-    return engine.sql("SELECT * FROM staged").to_arrow_table().to_pylist()
+def values(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in columns_of(SPEC))
 
 
 @given(landed_rows())
-def test_versions_are_those_of_a_naive_reading(
-    engine: duckdb.DuckDBPyConnection, landed: list[dict[str, Any]]
-) -> None:
-    found = staged(engine, landed)
-    key = [(row["partition_date"], row["id"], row["created_timestamp"]) for row in found]
-    assert key == sorted(key), "ordered by day, id and created time, as the content hash wants them"
-    assert [
-        tuple(row[name] for name in columns_of(SPEC)) for row in sorted(found, key=by_id)
-    ] == naive_versions(landed)
+def test_versions_are_those_of_a_naive_reading(versions: Query, landed: list[dict[str, Any]]) -> None:
+    found = versions(landed)
+    by_day = [(row["partition_date"], row["id"], row["created_timestamp"]) for row in found]
+    assert by_day == sorted(by_day), "in the order that the content hash wants"
+    by_id = sorted(found, key=lambda row: (row["id"], row["created_timestamp"]))
+    assert [values(row) for row in by_id] == naive_versions(landed)
 
 
-def by_id(row: dict[str, Any]) -> tuple[int, dt.datetime]:
-    return row["id"], row["created_timestamp"]
+def one_content_each(rows: list[dict[str, Any]]) -> bool:
+    return len({(row["id"], row["created_timestamp"]) for row in rows}) == len(rows)
 
 
-@given(
-    landed_rows().filter(lambda rows: len({(r["id"], r["created_timestamp"]) for r in rows}) == len(rows)),
-    st.none() | st.integers(0, 130),
-)
+@given(landed_rows().filter(one_content_each), st.none() | st.integers(0, 130).map(at))
 def test_the_latest_version_known_by_a_time_is_that_of_a_naive_reading(
-    engine: duckdb.DuckDBPyConnection, landed: list[dict[str, Any]], known: int | None
+    versions: Query, landed: list[dict[str, Any]], known_by: dt.datetime | None
 ) -> None:
-    versions = naive_versions(landed)
-    staged(engine, landed)
-    known_by = None if known is None else at(known)
     query = latest_versions_sql(SPEC, "staged", known_by=known_by.isoformat() if known_by else None)
-    found = engine.sql(query).to_arrow_table().to_pylist()
-    rows = [tuple(row[name] for name in columns_of(SPEC)) for row in found]
-    assert len(rows) == len(set(rows)) and set(rows) == naive_latest(versions, known_by)
+    found = [values(row) for row in versions(landed, query)]
+    assert len(found) == len(set(found)) and set(found) == naive_latest(naive_versions(landed), known_by)
 
 
 def landed_versions(source: Deliveries) -> list[tuple[Any, ...]]:
