@@ -181,7 +181,7 @@ def platform(built_home: Settings, built_instance: dg.DagsterInstance) -> Platfo
 
 
 @pytest.fixture(scope="module")
-def shared(_built_once: Path) -> Iterator[Platform]:
+def shared(built_once: Path) -> Iterator[Platform]:
     """A platform that the tests of a module only look at."""
-    with opened_copy(_built_once) as found:
+    with opened_copy(built_once) as found:
         yield found

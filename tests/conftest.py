@@ -47,11 +47,11 @@ def instance(home: Settings) -> "Iterator[DagsterInstance]":
 
 
 @pytest.fixture
-def built_home(_built_once: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def built_home(built_once: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """A private copy of a small platform with everything materialized up to a release (see tests/support.py)."""
     from tests.support import copied_home
 
-    copy = copied_home(_built_once)
+    copy = copied_home(built_once)
     yield _enter(copy, monkeypatch)
     shutil.rmtree(copy)
 
@@ -63,7 +63,7 @@ def built_instance(built_home: Settings) -> "Iterator[DagsterInstance]":
 
 
 @pytest.fixture(scope="session")
-def _built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home that is copied: built by the first worker that needs it, while others wait."""
     from tests.support import build_platform
 
