@@ -3,7 +3,6 @@
 The graph that Dagster shows and the graph that the gates walk come from the same `kernel.lineage.Node`.
 """
 
-import datetime as dt
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +15,14 @@ from pydantic import BaseModel
 
 from ml_platform import declarations
 from ml_platform.gates import guard
-from ml_platform.gates.conditions import daily
+from ml_platform.gates.conditions import upstream_checks_passed
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.recording import record
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Days, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 from ml_platform.kernel.spec import NamedSpec
+from ml_platform.lake.tables import Lake
 
 DAILY = "0 6 * * *"
 """When the daily chain runs, in UTC: each asset once what it reads was updated since."""
@@ -43,6 +43,11 @@ class Step:
     context: dg.AssetExecutionContext
     partitions: tuple[str, ...]
     catalog: Catalog
+
+    @property
+    def days(self) -> Days:
+        """First and last day of the step's partitions."""
+        return day(min(self.partitions)), day(max(self.partitions))
 
     @property
     def resources(self) -> Any:
@@ -180,8 +185,11 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
         def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster would read it as an output type
             keys = tuple(context.partition_keys) if partitions is not None else ()
             if plan.gated:
+                lake = (
+                    Lake(context.resources.environment.lake_uri) if "environment" in plan.resources else None
+                )
                 for key in keys:
-                    guard.require_open(context.instance, catalog.lineage, node.key, day(key))
+                    guard.require_open(context.instance, catalog.lineage, node.key, day(key), lake=lake)
             outcomes = plan.work(Step(context, keys, catalog))
             yield from record(context, outcomes)
 
@@ -197,11 +205,6 @@ def partitions_of(node: Node) -> dg.DailyPartitionsDefinition | None:
     return dg.DailyPartitionsDefinition(key_of(node.first_day), end_date=key_of(node.last_day + ONE_DAY))
 
 
-def days_of(partitions: Sequence[str]) -> tuple[dt.date, dt.date]:
-    """First and last day of a step's partitions."""
-    return day(min(partitions)), day(max(partitions))
-
-
 def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
     if not plan.node.partitioned:
         return None
@@ -209,10 +212,17 @@ def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
 
 
 def _automation(plan: AssetPlan) -> dg.AutomationCondition | None:
-    """Once a day after what it reads; what is gated also waits for every gate upstream."""
+    """Once a day after what it reads was updated; what is gated also waits for every gate upstream.
+
+    An upstream of which only days before the newest are read was complete long ago: nobody waits for it.
+    """
     if plan.cron is None:
         return None
-    return daily(plan.cron) if plan.gated else dg.AutomationCondition.on_cron(plan.cron)
+    condition = dg.AutomationCondition.on_cron(plan.cron)
+    complete = [dg.AssetKey(u.key.split("/")) for u in plan.node.upstream if u.last < 0 and not u.latest]
+    if complete:
+        condition = condition.ignore(dg.AssetSelection.assets(*complete))
+    return condition & upstream_checks_passed() if plan.gated else condition
 
 
 def _dependency(upstream: Upstream, catalog: Catalog) -> dg.AssetDep:

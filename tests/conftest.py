@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("no_deadline", deadline=None)
 hypothesis.settings.load_profile("no_deadline")
 
+# Minutes each; begun first, so that one worker is not left alone with them at the end.
+LONGEST = ("test_readme.py", "test_feature_repo.py", "test_drift_assets.py", "test_point_in_time.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules that take longest first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

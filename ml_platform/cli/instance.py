@@ -12,8 +12,21 @@ import dagster as dg
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import Settings
 
-_INSTANCE_CONFIG = """\
-# Written once; yours to change. Everything is kept in this folder.
+_OURS = "# The Dagster instance of an ml-platform home."
+_CONTENTS = (
+    "check",
+    "dagster",
+    "deliveries",
+    "demo.json",
+    "demo-progress.json",
+    "feast",
+    "lake",
+    "locks",
+    "mlflow",
+    "spill",
+)
+_INSTANCE_CONFIG = f"""\
+{_OURS} Written once; yours to change.
 telemetry:
   enabled: false
 nux:
@@ -33,17 +46,21 @@ def prepare_home(settings: Settings) -> Path:
 
 
 def remove_home(settings: Settings) -> None:
-    """Remove the embedded stores below the home; InputError for a folder that is not a platform home."""
-    known = {"check", "dagster", "deliveries", "demo.json", "feast", "lake", "mlflow", "spill"}
+    """Remove what the platform keeps below its home; InputError for a folder that it did not make."""
     if not settings.root.exists():
         return
-    unknown = sorted(path.name for path in settings.root.iterdir() if path.name not in known)
-    if unknown:
+    if not (settings.dagster_home / "dagster.yaml").exists() or _OURS not in _marker(settings):
         raise InputError(
-            f"{settings.root}: only a home of this platform can be removed; it also has {', '.join(unknown)}. "
-            "Nothing was removed; move these away, or set ML_PLATFORM_HOME"
+            f"{settings.root}: only a home that this platform made can be removed, and this one does not say so in "
+            f"dagster/dagster.yaml. Nothing was removed; set ML_PLATFORM_HOME to another folder"
         )
-    shutil.rmtree(settings.root)
+    for name in _CONTENTS:
+        path = settings.root / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _marker(settings: Settings) -> str:
+    return (settings.dagster_home / "dagster.yaml").read_text()
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:

@@ -164,6 +164,7 @@ def status(
     from ml_platform import declarations
     from ml_platform.cli.instance import open_instance
     from ml_platform.gates.guard import closed_gates, refusal_text
+    from ml_platform.lake.tables import Lake
 
     console = Console(stderr=as_json)
     with telling_errors(console):
@@ -174,7 +175,7 @@ def status(
             )
         date = _day_of(lineage.nodes[asset], partition)
         with open_instance(settings()) as instance:
-            closed = closed_gates(instance, lineage, asset, date)
+            closed = closed_gates(instance, lineage, asset, date, lake=Lake(settings().lake_uri))
     if as_json:
         print(
             json.dumps({"asset": asset, "partition": partition, "closed": [gate.__dict__ for gate in closed]})

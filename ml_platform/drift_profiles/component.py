@@ -11,14 +11,14 @@ from ml_platform.drift_profiles.compute import DriftDecision, DriftPolicy, Rolli
 from ml_platform.drift_profiles.profile import profile_columns
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.store import EventDays, entity_rows_sql, feature_versions, service_rows
-from ml_platform.gates.acceptances import accepted
+from ml_platform.gates.acceptances import Accepted, accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, spans
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day_range, key_of, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import partition_hashes
-from ml_platform.lake.ledger import Publication, record_publications
+from ml_platform.lake.ledger import Publication, record_publications, require_published
 from ml_platform.lake.tables import Lake
 
 
@@ -58,11 +58,13 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
     features = spec.service(step.catalog).feature_names(step.catalog)
+    for upstream, days_read in step.catalog.lineage.direct_days(spec.key, step.days).items():
+        require_published(lake, upstream, [key_of(found) for found in day_range(*days_read)], reader=spec.key)
     rows = feature_rows(spec, step.catalog, settings, step.partitions)
     days = store.split_days(rows, [*features, *id_columns(spec, step.catalog)])
     step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     let_through = accepted(lake, spec.key, "drift")
-    regimes = [key for key, new_regime in let_through.items() if new_regime]
+    regimes = [key for key, acceptance in let_through.items() if acceptance.new_regime]
     decisions = judge_days(spec, step, days, regimes)
     profiles = {
         key: profile_columns({name: columns[name] for name in features}, timestamp=complete_at(key))
@@ -70,17 +72,12 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     }
     version = store.write(lake, spec.key, rows=rows, profiles=profiles, decisions=decisions)
     hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
-    record_publications(
-        lake,
-        [
-            Publication(spec.key, key, digest, count, version, spec.digest(), step.run_id)
-            for key, (count, digest) in hashes.items()
-        ],
-    )
-    return [
-        _outcome(key, decisions[key], hashes.get(key, (0, ""))[1], let_through=key in let_through)
-        for key in step.partitions
+    publications = [
+        Publication(spec.key, key, digest, count, version, spec.digest(), step.run_id)
+        for key, (count, digest) in hashes.items()
     ]
+    record_publications(lake, publications, step.catalog.lineage)
+    return [_outcome(key, decisions[key], hashes[key][1], let_through.get(key)) for key in step.partitions]
 
 
 def feature_rows(
@@ -121,9 +118,6 @@ def judge_days(
         rolling.accept(key, columns)
     decisions: dict[str, DriftDecision] = {}
     for key in sorted(step.partitions):
-        if key not in days:
-            decisions[key] = DriftDecision("not_judged", "no rows on this day", 0, 0)
-            continue
         decisions[key] = rolling.judge(days[key])
         if key in regimes:
             rolling = RollingReference(policy, minimum_days=1)
@@ -144,15 +138,20 @@ def _reference(
     return list(zip(keys, store.read_days(settings, spec.key, keys, names), strict=True))
 
 
-def _outcome(key: str, decision: DriftDecision, content_hash: str, *, let_through: bool) -> Outcome:
+def _outcome(key: str, decision: DriftDecision, content_hash: str, acceptance: Accepted | None) -> Outcome:
     breached = [f for f in decision.features if f.breached]
+    let_through = acceptance is not None and acceptance.judged == content_hash
     seen = "; ".join(f"{f.feature}: {f.reason}" for f in breached) or decision.reason
     evaluation = Evaluation(
         check="drift",
         passed=decision.status != "failed" or let_through,
         observed=f"accepted before: {seen}" if let_through and breached else seen,
         bound="; ".join(f"{f.feature} within {f.bound:g}" for f in breached),
-        metadata={"status": decision.status, "reference_rows": decision.reference_rows},
+        metadata={
+            "status": decision.status,
+            "reference_rows": decision.reference_rows,
+            "judged": content_hash,
+        },
     )
     return Outcome(
         partition=key,

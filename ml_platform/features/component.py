@@ -78,7 +78,7 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     step.log.info("%s: %s rows staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
     staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), metadata)
-    return publish(lake, staged, run_id=step.run_id)
+    return publish(lake, staged, run_id=step.run_id, lineage=step.catalog.lineage)
 
 
 def column_schema(spec: FeatureViewSpec, catalog: Catalog) -> dg.TableSchema:

@@ -135,7 +135,7 @@ def _without_overtaken(name: str, view: ViewRead) -> Iterable[str]:
         f"{name} AS NOT MATERIALIZED (SELECT {columns} FROM {name}_in_time UNION ALL "
         f"SELECT {', '.join(f'l.{column}' for column in _columns(view))} FROM {name}_late l "
         f"ASOF LEFT JOIN {name}_in_time s ON {same_key} AND l.known_from >= s.known_from "
-        f"WHERE s.ts IS NULL OR s.ts <= l.ts)"
+        f"WHERE s.known_from IS NULL OR s.known_from - {view.available_after} <= l.ts)"
     )
 
 

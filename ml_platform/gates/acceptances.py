@@ -14,7 +14,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from ml_platform.gates.outcomes import Evaluation
-from ml_platform.gates.recording import evaluation_event, materialization_targets
+from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
 from ml_platform.kernel.errors import InputError
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake
@@ -25,6 +25,7 @@ ACCEPTANCES = Ledger(
         "asset": pa.string(),
         "check": pa.string(),
         "partition": pa.string(),
+        "judged": pa.string(),
         "new_regime": pa.bool_(),
         "reason": pa.string(),
         "actor": pa.string(),
@@ -45,10 +46,19 @@ class Acceptance:
     new_regime: bool = False
 
 
-def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> str:
-    """Let one failed partition through for good; returns what had been observed.
+@dataclass(frozen=True)
+class Accepted:
+    """What was let through: the content that the accepted evaluation judged, and whether it began a new regime."""
 
-    Raises InputError when there is no failed evaluation of what is published, or no reason is given.
+    judged: str
+    new_regime: bool
+
+
+def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> str:
+    """Let what one partition holds now through for good; returns what had been observed.
+
+    The acceptance is of the content that the failed evaluation judged: other rows in its place are judged
+    again. Raises InputError when there is no failed evaluation of what is published, or no reason is given.
     """
     if not acceptance.reason.strip():
         raise InputError("--reason is required: say why this change is real; nothing was accepted")
@@ -57,8 +67,9 @@ def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> 
     target = _judged_materialization(instance, key, acceptance, failed)
     seen = failed.metadata.get("observed")
     observed = str(seen.value) if seen is not None else (failed.description or "failed")
-    entry: dict[str, Any] = {**acceptance.__dict__, "evidence": observed}
-    ACCEPTANCES.append(lake, [entry])
+    judged = failed.metadata.get("judged")
+    content = str(judged.value) if judged is not None else ""
+    entry: dict[str, Any] = {**acceptance.__dict__, "evidence": observed, "judged": content}
     evaluation = Evaluation(
         acceptance.check,
         passed=True,
@@ -67,16 +78,21 @@ def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> 
             "accepted_by": acceptance.actor,
             "reason": acceptance.reason,
             "new_regime": acceptance.new_regime,
+            "judged": content,
         },
     )
-    instance.report_runless_asset_event(evaluation_event(key, acceptance.partition, evaluation, target))
+    ACCEPTANCES.append(lake, [entry])
+    report_evaluation(instance, evaluation_event(key, acceptance.partition, evaluation, target))
     return observed
 
 
-def accepted(lake: Lake, asset: str, check: str) -> dict[str, bool]:
-    """Accepted partitions of an asset's check, each with whether it began a new regime."""
-    entries = [e for e in ACCEPTANCES.entries(lake) if (e["asset"], e["check"]) == (asset, check)]
-    return {entry["partition"]: entry["new_regime"] for entry in entries}
+def accepted(lake: Lake, asset: str, check: str) -> dict[str, Accepted]:
+    """The newest acceptance of each partition of an asset's check."""
+    return {
+        entry["partition"]: Accepted(entry["judged"], entry["new_regime"])
+        for entry in ACCEPTANCES.entries(lake)
+        if (entry["asset"], entry["check"]) == (asset, check)
+    }
 
 
 def _failed_evaluation(

@@ -12,8 +12,3 @@ def upstream_checks_passed() -> dg.AutomationCondition:
         dg.AutomationCondition.check_passed(), blocking_only=True
     )
     return (~dg.AutomationCondition.any_deps_match(~passed)).with_label("upstream_blocking_checks_passed")
-
-
-def daily(cron: str) -> dg.AutomationCondition:
-    """Once a day, after the dependencies were updated since the last tick, if every gate upstream is open."""
-    return dg.AutomationCondition.on_cron(cron) & upstream_checks_passed()

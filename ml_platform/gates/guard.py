@@ -20,8 +20,10 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckPartiti
 
 from ml_platform.kernel.lineage import Days, Lineage
 from ml_platform.kernel.partitions import day_range, key_of, spans
+from ml_platform.lake.ledger import inputs_digest, publications_by_asset
+from ml_platform.lake.tables import Lake
 
-Reason = Literal["failed", "not_evaluated", "outdated", "missing"]
+Reason = Literal["failed", "not_evaluated", "outdated", "other_inputs", "missing"]
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,35 @@ class ClosedGate:
         return f"{where}: {_EXPLANATIONS[self.reason]}"
 
 
-_CAUSES_FIRST = ("failed", "outdated", "not_evaluated", "missing")  # what is missing is often a consequence
+_CAUSES_FIRST = (
+    "failed",
+    "outdated",
+    "not_evaluated",
+    "other_inputs",
+    "missing",
+)  # what is missing is often a consequence
 
 _EXPLANATIONS = {
     "not_evaluated": "was materialized and never evaluated",
     "outdated": "was materialized again after its last evaluation",
+    "other_inputs": "was made from rows that are no longer the published ones",
     "missing": "has no published version",
 }
 
 
 def closed_gates(
-    instance: dg.DagsterInstance, lineage: Lineage, key: str, partition: dt.date, *, itself: bool = False
+    instance: dg.DagsterInstance,
+    lineage: Lineage,
+    key: str,
+    partition: dt.date,
+    *,
+    itself: bool = False,
+    lake: Lake | None = None,
 ) -> list[ClosedGate]:
     """Every upstream partition that keeps `key` at `partition` from being made, causes first; empty when open.
 
-    With `itself`, the partition's own checks count too: may what was made be used?
+    With `itself`, the partition's own checks count too: may what was made be used? With a lake, what was
+    judged must also have been made from the rows that are published now.
     """
     closed: list[ClosedGate] = []
     asked = lineage.upstream_days(key, partition)
@@ -68,7 +84,21 @@ def closed_gates(
     for upstream, days in sorted(asked.items()):
         for check in lineage.node(upstream).blocking_checks:
             closed += _closed_by(instance, upstream, check, days)
+        if lake is not None:
+            closed += _made_from_others(lake, lineage, upstream, days)
     return sorted(closed, key=lambda gate: _CAUSES_FIRST.index(gate.reason))
+
+
+def _made_from_others(lake: Lake, lineage: Lineage, asset: str, days: Days) -> list[ClosedGate]:
+    """Days of an asset whose inputs were published again, with other content, since they were read."""
+    known = publications_by_asset(lake)
+    mine = known.get(asset, {})
+    outdated = tuple(
+        key
+        for key in map(key_of, day_range(*days))
+        if key in mine and mine[key].inputs != inputs_digest(known, lineage, asset, key)
+    )
+    return [ClosedGate(asset, "inputs", outdated, "other_inputs")] if outdated else []
 
 
 def latest_states(instance: dg.DagsterInstance, asset: str, check: str) -> dict[str | None, bool]:
@@ -83,10 +113,16 @@ def latest_states(instance: dg.DagsterInstance, asset: str, check: str) -> dict[
 
 
 def require_open(
-    instance: dg.DagsterInstance, lineage: Lineage, key: str, partition: dt.date, *, itself: bool = False
+    instance: dg.DagsterInstance,
+    lineage: Lineage,
+    key: str,
+    partition: dt.date,
+    *,
+    itself: bool = False,
+    lake: Lake | None = None,
 ) -> None:
     """Raise a Failure that says what closes the gate and how to get out; return when it is open."""
-    closed = closed_gates(instance, lineage, key, partition, itself=itself)
+    closed = closed_gates(instance, lineage, key, partition, itself=itself, lake=lake)
     if closed:
         raise dg.Failure(
             refusal_text(key, key_of(partition), closed),

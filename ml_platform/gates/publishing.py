@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.audit import Finding
 from ml_platform.lake.content_hash import partition_hashes
@@ -33,7 +34,7 @@ class Staged:
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def publish(lake: Lake, staged: Staged, *, run_id: str) -> list[Outcome]:
+def publish(lake: Lake, staged: Staged, *, run_id: str, lineage: Lineage | None = None) -> list[Outcome]:
     """Commit the partitions that passed in one commit, keep the refused ones apart, and tell what happened."""
     parts = {key: (part, digest) for key, part, digest in partition_hashes(staged.rows, PARTITION_COLUMN)}
     evaluations = {key: quality_evaluation(staged.findings.get(key, ())) for key in staged.partitions}
@@ -42,7 +43,7 @@ def publish(lake: Lake, staged: Staged, *, run_id: str) -> list[Outcome]:
     version = _commit(lake.table(staged.asset), staged.rows, parts, good)
     _commit(refused(lake, staged.asset), staged.rows, parts, bad)
     publications = {key: _publication(staged, key, parts.get(key), version, run_id) for key in good}
-    record_publications(lake, list(publications.values()))
+    record_publications(lake, list(publications.values()), lineage)
     return [_outcome(staged, key, evaluations[key], publications.get(key)) for key in staged.partitions]
 
 

@@ -13,11 +13,14 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as Target,
 )
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.events import DagsterEvent
 from dagster._core.execution.plan.execute_step import (
     _build_data_version_tags,
     _get_code_version,
     _get_input_provenance_data,
 )
+from dagster._core.instance.utils import RUNLESS_JOB_NAME
+from dagster._core.utils import make_new_run_id
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.digest import digest_of
@@ -68,6 +71,19 @@ def evaluation_event(
         partition=partition,
         target_materialization_data=target,
     )
+
+
+def report_evaluation(instance: dg.DagsterInstance, event: AssetCheckEvaluation) -> None:
+    """Report an evaluation that no run made, under an id of its own.
+
+    Dagster's runless events share one id, and keep only one evaluation per check, partition and id.
+    """
+    reported = DagsterEvent(
+        event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        event_specific_data=event,
+        job_name=RUNLESS_JOB_NAME,
+    )
+    instance.report_dagster_event(reported, run_id=make_new_run_id())
 
 
 def refusal(key: dg.AssetKey, failed: Sequence[Outcome]) -> dg.Failure:

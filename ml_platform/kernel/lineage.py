@@ -61,6 +61,16 @@ class Lineage:
     def node(self, key: str) -> Node:
         return self.nodes[key]
 
+    def direct_days(self, key: str, days: Days) -> dict[str, Days]:
+        """What a range of days of an asset reads itself: partitioned upstream assets with the days read."""
+        read: dict[str, Days] = {}
+        for upstream in self.nodes[key].upstream:
+            node = self.nodes.get(upstream.key)
+            found = None if node is None else node.clip(_shift(days, upstream))
+            if found is not None:
+                read[upstream.key] = found
+        return read
+
     def upstream_days(self, key: str, day: dt.date) -> dict[str, Days]:
         """Every upstream asset, transitively, with the covering range of days that partition `day` depends on.
 

@@ -5,13 +5,15 @@ A ledger is a lake table that nothing ever rewrites. Wall time is recorded here 
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
 
+from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import spans
+from ml_platform.kernel.lineage import Lineage
+from ml_platform.kernel.partitions import day, day_range, key_of, spans
 from ml_platform.lake.tables import Lake
 
 _TIME = pa.timestamp("us", "UTC")
@@ -58,6 +60,7 @@ class Publication:
     table_version: int
     declaration: str
     run_id: str
+    inputs: str = ""  # digest of the published content of every day that was read
 
 
 _PUBLICATIONS = Ledger(
@@ -70,24 +73,57 @@ _PUBLICATIONS = Ledger(
         "table_version": pa.int64(),
         "declaration": pa.string(),
         "run_id": pa.string(),
+        "inputs": pa.string(),
     },
 )
 
 
-def record_publications(lake: Lake, publications: Sequence[Publication]) -> None:
-    """Tell readers which versions are published now; the newest entry of a partition is what they get."""
-    if publications:
-        _PUBLICATIONS.append(lake, [asdict(publication) for publication in publications])
+def record_publications(
+    lake: Lake, publications: Sequence[Publication], lineage: Lineage | None = None
+) -> None:
+    """Tell readers which versions are published now; the newest entry of a partition is what they get.
+
+    With a lineage each entry also says from which published content of its inputs it was made.
+    """
+    if not publications:
+        return
+    known = publications_by_asset(lake) if lineage is not None else {}
+    entries = [
+        replace(p, inputs=inputs_digest(known, lineage, p.asset, p.partition)) if lineage is not None else p
+        for p in publications
+    ]
+    _PUBLICATIONS.append(lake, [asdict(entry) for entry in entries])
+
+
+def publications_by_asset(lake: Lake) -> dict[str, dict[str, Publication]]:
+    """The newest publication of each partition, by asset and partition key."""
+    names = [field.name for field in fields(Publication)]
+    found: dict[str, dict[str, Publication]] = {}
+    for entry in _PUBLICATIONS.entries(lake):
+        publication = Publication(**{name: entry[name] for name in names})
+        found.setdefault(publication.asset, {})[publication.partition] = publication
+    return found
 
 
 def published(lake: Lake, asset: str) -> dict[str, Publication]:
     """The newest publication of each partition of an asset, by partition key."""
-    names = [field.name for field in fields(Publication)]
-    return {
-        entry["partition"]: Publication(**{name: entry[name] for name in names})
-        for entry in _PUBLICATIONS.entries(lake)
-        if entry["asset"] == asset
+    return publications_by_asset(lake).get(asset, {})
+
+
+def inputs_digest(
+    known: Mapping[str, Mapping[str, Publication]], lineage: Lineage, asset: str, partition: str
+) -> str:
+    """A digest of the published content of every day that a partition reads; empty when it reads none."""
+    read = lineage.direct_days(asset, (day(partition), day(partition)))
+    content = {
+        upstream: {
+            key: known[upstream][key].content_hash
+            for key in map(key_of, day_range(*days))
+            if key in known.get(upstream, {})
+        }
+        for upstream, days in read.items()
     }
+    return digest_of(content) if content else ""
 
 
 def require_published(lake: Lake, asset: str, partitions: Sequence[str], *, reader: str) -> None:

@@ -93,7 +93,8 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
         evaluation = _parity_evaluation(spec, trained.parity)
         if not evaluation.passed:
             return Outcome(partition, published=False, evaluations=(evaluation,))
-        guard.require_open(step.context.instance, step.catalog.lineage, spec.key, day(partition))
+        lake = Lake(settings.lake_uri)
+        guard.require_open(step.context.instance, step.catalog.lineage, spec.key, day(partition), lake=lake)
         candidate = _candidate(spec, step, partition, manifest, trained, run_id)
         version = registry.register(step.resources.mlflow, candidate, run_id=run_id)
     picture = candidate.pictures["precision_recall.png"]

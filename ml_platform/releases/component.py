@@ -13,6 +13,8 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import Settings
+from ml_platform.lake.ledger import published
+from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
 from ml_platform.models.compute import evaluate, predict_onnx
 from ml_platform.models.spec import ModelSpec
@@ -38,9 +40,16 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
     settings: Settings = step.resources.environment
     model = spec.model_spec(step.catalog)
     candidate = newest_version(step, settings, model)
+    lake = Lake(settings.lake_uri)
     guard.require_open(
-        step.context.instance, step.catalog.lineage, model.key, day(candidate.partition), itself=True
+        step.context.instance,
+        step.catalog.lineage,
+        model.key,
+        day(candidate.partition),
+        itself=True,
+        lake=lake,
     )
+    _require_current(lake, model.training_set_spec(step.catalog).key, candidate)
     champion = registry.champion(settings, model.name)
     evaluation = compare(spec, settings, step.catalog, candidate, champion)
     if not evaluation.passed:
@@ -62,6 +71,20 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
         "comparison": evaluation.observed,
     }
     return [Outcome(None, published=True, evaluations=(evaluation,), metadata=metadata)]
+
+
+def _require_current(lake: Lake, training_set: str, candidate: registry.Registered) -> None:
+    """Refuse a version whose training set was built again, with other rows, since it was trained."""
+    known = published(lake, training_set).get(candidate.partition)
+    trained_on = candidate.tags.get("training_set")
+    if known is None or known.content_hash != trained_on:
+        raise dg.Failure(
+            f"{candidate.name} version {candidate.version} is refused: it was trained on {training_set} "
+            f"{candidate.partition} with content {trained_on}, and {known.content_hash if known else 'nothing'} is "
+            f"published there now. The champion is unchanged. Way out: materialize models/{candidate.name} "
+            f"{candidate.partition}, then release again",
+            allow_retries=False,
+        )
 
 
 def newest_version(step: Step, settings: Settings, model: ModelSpec) -> registry.Registered:

@@ -1,9 +1,11 @@
 """Sources as assets: daily versions of events, published only when their expectations hold."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import duckdb
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates.outcomes import Outcome
@@ -12,7 +14,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.audit import audit
+from ml_platform.lake.audit import Finding, audit
 from ml_platform.lake.engine import connect
 from ml_platform.lake.tables import Lake
 from ml_platform.sources import store
@@ -39,23 +41,70 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
     _require_landed(settings, spec, lake, step)
-    first, last = min(step.partitions), max(step.partitions)
     with connect(settings) as connection:
-        store.stage_versions(connection, lake, spec, (first, last))
-        landed = store.count_by_day(connection, "landed")
-        versions = store.count_by_day(connection, "staged")
-        quarantined = store.count_quarantined(connection, lake, spec)
+        store.stage_versions(connection, lake, spec, (min(step.partitions), max(step.partitions)))
+        counts = _accounts(spec, lake, connection, step.partitions)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
         rows = connection.sql("SELECT * FROM staged").to_arrow_table()
+    _require_accounted(spec, counts)
+    for key, account in counts.items():
+        one_content = f"one content per ({spec.event_id}, created)"
+        findings[key] = [Finding(key, one_content, account.staged, account.contradicting), *findings[key]]
     step.log.info("%s: %s versions staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
-    metadata = {
-        key: _counts(landed.get(key, 0), versions.get(key, 0), quarantined.get(key, 0))
-        for key in step.partitions
-    }
+    metadata = {key: account.metadata() for key, account in counts.items()}
     staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), metadata)
-    outcomes = publish(lake, staged, run_id=step.run_id)
-    _require_accounted(spec, outcomes)
-    return outcomes
+    return publish(lake, staged, run_id=step.run_id)
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where the rows of one day went. `landed` is what the ledger of files says; the others were counted."""
+
+    landed: int
+    staged: int
+    unchanged: int
+    quarantined: int
+    contradicting: int
+
+    def metadata(self) -> dict[str, int]:
+        """The counts as they are shown with the partition."""
+        return {
+            "rows_landed": self.landed + self.quarantined,
+            "rows_staged": self.staged,
+            "rows_unchanged": self.unchanged,
+            "rows_quarantined": self.quarantined,
+        }
+
+
+def _accounts(
+    spec: SourceSpec, lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: Sequence[str]
+) -> dict[str, Account]:
+    expected = store.expected_rows(lake, spec.name)
+    staged = store.count_by_day(connection, "staged")
+    repeats = store.count_repeats(connection, spec)
+    quarantined = store.count_quarantined(connection, lake, spec)
+    return {
+        key: Account(
+            expected.get(key, 0),
+            staged.get(key, 0),
+            repeats.get(key, (0, 0))[0],
+            quarantined.get(key, 0),
+            repeats.get(key, (0, 0))[1],
+        )
+        for key in partitions
+    }
+
+
+def _require_accounted(spec: SourceSpec, counts: Mapping[str, Account]) -> None:
+    """Rows landed = published or refused + unchanged, day by day, or nothing is published."""
+    for key, account in counts.items():
+        found = account.staged + account.unchanged
+        if found != account.landed:
+            raise StoreError(
+                f"{spec.key} [{key}]: the ledger of files says that {account.landed} good rows landed, and {found} "
+                f"are there ({account.staged} versions, {account.unchanged} unchanged). Nothing was published; "
+                f"restore the landing table, or land the files of this day again with --replaces"
+            )
 
 
 def column_schema(spec: SourceSpec) -> dg.TableSchema:
@@ -80,27 +129,3 @@ def _require_landed(settings: Settings, spec: SourceSpec, lake: Lake, step: Step
             f"{spec.key}: landed rows are required for {spans(missing)}; no file has any. Nothing was published; "
             f"land them with: ml-platform ingest {spec.name} PATH"
         )
-
-
-def _counts(landed: int, versions: int, quarantined: int) -> Mapping[str, int]:
-    return {
-        "rows_landed": landed + quarantined,
-        "rows_staged": versions,
-        "rows_unchanged": landed - versions,
-        "rows_quarantined": quarantined,
-    }
-
-
-def _require_accounted(spec: SourceSpec, outcomes: Sequence[Outcome]) -> None:
-    """Rows landed = published + unchanged + quarantined + refused, or nothing can be trusted."""
-    for outcome in outcomes:
-        counts = outcome.metadata
-        published = counts.get("dagster/partition_row_count", 0)
-        refused = 0 if outcome.published else counts["rows_staged"]
-        known = published + refused + counts["rows_unchanged"] + counts["rows_quarantined"]
-        if known != counts["rows_landed"]:
-            raise StoreError(
-                f"{spec.key} [{outcome.partition}]: {counts['rows_landed']} rows landed and {known} are accounted "
-                f"for ({published} published, {refused} refused, {counts['rows_unchanged']} unchanged, "
-                f"{counts['rows_quarantined']} quarantined); do not use this partition, and report it"
-            )

@@ -22,11 +22,15 @@ _CSV_OPTIONS = """all_varchar = true, header = true, skip = 0, comment = '', quo
 
 @dataclass(frozen=True)
 class Delivery:
-    """One file as it was split: rows in all, bad rows, and the days that its good rows touch."""
+    """One file as it was split: rows in all, bad rows, and good rows by the day of their event."""
 
     rows: int
     bad: int
-    days: tuple[str, ...]
+    rows_by_day: Mapping[str, int]
+
+    @property
+    def days(self) -> tuple[str, ...]:
+        return tuple(self.rows_by_day)
 
 
 def columns_of(spec: SourceSpec) -> list[str]:
@@ -69,9 +73,10 @@ def split_file(
         raise InputError(_too_many_bad(connection, spec, path, rows, bad))
     _require_one_content(connection, spec, path)
     found = connection.execute(
-        f"SELECT DISTINCT CAST({PARTITION_COLUMN} AS VARCHAR) FROM delivered WHERE reason IS NULL ORDER BY 1"
+        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM delivered WHERE reason IS NULL "
+        "GROUP BY 1 ORDER BY 1"
     ).fetchall()
-    return Delivery(rows, bad, tuple(row[0] for row in found))
+    return Delivery(rows, bad, {row[0]: row[1] for row in found})
 
 
 def versions_sql(spec: SourceSpec, landed: str) -> str:
@@ -80,20 +85,40 @@ def versions_sql(spec: SourceSpec, landed: str) -> str:
     `landed` is a relation with the source's columns, the partition day, `landing_order` and `position`.
     """
     columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
-    content = ", ".join(f'"{name}"' for name in columns_of(spec) if name != CREATED_TIME)
     event_id = f'"{spec.event_id}"'
     return f"""
-WITH repeated AS (
-  SELECT {event_id} FROM {landed} GROUP BY {event_id} HAVING count(*) > 1
-), ordered AS (
-  SELECT {columns}, struct_pack({_packed(content)}) AS __content,
-         lag(__content) OVER (PARTITION BY {event_id} ORDER BY {CREATED_TIME}, landing_order, position) AS __before
-  FROM {landed} SEMI JOIN repeated USING ({event_id})
-)
+{_repeats(spec, landed)}
 SELECT {columns} FROM {landed} ANTI JOIN repeated USING ({event_id})
 UNION ALL
 SELECT {columns} FROM ordered WHERE __content IS DISTINCT FROM __before
 ORDER BY {PARTITION_COLUMN}, {event_id}, {CREATED_TIME}"""
+
+
+def repeats_sql(spec: SourceSpec, landed: str) -> str:
+    """SQL that counts, by day, the landed rows that repeat what was known, and those that contradict each other.
+
+    A contradiction is a second content of one (id, created): ingest refuses it, unless two ran at once.
+    """
+    return f"""
+{_repeats(spec, landed)}
+SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count_if(__content IS NOT DISTINCT FROM __before),
+       count_if(__content IS DISTINCT FROM __before AND {CREATED_TIME} = __created_before)
+FROM ordered GROUP BY 1"""
+
+
+def _repeats(spec: SourceSpec, landed: str) -> str:
+    """Steps that order the rows of ids which landed more than once, each beside the row before it."""
+    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
+    content = ", ".join(f'"{name}"' for name in columns_of(spec) if name != CREATED_TIME)
+    event_id = f'"{spec.event_id}"'
+    return f"""WITH repeated AS (
+  SELECT {event_id} FROM {landed} GROUP BY {event_id} HAVING count(*) > 1
+), ordered AS (
+  SELECT {columns}, struct_pack({_packed(content)}) AS __content,
+         lag(__content) OVER versions AS __before, lag({CREATED_TIME}) OVER versions AS __created_before
+  FROM {landed} SEMI JOIN repeated USING ({event_id})
+  WINDOW versions AS (PARTITION BY {event_id} ORDER BY {CREATED_TIME}, landing_order, position)
+)"""
 
 
 def conflicts_sql(spec: SourceSpec, landed: str) -> str:

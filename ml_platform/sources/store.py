@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from filelock import FileLock
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
@@ -20,7 +21,14 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake, Table
-from ml_platform.sources.compute import columns_of, conflicts_sql, declared_time, split_file, versions_sql
+from ml_platform.sources.compute import (
+    columns_of,
+    conflicts_sql,
+    declared_time,
+    repeats_sql,
+    split_file,
+    versions_sql,
+)
 from ml_platform.sources.spec import SourceSpec
 
 _LANDING_PARTITIONS = (PARTITION_COLUMN, "file_digest")
@@ -34,6 +42,7 @@ LANDED_FILES = Ledger(
         "rows": pa.int64(),
         "quarantined": pa.int64(),
         "days": pa.list_(pa.string()),
+        "rows_by_day": pa.list_(pa.int64()),
         "known_at": pa.string(),
         "replaces": pa.string(),
         "actor": pa.string(),
@@ -91,8 +100,23 @@ def ingest(
     Landing the same bytes again changes nothing. `replaces` names the digest (or its start) of a landed file
     whose place this one takes. Raises InputError, with nothing changed, for a file that is refused whole.
     """
-    lake = Lake(settings.lake_uri)
     digest = _digest(path)
+    (settings.root / "locks").mkdir(parents=True, exist_ok=True)
+    # Two that run at once here could contradict each other; elsewhere, materializing the day finds it.
+    with FileLock(settings.root / "locks" / f"ingest-{spec.name}"):
+        return _ingest(settings, spec, path, digest, known_at=known_at, replaces=replaces)
+
+
+def _ingest(
+    settings: Settings,
+    spec: SourceSpec,
+    path: Path,
+    digest: str,
+    *,
+    known_at: str | None,
+    replaces: str | None,
+) -> Landed:
+    lake = Lake(settings.lake_uri)
     known_at = declared_time(known_at) if known_at is not None else None
     entries = _entries(lake, spec.name)
     replaced = _replaced(entries, replaces, spec)
@@ -110,6 +134,7 @@ def ingest(
         "rows": delivery.rows,
         "quarantined": delivery.bad,
         "days": list(delivery.days),
+        "rows_by_day": list(delivery.rows_by_day.values()),
         "known_at": known_at,
         "replaces": replaced,
         "actor": settings.who,
@@ -143,6 +168,23 @@ def count_by_day(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, 
     """Rows by day of `landed` (good rows of the staged days) or `staged` (the versions that they make)."""
     query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM {rows} GROUP BY 1"
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}
+
+
+def expected_rows(lake: Lake, source: str) -> dict[str, int]:
+    """Good rows by day that the files which count have landed, as the ledger says: what must be accounted for."""
+    entries = _entries(lake, source)
+    valid = set(_valid(entries))
+    expected: dict[str, int] = {}
+    for entry in entries:
+        if entry["digest"] in valid:
+            for day, rows in zip(entry["days"], entry["rows_by_day"], strict=True):
+                expected[day] = expected.get(day, 0) + rows
+    return expected
+
+
+def count_repeats(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> dict[str, tuple[int, int]]:
+    """By day: landed rows that repeat what was known, and rows that contradict another of the same created time."""
+    return {row[0]: (row[1], row[2]) for row in connection.execute(repeats_sql(spec, "landed")).fetchall()}
 
 
 def count_quarantined(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec) -> dict[str, int]:

@@ -7,11 +7,10 @@ import dagster as dg
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.features.component import column_lineage
-from ml_platform.gates.acceptances import accepted
+from ml_platform.gates.acceptances import Accepted, accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.lineage import Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, day_range, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import Publication, record_publications, require_published
@@ -51,16 +50,20 @@ def materialize(spec: TrainingSetSpec, step: Step) -> list[Outcome]:
 def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outcome:
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
-    for upstream in spec.nodes(step.catalog)[0].upstream:
-        require_published(lake, upstream.key, _days_read(step.catalog, upstream, partition), reader=spec.key)
+    read = step.catalog.lineage.direct_days(spec.key, (day(partition), day(partition)))
+    for upstream, days_read in read.items():
+        require_published(lake, upstream, [key_of(found) for found in day_range(*days_read)], reader=spec.key)
     built = store.build(settings, spec, step.catalog, partition)
     version = store.write(lake, spec, partition, built)
     manifest = built.manifest
     digest, rows = manifest["content_hash"], built.rows.num_rows
     publication = Publication(spec.key, partition, digest, rows, version, spec.digest(), step.run_id)
-    record_publications(lake, [publication])
+    record_publications(lake, [publication], step.catalog.lineage)
     counts = store.daily_label_counts(settings, spec, step.catalog, partition)
-    evaluations = (quality(spec, manifest), label_drift(spec, lake, step.catalog, partition, counts))
+    evaluations = (
+        quality(spec, step.catalog, built),
+        label_drift(spec, lake, step.catalog, partition, counts),
+    )
     return Outcome(
         partition=partition,
         published=True,
@@ -77,22 +80,27 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
     )
 
 
-def quality(spec: TrainingSetSpec, manifest: Any) -> Evaluation:
-    """Size and leakage: enough rows and positives, and no test day within the labels' maturity of a train day."""
-    rows, split = manifest["rows"], manifest["split"]
+def quality(spec: TrainingSetSpec, catalog: Catalog, built: store.Built) -> Evaluation:
+    """Size, and leakage: between the last train row and the first test row lies the labels' maturity."""
+    rows = built.manifest["rows"]
     broken = [
         f"{side} has {rows[side][what]} {what}, fewer than {least}"
         for side in ("train", "test")
         for what, least in (("rows", spec.minimum_rows), ("positives", spec.minimum_positives))
         if rows[side][what] < least
     ]
-    if not split["train"][1] < split["gap"][0] <= split["gap"][1] < split["test"][0]:
-        broken.append(f"train, gap and test days overlap: {split}")
+    maturity = spec.label_source(catalog).maturity
+    apart = store.time_between_splits(built.rows)
+    if apart is not None and apart < maturity.timedelta():
+        broken.append(f"the first test row is {apart} after the last train row")
     return Evaluation(
         check="quality",
         passed=not broken,
         observed="; ".join(broken),
-        bound=f"{spec.minimum_rows} rows and {spec.minimum_positives} positives in each split, a gap between them",
+        bound=(
+            f"{spec.minimum_rows} rows and {spec.minimum_positives} positives in each split, "
+            f"{maturity} between train and test"
+        ),
         metadata={"rows": rows},
     )
 
@@ -104,38 +112,66 @@ def label_drift(
     partition: str,
     counts: Sequence[tuple[str, int, int]],
 ) -> Evaluation:
-    """Judge the newest matured day's label rate; days that failed before it are no reference unless accepted."""
-    maturity = spec.maturity_days(catalog)
-    let_through = {key_of(day(p) - maturity * ONE_DAY) for p in accepted(lake, spec.key, "label_drift")}
-    reference: list[tuple[int, int]] = []
-    decision: RateDecision | None = None
-    for key, positives, rows in counts:
-        decision = judge_rate(
-            positives,
-            rows,
-            [p for p, _ in reference[-spec.reference_days :]],
-            [r for _, r in reference[-spec.reference_days :]],
-            ratio_bound=spec.label_rate_bound,
-            reference_days=spec.reference_days,
-        )
-        if decision.status != "failed" or key in let_through:
-            reference.append((positives, rows))
+    """Judge the newest matured day's label rate against the accepted matured days before it.
+
+    Failed days are no reference, accepted or not, unless one began a new regime: then the reference begins
+    with it. An acceptance holds for the counts that it judged.
+    """
     newest = key_of(spec.split(day(partition), catalog).test[1])
-    if decision is None or counts[-1][0] != newest:
-        return Evaluation(
-            "label_drift", passed=False, observed=f"no matured labels on {newest}", bound="some"
-        )
+    bound = f"a label rate within {spec.label_rate_bound:g} times the reference's, either way"
+    if not counts or counts[-1][0] != newest:
+        return Evaluation("label_drift", False, f"no matured labels on {newest}", bound)
+    let_through = _accepted_label_days(spec, lake, catalog)
+    reference: list[tuple[int, int]] = []
+    minimum_days = spec.reference_days
+    decision, passed = _judge_labels(spec, counts[0], reference, minimum_days), True
+    for entry in counts:
+        decision = _judge_labels(spec, entry, reference, minimum_days)
+        acceptance = let_through.get(entry[0])
+        let = acceptance is not None and acceptance.judged == _judged(entry)
+        passed = decision.status != "failed" or let
+        if acceptance is not None and let and acceptance.new_regime:
+            reference, minimum_days = [entry[1:]], 1
+        elif decision.status != "failed":
+            reference.append(entry[1:])
     return Evaluation(
         check="label_drift",
-        passed=decision.status != "failed" or newest in let_through,
+        passed=passed,
         observed=f"{newest}: {decision.reason}",
-        bound=f"a label rate within {spec.label_rate_bound:g} times the reference's, either way",
+        bound=bound,
         metadata={
             "status": decision.status,
             "rate": decision.rate,
             "reference_rate": decision.reference_rate,
+            "judged": _judged(counts[-1]),
         },
     )
+
+
+def _judge_labels(
+    spec: TrainingSetSpec, entry: tuple[str, int, int], reference: list[tuple[int, int]], minimum_days: int
+) -> RateDecision:
+    recent = reference[-spec.reference_days :]
+    return judge_rate(
+        entry[1],
+        entry[2],
+        [positives for positives, _ in recent],
+        [rows for _, rows in recent],
+        ratio_bound=spec.label_rate_bound,
+        reference_days=max(minimum_days, min(len(recent), spec.reference_days)),
+    )
+
+
+def _accepted_label_days(spec: TrainingSetSpec, lake: Lake, catalog: Catalog) -> dict[str, Accepted]:
+    """Acceptances by the day whose labels they judged."""
+    maturity = spec.maturity_days(catalog) * ONE_DAY
+    found = accepted(lake, spec.key, "label_drift")
+    return {key_of(day(partition) - maturity): acceptance for partition, acceptance in found.items()}
+
+
+def _judged(entry: tuple[str, int, int]) -> str:
+    """The content that a label verdict is about."""
+    return f"{entry[1]} of {entry[2]}"
 
 
 def column_schema(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableSchema:
@@ -169,9 +205,3 @@ def lineage_of_columns(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableColum
 
 def _dep(asset: str, column: str) -> dg.TableColumnDep:
     return dg.TableColumnDep(dg.AssetKey(asset.split("/")), column)
-
-
-def _days_read(catalog: Catalog, upstream: Upstream, partition: str) -> list[str]:
-    window = (day(partition) + upstream.first * ONE_DAY, day(partition) + upstream.last * ONE_DAY)
-    clipped = catalog.node(upstream.key).clip(window)
-    return [key_of(found) for found in day_range(*clipped)] if clipped else []

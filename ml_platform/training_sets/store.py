@@ -1,5 +1,6 @@
 """Builds and reads training sets: rows from the lake through Feast, a manifest that can rebuild them."""
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,17 @@ def input_versions(spec: TrainingSetSpec, catalog: Catalog, lake: Lake) -> dict[
             f"{spec.key}: published rows of {missing} are required and there are none; materialize them"
         )
     return {asset: version for asset, version in found.items() if version is not None}
+
+
+def time_between_splits(rows: pa.Table) -> dt.timedelta | None:
+    """From the last train row to the first test row; negative when they overlap, None when a split is empty."""
+    times = {
+        side: rows.filter(pc.field(SPLIT) == side).column(EVENT_TIME).to_pylist()
+        for side in ("train", "test")
+    }
+    if not all(times.values()):
+        return None
+    return min(times["test"]) - max(times["train"])
 
 
 def daily_label_counts(
@@ -228,8 +240,6 @@ def _input(
     lake: Lake, catalog: Catalog, asset: str, versions: Mapping[str, int], window: tuple[Any, int, int]
 ) -> dict[str, Any]:
     """One input as the manifest names it: table version, data files, and the content of each day read."""
-    import datetime as dt
-
     at, first, last = window
     clipped = catalog.node(asset).clip((at + dt.timedelta(days=first), at + dt.timedelta(days=last)))
     days = [key_of(d) for d in day_range(*clipped)] if clipped else []
