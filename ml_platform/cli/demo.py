@@ -7,9 +7,9 @@ import datetime as dt
 import json
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import yaml
@@ -18,11 +18,16 @@ from rich.console import Console
 from ml_platform import declarations
 from ml_platform.cli.instance import Runner, RunReport
 from ml_platform.cli.story import Deliveries, corrupted, scaled
-from ml_platform.cli.summary import keep_summary
+from ml_platform.cli.summary import (
+    gate_results,
+    keep_progress,
+    keep_summary,
+    read_progress,
+    require_same_options,
+)
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.spec import FeatureViewSpec
-from ml_platform.gates.acceptances import Acceptance, accept
-from ml_platform.gates.guard import latest_states
+from ml_platform.gates.acceptances import Acceptance, accept, accepted
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, PlatformError
 from ml_platform.kernel.partitions import ONE_DAY, key_of
@@ -55,6 +60,7 @@ class Demo:
     shown: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require_same_options(self.settings, asdict(self.options))
         self.script: Mapping[str, Any] = yaml.safe_load((declarations.DEFS_FOLDER / "demo.yaml").read_text())
         self.release = self.catalog.get(ReleaseSpec, self.script["release"], wanted_by="demo.yaml")
         self.model = self.release.model_spec(self.catalog)
@@ -78,6 +84,14 @@ class Demo:
         self.stages[name] = self.stages.get(name, 0) + seconds
         if doing:
             self.console.print(f"  [green]✓[/] {doing} [dim]{seconds:.1f} s[/]")
+
+    def once(self, step: str, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What a step found, done only if no earlier, interrupted demo in this home has done it."""
+        progress = read_progress(self.settings)
+        if step not in progress:
+            progress[step] = do()
+            keep_progress(self.settings, progress)
+        return progress[step]
 
     def make(
         self, stage: str, assets: Sequence[str], first: str | None = None, last: str | None = None
@@ -121,23 +135,11 @@ def run(settings: Settings, options: Options, console: Console) -> dict[str, Any
         "stages": {name: round(seconds, 1) for name, seconds in demo.stages.items()},
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         **demo.shown,
-        "gates": gate_results(demo),
+        "gates": gate_results(demo.runner.instance, demo.catalog.lineage),
         "home": str(settings.root),
     }
     keep_summary(settings, summary)
     return summary
-
-
-def gate_results(demo: Demo) -> dict[str, dict[str, int]]:
-    """How many partitions of each blocking check passed and failed, by their latest evaluation."""
-    results: dict[str, dict[str, int]] = {}
-    for key, node in sorted(demo.catalog.lineage.nodes.items()):
-        for check in node.blocking_checks:
-            found = latest_states(demo.runner.instance, key, check)
-            states = {day: passed for day, passed in found.items() if (day is not None) == node.partitioned}
-            passed = sum(states.values())
-            results[f"{key} {check}"] = {"passed": passed, "failed": len(states) - passed}
-    return results
 
 
 def build_history(demo: Demo) -> dt.date:
@@ -202,36 +204,57 @@ def predict(demo: Demo) -> dict[str, Any]:
 
 def corrupted_day(demo: Demo, day: dt.date) -> dict[str, Any]:
     """Land a corrupted day, see the model refused, deliver the day again, see the model updated."""
-    console, key = demo.console, key_of(day)
-    console.rule(f"[bold]{key} is delivered corrupted", align="left")
+    key = key_of(day)
     good = demo.deliveries.good(demo.settings, day)
-    bad_rows = corrupted(good, demo.events.file_columns()[demo.script["corrupt"]])
-    bad = ingest(demo.settings, demo.events, demo.deliveries.write(bad_rows, f"{key}-corrupted"))
-    audit = demo.attempt("refusals", [demo.events.key], key)
-    refusal = _refused_model(demo, key) if not audit.success else {}
-    console.rule(f"[bold]{key} is delivered again, good", align="left")
-    path = demo.deliveries.write(good, f"{key}-good")
-    ingest(demo.settings, demo.events, path, replaces=bad.digest)
-    _materialize_day(demo, day)
-    return {"partition": key, "audit": audit.error, **refusal, "afterwards": train(demo, day)}
+
+    def refused() -> dict[str, Any]:
+        demo.console.rule(f"[bold]{key} is delivered corrupted", align="left")
+        bad_rows = corrupted(good, demo.events.file_columns()[demo.script["corrupt"]])
+        bad = ingest(demo.settings, demo.events, demo.deliveries.write(bad_rows, f"{key}-corrupted"))
+        audit = demo.attempt("refusals", [demo.events.key], key)
+        return {"digest": bad.digest, "audit": audit.error, **_refused_model(demo, key)}
+
+    def delivered_again() -> dict[str, Any]:
+        demo.console.rule(f"[bold]{key} is delivered again, good", align="left")
+        path = demo.deliveries.write(good, f"{key}-good")
+        ingest(demo.settings, demo.events, path, replaces=refusal["digest"])
+        _materialize_day(demo, day)
+        return train(demo, day)
+
+    refusal = demo.once("corrupted", refused)
+    return {"partition": key, **refusal, "afterwards": demo.once("delivered again", delivered_again)}
 
 
 def drifted_day(demo: Demo, day: dt.date) -> dict[str, Any]:
     """Land a drifted day, see the model refused, accept the drift, see the model trained."""
-    console, key = demo.console, key_of(day)
-    change = demo.script["drift"]
-    console.rule(f"[bold]{key}: {change['column']} × {change['factor']}", align="left")
-    rows = scaled(demo.deliveries.good(demo.settings, day), change["column"], by=change["factor"])
-    ingest(demo.settings, demo.events, demo.deliveries.write(rows, f"{key}-drifted"))
-    _materialize_day(demo, day, may_drift=True)
-    demo.make("training_sets", [demo.model.training_set_spec(demo.catalog).key], key)
-    refusal = _refused_model(demo, key)
+    key, change = key_of(day), demo.script["drift"]
     reason = "demo: prices went up, and they stay up"
-    for profile in demo.profiles:
-        acceptance = Acceptance(profile.key, "drift", key, reason, demo.settings.who)
-        accept(demo.runner.instance, Lake(demo.settings.lake_uri), acceptance)
-        console.print(f"  [green]✓[/] ml-platform drift accept {profile.key} {key} --reason '{reason}'")
-    return {"partition": key, **refusal, "accepted": reason, "afterwards": train(demo, day)}
+
+    def refused() -> dict[str, Any]:
+        demo.console.rule(f"[bold]{key}: {change['column']} × {change['factor']}", align="left")
+        rows = scaled(demo.deliveries.good(demo.settings, day), change["column"], by=change["factor"])
+        ingest(demo.settings, demo.events, demo.deliveries.write(rows, f"{key}-drifted"))
+        _materialize_day(demo, day, may_drift=True)
+        demo.make("training_sets", [demo.model.training_set_spec(demo.catalog).key], key)
+        return _refused_model(demo, key)
+
+    def let_through() -> dict[str, Any]:
+        lake = Lake(demo.settings.lake_uri)
+        for profile in demo.profiles:
+            if key not in accepted(lake, profile.key, "drift"):
+                acceptance = Acceptance(profile.key, "drift", key, reason, demo.settings.who)
+                accept(demo.runner.instance, lake, acceptance)
+            said = f"ml-platform drift accept {profile.key} {key} --reason '{reason}'"
+            demo.console.print(f"  [green]✓[/] {said}")
+        return train(demo, day)
+
+    refusal = demo.once("drifted", refused)
+    return {
+        "partition": key,
+        **refusal,
+        "accepted": reason,
+        "afterwards": demo.once("accepted", let_through),
+    }
 
 
 def _materialize_day(demo: Demo, day: dt.date, *, may_drift: bool = False) -> None:

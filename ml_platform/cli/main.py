@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,17 +59,19 @@ def demo(
     """From raw events to a served prediction, through Dagster, and two bad days that are refused."""
     from ml_platform.cli import demo as job
     from ml_platform.cli.instance import remove_home
-    from ml_platform.cli.summary import existing_summary, print_summary
+    from ml_platform.cli.summary import existing_summary, print_summary, require_same_options
 
     console = Console(stderr=as_json)
     here = settings()
     with telling_errors(console):
         if reset:
             remove_home(here)
+        options = job.Options(scale, days, tuple(source or ()))
         done = existing_summary(here)
         if done is not None:
+            require_same_options(here, asdict(options))
             console.print(f"A finished demo is in {here.root}; this is its summary. Start over with --reset.")
-        summary = done or job.run(here, job.Options(scale, days, tuple(source or ())), console)
+        summary = done or job.run(here, options, console)
     print_summary(console, summary)
     if as_json:
         print(json.dumps(summary))

@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 from rich.console import Console
 from rich.table import Table
 
+from ml_platform.gates.guard import latest_states
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.settings import Settings
 
 
@@ -23,11 +27,11 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     )
     table.add_row(
         f"{bad['partition']} corrupted",
-        f"model refused, champion unchanged; delivered again: {_champion(bad)}",
+        f"{_refused(bad)}; delivered again: {_champion(bad)}",
     )
     table.add_row(
         f"{drifted['partition']} drifted",
-        f"model refused, champion unchanged; accepted: {_champion(drifted)}",
+        f"{_refused(drifted)}; accepted: {_champion(drifted)}",
     )
     table.add_row("one prediction", f"score {summary['prediction']['score']:.4f}")
     for name, counts in summary["gates"].items():
@@ -42,6 +46,10 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(f"Next: [bold]make dev[/] opens the Dagster UI on {summary['home']}", highlight=False)
 
 
+def _refused(day: Mapping[str, Any]) -> str:
+    return f"model refused, champion {'unchanged' if day['champion_unchanged'] else 'CHANGED'}"
+
+
 def _champion(day: Mapping[str, Any]) -> str:
     return f"version {day['afterwards']['champion']} is champion"
 
@@ -54,6 +62,43 @@ def keep_summary(settings: Settings, summary: Mapping[str, Any]) -> None:
 def existing_summary(settings: Settings) -> dict[str, Any] | None:
     """The summary of a demo that was finished in this home, or None."""
     return json.loads(_path(settings).read_text()) if _path(settings).exists() else None
+
+
+def gate_results(instance: dg.DagsterInstance, lineage: Lineage) -> dict[str, dict[str, int]]:
+    """How many partitions of each blocking check passed and failed, by their latest evaluation."""
+    results: dict[str, dict[str, int]] = {}
+    for key, node in sorted(lineage.nodes.items()):
+        for check in node.blocking_checks:
+            found = latest_states(instance, key, check)
+            states = [passed for day, passed in found.items() if (day is not None) == node.partitioned]
+            results[f"{key} {check}"] = {"passed": sum(states), "failed": len(states) - sum(states)}
+    return results
+
+
+def read_progress(settings: Settings) -> dict[str, Any]:
+    """What an unfinished demo in this home has shown so far, by step."""
+    path = settings.root / "demo-progress.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def keep_progress(settings: Settings, progress: Mapping[str, Any]) -> None:
+    """Keep what the demo has shown, so that it can go on after it was interrupted."""
+    settings.prepare()
+    unfinished = settings.root / "demo-progress.unfinished"
+    unfinished.write_text(json.dumps(progress))
+    unfinished.replace(settings.root / "demo-progress.json")
+
+
+def require_same_options(settings: Settings, options: Mapping[str, Any]) -> None:
+    """Raise InputError when the demo that this home has begun was asked for something else."""
+    progress = read_progress(settings)
+    wanted = json.loads(json.dumps(options))
+    if progress.setdefault("options", wanted) != wanted:
+        raise InputError(
+            f"{settings.root} holds a demo with {progress['options']}; {wanted} was asked for. Nothing was changed; "
+            "give the same options, start over with --reset, or set ML_PLATFORM_HOME to another folder"
+        )
+    keep_progress(settings, progress)
 
 
 def _path(settings: Settings) -> Path:

@@ -1,6 +1,5 @@
 """The rows that ask for features: a pandas frame, a SQL query, or every key and event time of a range."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -156,13 +155,12 @@ def require_columns(columns: Sequence[str], keys: Sequence[str]) -> None:
 
 
 def _parsed(values: pd.Series) -> pd.Series:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return pd.to_datetime(values, utc=True, format="mixed")
+    return pd.to_datetime(values, utc=True, format="mixed")
 
 
 def _utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Times in UTC microseconds, rounded down; without a zone they are UTC."""
+    column = column.cast(pa.timestamp(column.type.unit, "UTC"))
     if column.type.unit == "ns":
         column = pc.call_function("floor_temporal", [column], pc.RoundTemporalOptions(unit="microsecond"))
     return column.cast(_TIME)

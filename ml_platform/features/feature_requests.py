@@ -1,7 +1,7 @@
 """Which features of which views a retrieval asks for, and what they are called in its answer."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from feast import FeatureView, OnDemandFeatureView
@@ -53,13 +53,8 @@ def requested_views(
             wanted.setdefault(used_name, []).append(feature)
         elif used_name not in computed:
             raise ValueError(f"Could not find feature view from reference {ref}")
-    prefixes = _prefixes([by_name[name] for name in wanted])
-    names = {
-        (used, feature): f"{prefixes[used]}__{feature}" if full_names else feature
-        for used, features in wanted.items()
-        for feature in features
-    }
-    repeated = {name for name, count in Counter(names.values()).items() if count > 1}
+    names = _output_names(by_name, wanted, full_names=full_names)
+    repeated = _repeated(names)
     if repeated:
         clashing = [f"{used}:{feature}" for (used, feature), name in names.items() if name in repeated]
         raise FeatureNameCollisionError(clashing, full_names)
@@ -84,10 +79,21 @@ def check_names(entity_columns: Sequence[str], views: Sequence[RequestedView]) -
         )
 
 
-def _prefixes(views: Sequence[FeatureView]) -> dict[str, str]:
-    """Prefix of each view's features by the name it is used under: alias or name; with its version if needed."""
-    plain = {
-        view.projection.name_to_use(): view.projection.name_alias or view.projection.name for view in views
-    }
-    count = Counter(plain.values())
-    return {used: prefix if count[prefix] == 1 else used for used, prefix in plain.items()}
+def _output_names(
+    views: Mapping[str, FeatureView], wanted: Mapping[str, Sequence[str]], *, full_names: bool
+) -> dict[tuple[str, str], str]:
+    """Name in the answer of each (view, feature): with full names, prefixed by the view's alias or name.
+
+    Two versions of one view keep the version in the prefix where names would be the same without it.
+    """
+    pairs = [(used, feature) for used, features in wanted.items() for feature in features]
+    if not full_names:
+        return {(used, feature): feature for used, feature in pairs}
+    bases = {used: views[used].projection.name_alias or views[used].projection.name for used in wanted}
+    names = {(used, feature): f"{bases[used]}__{feature}" for used, feature in pairs}
+    repeated = _repeated(names)
+    return {pair: f"{pair[0]}__{pair[1]}" if name in repeated else name for pair, name in names.items()}
+
+
+def _repeated(names: Mapping[tuple[str, str], str]) -> set[str]:
+    return {name for name, count in Counter(names.values()).items() if count > 1}

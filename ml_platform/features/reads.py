@@ -21,7 +21,7 @@ BATCH_ROWS = 122_880
 
 
 class Read(Protocol):
-    """A read that can be run, as often as asked."""
+    """A read that can be run as often as asked: batch by batch, as one table, or only shown as SQL."""
 
     def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader: ...
 
@@ -70,11 +70,12 @@ class PointInTimeRead:
         if not isinstance(self.entities, FrameRows):
             return self.stream(connection, BATCH_ROWS).read_all()
         query, entities = self._plan(connection, ordered=False)
-        places, *features = connection.sql(query).to_arrow_table().columns
-        rows = places.to_numpy()
-        order = np.empty_like(rows)
-        order[rows] = np.arange(len(rows))
-        taken = [features.pop(0).take(pa.array(order)) for _ in range(len(features))]
+        numbers, *features = connection.sql(query).to_arrow_table().columns
+        rows = numbers.to_numpy()
+        place = np.empty_like(rows)
+        place[rows] = np.arange(len(rows))
+        order = pa.array(place)
+        taken = [features.pop(0).take(order) for _ in range(len(features))]  # frees each after its copy
         return pa.table([*self.entities.table.columns, *taken], names=self._names(entities))
 
     def sql(self, connection: duckdb.DuckDBPyConnection) -> str:

@@ -173,12 +173,14 @@ def count_by_day(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, 
 def expected_rows(lake: Lake, source: str) -> dict[str, int]:
     """Good rows by day that the files which count have landed, as the ledger says: what must be accounted for."""
     entries = _entries(lake, source)
-    valid = set(_valid(entries))
+    by_digest = {
+        entry["digest"]: entry for entry in entries
+    }  # two that landed one file at once told it twice
     expected: dict[str, int] = {}
-    for entry in entries:
-        if entry["digest"] in valid:
-            for day, rows in zip(entry["days"], entry["rows_by_day"], strict=True):
-                expected[day] = expected.get(day, 0) + rows
+    for digest in _valid(entries):
+        entry = by_digest[digest]
+        for day, rows in zip(entry["days"], entry["rows_by_day"], strict=True):
+            expected[day] = expected.get(day, 0) + rows
     return expected
 
 

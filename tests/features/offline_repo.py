@@ -34,13 +34,17 @@ class OfflineRepo:
 
     folder: Path
 
-    def store(self, **offline_store: Any) -> FeatureStore:
-        """The repository's FeatureStore, with these settings of the offline store."""
+    def store(self, *, versions: bool = False, **offline_store: Any) -> FeatureStore:
+        """The repository's FeatureStore, with these settings of the offline store; can keep versions of views."""
         kind = "ml_platform.features.offline_store.DuckDBPointInTimeOfflineStore"
         config = {
             "project": "offline",
             "provider": "local",
-            "registry": {"registry_type": "sql", "path": f"sqlite:///{self.folder}/registry.db"},
+            "registry": {
+                "registry_type": "sql",
+                "path": f"sqlite:///{self.folder}/registry.db",
+                "enable_online_feature_view_versioning": versions,
+            },
             "online_store": {"type": "sqlite", "path": str(self.folder / "online.db")},
             "offline_store": {"type": kind, "threads": 1, **offline_store},
             "entity_key_serialization_version": 3,

@@ -38,6 +38,8 @@ def test_both_ends_of_the_ttl_are_included(repo: OfflineRepo) -> None:
     store = card_store(repo, [(1, at(5), at(5), 5.0, 1)], ttl=2 * HOUR)
     times = [at(5, micros=-1), at(5), at(7), at(7, micros=1)]
     assert answers(store, *((1, time) for time in times)) == [None, 5.0, 5.0, None]
+    assert answers(store, (1, at(7))) == [5.0]
+    assert answers(store, (1, at(5))) == [5.0]
 
 
 def test_no_ttl_is_unlimited(repo: OfflineRepo) -> None:

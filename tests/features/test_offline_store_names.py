@@ -85,6 +85,18 @@ def test_one_view_under_two_aliases_answers_for_two_columns(repo: OfflineRepo) -
     assert got["receiver__spent"].tolist() == [1.0, 2.0]
 
 
+def test_two_versions_of_a_view_are_told_apart_only_where_they_must_be(repo: OfflineRepo) -> None:
+    rows = {"card_id": [1], "ts": [at(1)], "spent": [1.0], "count": [3], "extra": [2.0]}
+    source = repo.source("spending", rows)
+    extra = Field(name="extra", dtype=Float64)
+    store = repo.store(versions=True)
+    store.apply([CARD, card_view("spending", source)])
+    store.apply([card_view("spending", source, schema=[CARD_KEY, SPENT, COUNT, extra])])
+    refs = ["spending@v0:spent", "spending@v1:spent", "spending@v1:extra"]
+    got = store.get_historical_features(asked((1, at(2))), refs, full_feature_names=True).to_df()
+    assert list(got.columns)[2:] == ["spending@v0__spent", "spending@v1__spent", "spending__extra"]
+
+
 def test_views_on_two_entities_and_on_none(repo: OfflineRepo) -> None:
     pairs = {
         "card_id": [1, 1, 2],

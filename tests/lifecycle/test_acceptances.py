@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from ml_platform.gates.acceptances import ACCEPTANCES, Acceptance, accept, accepted
+from ml_platform.gates.acceptances import ACCEPTANCES, Acceptance, Accepted, accept, accepted
 from ml_platform.gates.guard import closed_gates
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day
@@ -58,6 +58,7 @@ def test_an_acceptance_is_recorded_with_who_why_and_what_was_seen(lake: Lake, dr
     recorded_at = entry.pop("recorded_at")
     assert recorded_at.tzinfo is not None
     assert entry == {
+        "judged": "",
         "asset": drifted.profiles,
         "check": "drift",
         "partition": A,
@@ -66,7 +67,7 @@ def test_an_acceptance_is_recorded_with_who_why_and_what_was_seen(lake: Lake, dr
         "actor": "ada",
         "evidence": OBSERVED,
     }
-    assert accepted(lake, drifted.profiles, "drift") == {A: True}
+    assert accepted(lake, drifted.profiles, "drift") == {A: Accepted("", new_regime=True)}
     assert accepted(lake, drifted.profiles, "label_drift") == accepted(lake, drifted.raw, "drift") == {}
 
 
@@ -74,10 +75,10 @@ def test_the_evaluation_in_dagster_says_who_let_it_through_and_judges_the_newest
     lake: Lake, drifted: Toys
 ) -> None:
     accept(drifted.instance, lake, an_acceptance(drifted, A))
-    evaluation, run_id = evaluations_of(drifted.instance, drifted.profiles, "drift")[-1]
+    evaluation, _ = evaluations_of(drifted.instance, drifted.profiles, "drift")[-1]
     target = evaluation.target_materialization_data
     newest = materializations_of(drifted.instance, drifted.profiles)[A][-1]
-    assert (evaluation.passed, evaluation.partition, run_id) == (True, A, "")
+    assert (evaluation.passed, evaluation.partition) == (True, A)
     assert target is not None and target.storage_id == newest.storage_id
     assert evaluation.metadata["observed"].value == f"accepted by ada: prices went up (was: {OBSERVED})"
 

@@ -101,14 +101,19 @@ def histories_with(delays: st.SearchStrategy[int]) -> st.SearchStrategy[list[Eve
     return st.one_of(st.lists(event, max_size=3), st.lists(event, min_size=8, max_size=24))
 
 
-late = st.sampled_from([0, 0, 500, SECOND, 2 * SECOND, 4 * SECOND, 7 * SECOND, -SECOND])
+some_late = st.sampled_from([0, 0, 500, SECOND, 2 * SECOND, 4 * SECOND, 7 * SECOND, -SECOND])
+all_late = st.sampled_from([500, SECOND, 2 * SECOND, 4 * SECOND, 7 * SECOND])
 histories = st.one_of(
-    histories_with(late),
-    histories_with(late),
+    histories_with(some_late),
+    histories_with(all_late),
     histories_with(st.just(0)),
     histories_with(st.just(2 * SECOND)),
 )
 asked = st.builds(Asked, cards, shops, seldom(None, moments))
+everywhere = [
+    Asked(card, shop, second * SECOND - nanos)
+    for card, shop, second, nanos in itertools.product((1, 2), ("x", "y"), range(15), (0, 1000))
+]
 readings = st.builds(
     Reading,
     keys=st.sampled_from([(), ("card",), ("card",), ("card",), KEYS]),
@@ -223,12 +228,15 @@ COUNTER = itertools.count()
 
 
 @settings(
-    max_examples=180, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 @given(
     histories,
     histories,
-    st.lists(asked, min_size=6, max_size=16),
+    st.one_of(
+        st.lists(asked, min_size=4, max_size=12),
+        st.lists(asked, max_size=4).map(lambda drawn: [*drawn, *everywhere]),
+    ),
     readings,
     readings,
     st.sampled_from([True, True, False]),

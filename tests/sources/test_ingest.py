@@ -88,6 +88,7 @@ def test_the_ledger_says_which_file_with_which_rows_came_from_whom(source: Deliv
         "path": str(source.settings.root / "inbox" / "1.parquet"),
         "rows": 2,
         "quarantined": 1,
+        "rows_by_day": [1],
         "days": [DAY],
         "known_at": "2018-05-01T00:00:00+00:00",
         "replaces": None,
