@@ -70,7 +70,7 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     query = snapshot_query(spec, step.catalog, lake, step.partitions)
     with connect(settings) as connection:
         connection.execute(f"CREATE TEMP TABLE staged AS {snapshot_sql(query)}")
-        findings = audit(connection, "staged", spec.expectations)
+        findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
         rows = connection.sql(
             f"SELECT * FROM staged ORDER BY {PARTITION_COLUMN}, {spec.entity_key}"
         ).to_arrow_table()

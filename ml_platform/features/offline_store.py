@@ -101,19 +101,14 @@ class DuckDBPointInTimeOfflineStore(OfflineStore):
             registry=registry,
             project=project,
         )
-        end_date = None if _is_local_now(end_date) else end_date
-        start, end = compute_non_entity_date_range(feature_views, start_date, end_date)
         read = PointInTimeRead(
             reader=settings.reader(config),
             views=views,
             known_at=settings.known_at or filter_by_created_timestamp,
             entities=_entity_rows(entity_df),
-            span=_span(start, end),
+            span=_range(feature_views, start_date, end_date),
         )
-        if isinstance(read.entities, FrameRows):
-            names = read.entities.table.column_names
-            require_columns(names, read.entity_columns)
-            check_names(names, views)
+        _check_frame(read)
         return PointInTimeRetrievalJob(
             read,
             engine=settings.engine(),
@@ -227,6 +222,19 @@ def _entity_rows(entities: pd.DataFrame | str | None) -> EntityRows | None:
     if isinstance(entities, pd.DataFrame):
         return FrameRows.of(entities)
     raise InputError(f"entity_df must be a pandas frame, a SQL query or None; got {type(entities).__name__}")
+
+
+def _check_frame(read: PointInTimeRead) -> None:
+    """Raise at once, not when the job runs, if a frame in memory cannot be joined with the views."""
+    if isinstance(read.entities, FrameRows):
+        names = read.entities.table.column_names
+        require_columns(names, read.entity_columns)
+        check_names(names, read.views)
+
+
+def _range(views: list[FeatureView], start: dt.datetime | None, end: dt.datetime | None) -> Times:
+    """The times of a read without entity rows, by Feast's rule for what is not given."""
+    return _span(*compute_non_entity_date_range(views, start, None if _is_local_now(end) else end))
 
 
 def _is_local_now(date: dt.datetime | None) -> bool:

@@ -16,7 +16,7 @@ from ml_platform.lake.engine import connect
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.feed import write_delivery
 from ml_platform.sources.spec import SourceSpec
-from ml_platform.sources.store import ingest
+from ml_platform.sources.store import ingest, valid_digests
 from tests.support import LAST_DAY, SCALE, made, run_asset
 
 PROFILE = "drift_profiles/fraud"
@@ -24,11 +24,22 @@ DRIFTED = dt.date.fromisoformat(LAST_DAY) + dt.timedelta(days=1)
 pytestmark = pytest.mark.timeout(300)
 
 
-def deliver(here: Settings, instance: dg.DagsterInstance, date: dt.date, *, factor: float) -> None:
-    """Land a day with amounts times a factor, and materialize what a profile of it reads."""
+def deliver_source(
+    here: Settings, date: dt.date, *, factor: float, again: bool = False, known_at: str | None = None
+) -> None:
+    """Land a day with amounts times a factor, in the place of what landed for it before if it comes again."""
     rows = scaled(simulate(first_day=date, last_day=date, scale=SCALE), "tx_amount", by=factor)
     source = declarations.load().get(SourceSpec, "transactions", wanted_by="test")
-    ingest(here, source, write_delivery(rows, here.root / "simulated" / f"{date}.parquet"))
+    path = write_delivery(rows, here.root / "simulated" / f"{date}-{factor}.parquet")
+    before = valid_digests(Lake(here.lake_uri), source.name)[-2] if again else None
+    ingest(here, source, path, replaces=before, known_at=known_at)
+
+
+def deliver(
+    here: Settings, instance: dg.DagsterInstance, date: dt.date, *, factor: float, again: bool = False
+) -> None:
+    """Land a day with amounts times a factor, and materialize what a profile of it reads."""
+    deliver_source(here, date, factor=factor, again=again)
     for key in ("sources/transactions", "features/customer_spending", "features/terminal_risk"):
         made(instance, key, str(date))
 
@@ -60,6 +71,36 @@ def test_an_accepted_day_stays_accepted_and_stays_out_of_references(
 
     deliver(built_home, built_instance, DRIFTED + dt.timedelta(days=1), factor=1.2)
     assert not run_asset(built_instance, PROFILE, after).success
+
+    deliver(built_home, built_instance, DRIFTED, factor=3.0, again=True)  # other rows than those accepted
+    assert not run_asset(built_instance, PROFILE, str(DRIFTED)).success
+    let_through(built_home, built_instance, DRIFTED, new_regime=False)
+    assert PROFILE not in {g.asset for g in closed_gates(built_instance, lineage, "models/fraud", DRIFTED)}
+
+
+def test_a_day_without_published_events_is_refused_rather_than_not_judged(
+    built_home: Settings, built_instance: dg.DagsterInstance
+) -> None:
+    refused = run_asset(built_instance, PROFILE, LAST_DAY, str(DRIFTED))
+    assert not refused.success
+    assert f"sources/transactions are required; {DRIFTED} have none" in refused.error
+
+
+def test_a_profile_of_rows_that_are_no_longer_published_closes_the_model(
+    built_home: Settings, built_instance: dg.DagsterInstance
+) -> None:
+    last, lineage = dt.date.fromisoformat(LAST_DAY), declarations.load().lineage
+    lake = Lake(built_home.lake_uri)
+    assert closed_gates(built_instance, lineage, "models/fraud", last, lake=lake) == []
+    corrected = last - dt.timedelta(days=10)
+    deliver_source(
+        built_home, corrected, factor=1.5, known_at=f"{corrected + dt.timedelta(days=1)} 00:00:00+00:00"
+    )
+    made(built_instance, "sources/transactions", str(corrected))
+    closed = {g.asset: g for g in closed_gates(built_instance, lineage, "models/fraud", last, lake=lake)}
+    assert closed[PROFILE].reason == "other_inputs"
+    assert str(corrected) in closed[PROFILE].partitions
+    assert "no longer the published ones" in run_asset(built_instance, "models/fraud", LAST_DAY).error
 
 
 def test_a_new_regime_is_what_later_days_are_compared_with(

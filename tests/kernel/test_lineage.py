@@ -26,8 +26,10 @@ def lineages(draw: st.DrawFn) -> Lineage:
         for name in names:
             first = draw(st.integers(-4, 1))
             upstream.append(Upstream(name, first=first, last=draw(st.integers(first, 1))))
-        first_day = draw(st.none() | st.integers(0, 6).map(date)) if number else date(0)
-        last_day = draw(st.none() | st.integers(7, 20).map(date)) if first_day else None
+        start = draw(st.none() | st.integers(0, 6)) if number else 0
+        length = draw(st.none() | st.integers(0, 12)) if start is not None else None
+        first_day = None if start is None else date(start)
+        last_day = None if start is None or length is None else date(start + length)
         nodes[f"a{number}"] = Node(f"a{number}", first_day, last_day, upstream=tuple(upstream))
     return Lineage(nodes)
 
@@ -74,6 +76,20 @@ def test_no_day_that_is_really_read_is_left_out(lineage: Lineage, day: dt.date) 
     found = {name: covered(days) for name, days in lineage.upstream_days(key, day).items()}
     for name, days in naive(lineage, key, day, fill=False).items():
         assert days <= found[name]
+
+
+def test_days_between_two_ways_are_covered_further_up_as_well() -> None:
+    """A range is never half asked for, although the two ends alone would not reach the short-lived source."""
+    nodes = (
+        Node("short", date(5), date(6)),
+        Node("middle", date(0), upstream=(Upstream("short"),)),
+        Node("near", date(0), upstream=(Upstream("middle"),)),
+        Node("far", date(0), upstream=(Upstream("middle", first=-8, last=-8),)),
+        Node("model", date(0), upstream=(Upstream("near"), Upstream("far"))),
+    )
+    lineage = Lineage({node.key: node for node in nodes})
+    found = lineage.upstream_days("model", date(10))
+    assert (found["middle"], found["short"]) == ((date(2), date(10)), (date(5), date(6)))
 
 
 def test_two_ways_to_one_asset_are_joined_to_one_covering_range() -> None:

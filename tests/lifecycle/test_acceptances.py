@@ -90,6 +90,18 @@ def test_a_failed_check_of_a_later_materialization_closes_the_gate_again(lake: L
     assert "amount: ks 0.40" in drifted.run(drifted.model, first=A).error
 
 
+def test_what_failed_again_can_be_accepted_again_and_every_decision_is_kept(
+    lake: Lake, drifted: Toys
+) -> None:
+    accept(drifted.instance, lake, an_acceptance(drifted, A, reason="prices went up"))
+    drifted.run(drifted.profiles, first=A)
+    accept(drifted.instance, lake, an_acceptance(drifted, A, reason="and stayed up"))
+    assert drifted.make(drifted.model, first=A).success
+    assert [entry["reason"] for entry in ACCEPTANCES.entries(lake)] == ["prices went up", "and stayed up"]
+    judged = [e for e, _ in evaluations_of(drifted.instance, drifted.profiles, "drift") if e.partition == A]
+    assert [evaluation.passed for evaluation in judged] == [False, True, False, True]
+
+
 @pytest.mark.parametrize("reason", ["", "  \n"])
 def test_an_acceptance_without_a_reason_is_refused(lake: Lake, drifted: Toys, reason: str) -> None:
     with pytest.raises(InputError, match="--reason is required"):

@@ -5,6 +5,9 @@ import pytest
 
 from ml_platform.gates.guard import ClosedGate, closed_gates, refusal_text
 from ml_platform.kernel.partitions import day
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.ledger import Publication, record_publications
+from ml_platform.lake.tables import Lake
 from tests.lifecycle.toys import BOUND, Toys
 
 A, B, C, D = "2018-06-03", "2018-06-04", "2018-06-05", "2018-06-06"
@@ -160,3 +163,33 @@ def test_a_partition_is_its_own_gate_when_its_result_is_to_be_used(built: Toys) 
     built.run(built.profiles, first=A)
     assert not closed_gates(built.instance, lineage, built.profiles, day(A))
     assert closed_gates(built.instance, lineage, built.profiles, day(A), itself=True)
+
+
+def publish(toys: Toys, lake: Lake, asset: str, content: str) -> None:
+    """Tell readers that a day of an asset now has some content, made from what is published upstream."""
+    publication = Publication(asset, A, content, 1, 0, "declaration", "run")
+    record_publications(lake, [publication], toys.catalog.lineage)
+
+
+def test_what_was_made_from_rows_that_are_no_longer_published_closes_the_gate(
+    home: Settings, built: Toys
+) -> None:
+    lake, lineage = Lake(home.lake_uri), built.catalog.lineage
+    for asset in (built.raw, built.profiles):
+        publish(built, lake, asset, "first")
+    assert closed_gates(built.instance, lineage, built.model, day(A), lake=lake) == []
+    publish(built, lake, built.raw, "corrected")
+    [closed] = closed_gates(built.instance, lineage, built.model, day(A), lake=lake)
+    assert (closed.asset, closed.partitions, closed.reason) == (built.profiles, (A,), "other_inputs")
+    words = refusal_text(built.model, A, [closed])
+    assert f"{built.profiles} [{A}] inputs: was made from rows that are no longer the published ones" in words
+    assert f"Way out: materialize {built.profiles} {A}" in words
+    publish(built, lake, built.profiles, "from corrected rows")
+    assert closed_gates(built.instance, lineage, built.model, day(A), lake=lake) == []
+
+
+def test_the_same_rows_published_again_close_nothing(home: Settings, built: Toys) -> None:
+    lake = Lake(home.lake_uri)
+    for asset in (built.raw, built.profiles, built.raw):
+        publish(built, lake, asset, "the same")
+    assert closed_gates(built.instance, built.catalog.lineage, built.model, day(A), lake=lake) == []

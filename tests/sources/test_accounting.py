@@ -121,7 +121,7 @@ class Account:
         return good, sum(TIMES[id].startswith(day) for file in self.files for id in file.bad)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(DELIVERIES)
 def test_every_landed_row_is_published_unchanged_quarantined_or_refused(deliveries: list[Delivery]) -> None:
     with tempfile.TemporaryDirectory() as folder:
