@@ -185,9 +185,15 @@ def test_a_set_whose_inputs_were_published_again_is_refused_until_it_is_built_ag
     platform.deliver("transactions", late)
     platform.make("sources/transactions", "2018-06-15")
     said = platform.refused(MODEL, LAST_DAY)
-    assert "have changed: sources/transactions [2018-06-15]." in said
-    assert f"Way out: materialize training_sets/fraud {LAST_DAY}, then this model" in said
+    assert (
+        f"training_sets/fraud [{LAST_DAY}] inputs: was made from rows that are no longer the published"
+        in said
+    )
+    assert f"Way out: materialize training_sets/fraud {LAST_DAY}" in said
     assert version(platform).version == 1
+    for view in ("features/customer_spending", "features/terminal_risk"):
+        platform.make(view, "2018-06-15", LAST_DAY)
+    platform.make("drift_profiles/fraud", "2018-06-15", LAST_DAY)
     platform.make("training_sets/fraud", LAST_DAY)
     platform.make(MODEL, LAST_DAY)
     assert [found.version for found in registry.versions(platform.settings, "fraud")] == [1, 2]
