@@ -1,7 +1,7 @@
 """A hash of what rows say, whatever engine, file layout or compression they came from."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -63,8 +63,3 @@ def _type_name(kind: pa.DataType) -> str:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return "string"
     return "timestamp" if pa.types.is_timestamp(kind) else str(kind)
-
-
-def ordered(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """The rows in ascending order of their key columns."""
-    return rows.sort_by([(key, "ascending") for key in keys])

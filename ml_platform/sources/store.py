@@ -203,16 +203,6 @@ def count_quarantined(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: S
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}
 
 
-def published_table(lake: Lake, source: str) -> Table:
-    """The source's published versions of events."""
-    return lake.table(f"sources/{source}")
-
-
-def refused_table(lake: Lake, source: str) -> Table:
-    """Whole days that failed their checks, kept for inspection."""
-    return lake.table(f"refused/sources/{source}")
-
-
 def quarantine(lake: Lake, source: str) -> Table:
     """Bad rows of deliveries that were taken: reason, file and position."""
     return lake.table(f"quarantine/{source}")
