@@ -20,7 +20,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, day_range, key_of
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.lake.ledger import require_published
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.tables import Lake, scan_sql
 from ml_platform.sources.compute import latest_versions_sql
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
@@ -53,11 +53,16 @@ def feature_store(settings: Settings) -> "FeatureStore":
 
 @contextmanager
 def declared_store(
-    settings: Settings, catalog: Catalog, *, versions: Mapping[str, int]
+    settings: Settings,
+    catalog: Catalog,
+    *,
+    versions: Mapping[str, int],
+    files: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator["FeatureStore"]:
     """A feature store over a throw-away registry with exactly the given declarations, at pinned table versions.
 
     What is computed follows from the declarations at hand, whatever somebody applied to the shared registry.
+    Of the assets that `files` names, only those data files are read.
     """
     from feast import FeatureStore, RepoConfig
 
@@ -65,9 +70,10 @@ def declared_store(
 
     lake = Lake(settings.lake_uri)
     pinned = {lake.table(asset).uri: version for asset, version in versions.items()}
+    named = {lake.table(asset).uri: list(found) for asset, found in (files or {}).items()}
     with tempfile.TemporaryDirectory(prefix="feast-") as folder:
         config = store_config(settings) | {"registry": {"path": f"{folder}/registry.db"}}
-        config["offline_store"] |= _limits(settings) | {"table_versions": pinned}
+        config["offline_store"] |= _limits(settings) | {"table_versions": pinned, "table_files": named}
         store = FeatureStore(config=RepoConfig(**config, repo_path=Path(folder)))
         with quiet_feast():
             store.apply(feast_objects(catalog, lake))
@@ -81,15 +87,17 @@ def service_rows(
     entity_rows: str,
     *,
     versions: Mapping[str, int],
+    files: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The service's features for entity rows, as known at each row's time; batches in the rows' order.
 
     `entity_rows` is SQL with the join keys, `event_timestamp`, the service's request fields and any columns to
     carry along. Features are float32, null (NaN) where there was no value; columns: carried, then features.
-    Without entity rows there is one empty batch, so that columns and types are always known.
+    Without entity rows there is one empty batch, so that columns and types are always known. Feature tables are
+    read at the given versions, and of those that `files` names only these data files.
     """
     names = service.feature_names(catalog)
-    with declared_store(settings, catalog, versions=versions) as store:
+    with declared_store(settings, catalog, versions=versions, files=files) as store:
         job = store.get_historical_features(
             entity_df=entity_rows, features=store.get_feature_service(service.name)
         )
@@ -121,20 +129,22 @@ def with_on_demand(
 class EventDays:
     """Which events to read: their days, the source's table version, and by when they were known.
 
-    Without `known_by` each event is read as known when its own day was complete.
+    Without `known_by` each event is read as known when its own day was complete. `files` names the data files
+    of the days, as URIs, where they must be these.
     """
 
     first: str
     last: str
     version: int | None = None
     known_by: str | None = None
+    files: tuple[str, ...] | None = None
 
 
 def entity_rows_sql(service: FeatureServiceSpec, catalog: Catalog, lake: Lake, days: EventDays) -> str:
     """SQL of the events of days for a service: id, join keys, time, request fields, partition day."""
     source = service.source_spec(catalog)
     where = [(PARTITION_COLUMN, ">=", days.first), (PARTITION_COLUMN, "<=", days.last)]
-    scan = lake.table(source.key).scan(version=days.version, where=where)
+    scan = scan_sql(lake.table(source.key).uri, version=days.version, files=days.files, where=where)
     versions = latest_versions_sql(source, scan, known_by=days.known_by)
     keys = dict.fromkeys(view.entity_key for view in service.view_specs(catalog))
     fields = [
