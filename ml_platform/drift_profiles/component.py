@@ -18,7 +18,7 @@ from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day_range, key_of, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import partition_hashes
-from ml_platform.lake.ledger import Publication, record_publications, require_published
+from ml_platform.lake.ledger import Publication, require_published
 from ml_platform.lake.tables import Lake
 
 
@@ -70,13 +70,19 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
         key: profile_columns({name: columns[name] for name in features}, timestamp=complete_at(key))
         for key, columns in days.items()
     }
-    version = store.write(lake, spec.key, rows=rows, profiles=profiles, decisions=decisions)
     hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
-    publications = [
-        Publication(spec.key, key, digest, count, version, spec.digest(), step.run_id)
-        for key, (count, digest) in hashes.items()
-    ]
-    record_publications(lake, publications, step.catalog.lineage)
+    store.write(
+        lake,
+        spec.key,
+        rows=rows,
+        profiles=profiles,
+        decisions=decisions,
+        publications=[
+            Publication(spec.key, key, digest, count, 0, spec.digest(), step.run_id)
+            for key, (count, digest) in hashes.items()
+        ],
+        lineage=step.catalog.lineage,
+    )
     return [_outcome(key, decisions[key], hashes[key][1], let_through.get(key)) for key in step.partitions]
 
 

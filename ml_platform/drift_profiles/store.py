@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from ml_platform.drift_profiles.compute import DriftDecision
+from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
+from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.tables import Lake
 
 Columns = Mapping[str, np.ndarray]
@@ -22,8 +24,10 @@ def write(
     rows: pa.Table,
     profiles: Mapping[str, bytes],
     decisions: Mapping[str, DriftDecision],
-) -> int:
-    """Replace the given days' rows, profiles, statistics and decisions; the version of the rows' table."""
+    publications: Sequence[Publication],
+    lineage: Lineage,
+) -> None:
+    """Replace the given days' rows, profiles, statistics and decisions, and publish the days with the rows."""
     days = sorted(decisions)
     lake.table(f"{key}_whylogs").replace_days(_profile_table(profiles), days=days)
     lake.table("drift_metrics").replace(
@@ -31,9 +35,8 @@ def write(
         predicate=f"profile = '{_profile_name(key)}' AND {PARTITION_COLUMN} IN ({', '.join(repr(d) for d in days)})",
         partition_by=("profile", PARTITION_COLUMN),
     )
-    version = lake.table(key).replace_days(rows, days=days)
+    publish_days(lake, rows, publications, lineage)
     lake.table(f"{key}_decisions").replace_days(_decision_table(decisions), days=days)
-    return version
 
 
 def reference_days(

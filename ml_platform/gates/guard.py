@@ -91,7 +91,7 @@ def closed_gates(
 
 def _made_from_others(lake: Lake, lineage: Lineage, asset: str, days: Days) -> list[ClosedGate]:
     """Days of an asset whose inputs were published again, with other content, since they were read."""
-    known = publications_by_asset(lake)
+    known = publications_by_asset(lake, lineage.nodes)
     mine = known.get(asset, {})
     outdated = tuple(
         key

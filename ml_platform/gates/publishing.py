@@ -15,8 +15,11 @@ from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.audit import Finding
 from ml_platform.lake.content_hash import partition_hashes
-from ml_platform.lake.ledger import Publication, record_publications
+from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.tables import Lake, Table
+
+Parts = Mapping[str, tuple[pa.Table, str]]
+"""Rows and content hash by partition."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,9 @@ def publish(lake: Lake, staged: Staged, *, run_id: str, lineage: Lineage | None 
     evaluations = {key: quality_evaluation(staged.findings.get(key, ())) for key in staged.partitions}
     good = [key for key in staged.partitions if evaluations[key].passed]
     bad = [key for key in staged.partitions if not evaluations[key].passed]
-    version = _commit(lake.table(staged.asset), staged.rows, parts, good)
-    _commit(refused(lake, staged.asset), staged.rows, parts, bad)
-    publications = {key: _publication(staged, key, parts.get(key), version, run_id) for key in good}
-    record_publications(lake, list(publications.values()), lineage)
+    _keep_refused(lake, staged, parts, bad)
+    publications = _commit(lake, staged, parts, good, run_id=run_id, lineage=lineage)
     return [_outcome(staged, key, evaluations[key], publications.get(key)) for key in staged.partitions]
-
-
-def _publication(
-    staged: Staged, key: str, part: tuple[pa.Table, str] | None, version: int | None, run_id: str
-) -> Publication:
-    rows, digest = (part[0].num_rows, part[1]) if part else (0, "0" * 32)
-    return Publication(staged.asset, key, digest, rows, version or 0, staged.declaration, run_id)
 
 
 def refused(lake: Lake, asset: str) -> Table:
@@ -77,15 +71,31 @@ def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
 
 
 def _commit(
-    table: Table, rows: pa.Table, parts: Mapping[str, tuple[pa.Table, str]], partitions: Sequence[str]
-) -> int | None:
-    if not partitions:
-        return table.version()
+    lake: Lake, staged: Staged, parts: Parts, good: Sequence[str], *, run_id: str, lineage: Lineage | None
+) -> dict[str, Publication]:
+    """Publish the good partitions; their publications by partition."""
+    if not good:
+        return {}
+    publications: list[Publication] = []
+    for key in good:
+        part, digest = parts.get(key, (staged.rows.slice(0, 0), "0" * 32))
+        publications.append(
+            Publication(staged.asset, key, digest, part.num_rows, 0, staged.declaration, run_id)
+        )
+    made = publish_days(lake, _rows_of(staged, parts, good), publications, lineage)
+    return {publication.partition: publication for publication in made}
+
+
+def _keep_refused(lake: Lake, staged: Staged, parts: Parts, bad: Sequence[str]) -> None:
+    if bad:
+        refused(lake, staged.asset).replace_days(_rows_of(staged, parts, bad), days=bad)
+
+
+def _rows_of(staged: Staged, parts: Parts, partitions: Sequence[str]) -> pa.Table:
     if set(partitions) >= set(parts):
-        chosen = rows
-    else:
-        chosen = pa.concat_tables([parts[key][0] for key in partitions if key in parts] or [rows.slice(0, 0)])
-    return table.replace_days(chosen, days=partitions)
+        return staged.rows
+    nothing = staged.rows.slice(0, 0)
+    return pa.concat_tables([nothing, *(parts[key][0] for key in partitions if key in parts)])
 
 
 def _outcome(staged: Staged, key: str, evaluation: Evaluation, publication: Publication | None) -> Outcome:

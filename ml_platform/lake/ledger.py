@@ -4,7 +4,7 @@ A ledger is a lake table that nothing ever rewrites. Wall time is recorded here 
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -63,6 +63,8 @@ class Publication:
     inputs: str = ""  # digest of the published content of every day that was read
 
 
+_TOLD = "publications"  # under this name a commit says what it published
+
 _PUBLICATIONS = Ledger(
     "publications",
     {
@@ -78,36 +80,91 @@ _PUBLICATIONS = Ledger(
 )
 
 
-def record_publications(
-    lake: Lake, publications: Sequence[Publication], lineage: Lineage | None = None
-) -> None:
-    """Tell readers which versions are published now; the newest entry of a partition is what they get.
+def publish_days(
+    lake: Lake, rows: Any, publications: Sequence[Publication], lineage: Lineage | None = None
+) -> list[Publication]:
+    """Replace the rows of the published days of one asset, and say so in the same commit; with their version.
 
-    With a lineage each entry also says from which published content of its inputs it was made.
+    The commit carries the publications: from then on readers have them, even if this process dies before the
+    ledger has. With a lineage each also says from which published content of its inputs it was made.
     """
-    if not publications:
-        return
-    known = publications_by_asset(lake) if lineage is not None else {}
+    (asset,) = {publication.asset for publication in publications}
+    recorded = _recorded(lake)
+    known = _newest(lake, {*recorded, *lineage.nodes}, recorded) if lineage is not None else {}
     entries = [
-        replace(p, inputs=inputs_digest(known, lineage, p.asset, p.partition)) if lineage is not None else p
+        replace(p, inputs=inputs_digest(known, lineage, asset, p.partition)) if lineage is not None else p
         for p in publications
     ]
-    _PUBLICATIONS.append(lake, [asdict(entry) for entry in entries])
+    told = {_TOLD: [asdict(entry) for entry in entries]}
+    version = lake.table(asset).replace_days(rows, days=[entry.partition for entry in entries], told=told)
+    _record(lake, asset, recorded)
+    return [replace(entry, table_version=version) for entry in entries]
 
 
-def publications_by_asset(lake: Lake) -> dict[str, dict[str, Publication]]:
-    """The newest publication of each partition, by asset and partition key."""
-    names = [field.name for field in fields(Publication)]
+def publications_by_asset(lake: Lake, also: Iterable[str] = ()) -> dict[str, dict[str, Publication]]:
+    """The newest publication of each partition, by asset and partition key.
+
+    The greatest table version is the newest, whoever recorded it first: that is whose rows are in the table.
+    `also` names assets that the ledger may have nothing of yet, because the first to publish them died.
+    """
+    recorded = _recorded(lake)
+    return _newest(lake, {*recorded, *also}, recorded)
+
+
+def _newest(
+    lake: Lake, assets: Iterable[str], recorded: Mapping[str, Sequence[Publication]]
+) -> dict[str, dict[str, Publication]]:
     found: dict[str, dict[str, Publication]] = {}
-    for entry in _PUBLICATIONS.entries(lake):
-        publication = Publication(**{name: entry[name] for name in names})
-        found.setdefault(publication.asset, {})[publication.partition] = publication
+    for asset in assets:
+        entries = recorded.get(asset, [])
+        newest = {
+            p.partition: p for p in sorted([*entries, *_unrecorded(lake, asset, entries)], key=_version)
+        }
+        if newest:
+            found[asset] = newest
     return found
+
+
+def _record(lake: Lake, asset: str, recorded: Mapping[str, Sequence[Publication]]) -> None:
+    """Bring the ledger up to the asset's newest commit, with those of processes that died before they could.
+
+    So an entry means that all commits before it are recorded too, and readers need to look at later ones only.
+    """
+    missing = _unrecorded(lake, asset, recorded.get(asset, []))
+    _PUBLICATIONS.append(lake, [asdict(entry) for entry in missing])
+
+
+def _recorded(lake: Lake) -> dict[str, list[Publication]]:
+    """What the ledger has, in the order in which it was recorded, by asset."""
+    found: dict[str, list[Publication]] = {}
+    for entry in _PUBLICATIONS.entries(lake):
+        found.setdefault(entry["asset"], []).append(_publication(entry))
+    return found
+
+
+def _unrecorded(lake: Lake, asset: str, recorded: Sequence[Publication]) -> list[Publication]:
+    """Publications of the commits after the newest recorded one, oldest first."""
+    last = max(map(_version, recorded), default=-1)
+    return [
+        _publication({**entry, "table_version": commit["version"]})
+        for commit in lake.table(asset).commits_after(last)
+        for entry in commit.get(_TOLD, [])
+    ]
+
+
+def _publication(entry: Mapping[str, Any]) -> Publication:
+    return Publication(
+        **{field.name: entry[field.name] for field in fields(Publication) if field.name in entry}
+    )
+
+
+def _version(publication: Publication) -> int:
+    return publication.table_version
 
 
 def published(lake: Lake, asset: str) -> dict[str, Publication]:
     """The newest publication of each partition of an asset, by partition key."""
-    return publications_by_asset(lake).get(asset, {})
+    return _newest(lake, [asset], _recorded(lake)).get(asset, {})
 
 
 def inputs_digest(

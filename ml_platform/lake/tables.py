@@ -4,11 +4,14 @@ Reads hand the data files that the Delta log names to DuckDB's own Parquet reade
 the files hold exactly the table's rows, so a table with deletion vectors is refused.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -22,6 +25,7 @@ _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",  # manifests name old versions; cleanup would lose them
     "delta.enableDeletionVectors": "false",  # readers take the data files as they are
 }
+_TAG = "commit"  # a name of its own for every commit, in what the commit says about itself
 _HIVE_TYPES = {PARTITION_COLUMN: "DATE", "partition_hour": "TIMESTAMP"}
 PartitionFilter = tuple[str, str, Any]
 
@@ -55,25 +59,47 @@ class Table:
         return [] if table is None else _files(table, where)
 
     def replace(
-        self, data: Any, *, predicate: str, partition_by: Sequence[str] = (PARTITION_COLUMN,), note: str = ""
+        self,
+        data: Any,
+        *,
+        predicate: str,
+        partition_by: Sequence[str] = (PARTITION_COLUMN,),
+        told: Mapping[str, Any] | None = None,
     ) -> int:
-        """Replace the rows that match the predicate by the given ones, in one commit; the new version.
+        """Replace the rows that match the predicate by the given ones, in one commit; that commit's version.
 
-        `data` is anything with the Arrow stream interface: a table, a reader, a DuckDB relation.
+        `data` is anything with the Arrow stream interface: a table, a reader, a DuckDB relation. What is
+        `told` (JSON values by name) is kept with the commit, and `commits_after` gives it back.
         """
         data = data if isinstance(data, pa.Table) else pa.table(data)
-        self._write(data, mode="overwrite", predicate=predicate, partition_by=partition_by, note=note)
-        return self._version_after_write()
+        return self._write(
+            data, mode="overwrite", predicate=predicate, partition_by=partition_by, told=told or {}
+        )
 
-    def replace_days(self, data: Any, *, days: Sequence[str], note: str = "") -> int:
-        """Replace whole daily partitions in one commit; the new version of the table."""
+    def replace_days(self, data: Any, *, days: Sequence[str], told: Mapping[str, Any] | None = None) -> int:
+        """Replace whole daily partitions in one commit; that commit's version."""
         listed = ", ".join(f"'{day}'" for day in days)
-        return self.replace(data, predicate=f"{PARTITION_COLUMN} IN ({listed})", note=note)
+        return self.replace(data, predicate=f"{PARTITION_COLUMN} IN ({listed})", told=told)
 
     def append(self, data: pa.Table, *, partition_by: Sequence[str] = ()) -> int:
-        """Add rows in one commit; the new version of the table."""
-        self._write(data, mode="append", predicate=None, partition_by=partition_by, note="")
-        return self._version_after_write()
+        """Add rows in one commit; that commit's version."""
+        return self._write(data, mode="append", predicate=None, partition_by=partition_by, told={})
+
+    def commits_after(self, version: int) -> list[dict[str, Any]]:
+        """What the commits after a version say about themselves, oldest first, each with its `version`.
+
+        In a local lake the table is not opened for it: when there are none, it costs one look at a folder.
+        """
+        if "://" in self.uri:
+            table = self.open()
+            newer = table.version() - version if table is not None else 0
+            return table.history(newer)[::-1] if table is not None and newer > 0 else []
+        found: list[dict[str, Any]] = []
+        # `history` finds nothing in a folder with `#` or `?` in its name, and does not say so.
+        while (file := Path(self.uri) / "_delta_log" / f"{version + 1:020}.json").exists():
+            version += 1
+            found.append({**_commit_info(file), "version": version})
+        return found
 
     @retry(
         retry=retry_if_exception_type(CommitFailedError),
@@ -82,9 +108,17 @@ class Table:
         reraise=True,
     )
     def _write(
-        self, data: pa.Table, *, mode: Any, predicate: str | None, partition_by: Sequence[str], note: str
-    ) -> None:
+        self,
+        data: pa.Table,
+        *,
+        mode: Any,
+        predicate: str | None,
+        partition_by: Sequence[str],
+        told: Mapping[str, Any],
+    ) -> int:
+        """Write in one commit, again when another writer was faster; the version of our commit, not of theirs."""
         existing = self.open()
+        tag = uuid4().hex
         write_deltalake(
             self.uri if existing is None else existing,
             data,
@@ -93,14 +127,16 @@ class Table:
             partition_by=list(partition_by) or None,
             configuration=_CONFIGURATION if existing is None else None,
             schema_mode="merge" if existing is not None else None,
-            commit_properties=CommitProperties(custom_metadata={"note": note}) if note else None,
+            commit_properties=CommitProperties(custom_metadata={**told, _TAG: tag}),
         )
+        # An open table follows its own commit. A first write tells nothing, and may have come second.
+        return existing.version() if existing is not None else self._version_of(tag)
 
-    def _version_after_write(self) -> int:
-        version = self.version()
-        if version is None:
-            raise StoreError(f"{self.uri}: a commit was made and the table is not there")
-        return version
+    def _version_of(self, tag: str) -> int:
+        for commit in self.commits_after(-1):
+            if commit.get(_TAG) == tag:
+                return commit["version"]
+        raise StoreError(f"{self.uri}: a commit was made and its log does not have it")
 
 
 @dataclass(frozen=True)
@@ -152,6 +188,15 @@ def scan_sql(
     rows = f"SELECT * FROM read_parquet([{listed}], {', '.join(options)})"
     # Files from before a column was added do not have it: the table's schema says so, whichever are read.
     return f"SELECT {columns} FROM ({rows} UNION ALL BY NAME {_typed_empty(schema)})"
+
+
+def _commit_info(file: Path) -> dict[str, Any]:
+    """The action of a commit that describes the commit itself."""
+    with file.open() as actions:
+        for action in actions:
+            if action.startswith('{"commitInfo"'):
+                return json.loads(action)["commitInfo"]
+    return {}
 
 
 def _files(table: DeltaTable, where: Sequence[PartitionFilter]) -> list[str]:

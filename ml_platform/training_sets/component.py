@@ -13,7 +13,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import ONE_DAY, day, day_range, key_of
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.ledger import Publication, record_publications, require_published
+from ml_platform.lake.ledger import Publication, require_published
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets import store
@@ -54,11 +54,10 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
     for upstream, days_read in read.items():
         require_published(lake, upstream, [key_of(found) for found in day_range(*days_read)], reader=spec.key)
     built = store.build(settings, spec, step.catalog, partition)
-    version = store.write(lake, spec, partition, built)
     manifest = built.manifest
     digest, rows = manifest["content_hash"], built.rows.num_rows
-    publication = Publication(spec.key, partition, digest, rows, version, spec.digest(), step.run_id)
-    record_publications(lake, [publication], step.catalog.lineage)
+    publication = Publication(spec.key, partition, digest, rows, 0, spec.digest(), step.run_id)
+    store.write(lake, partition, built, publication, step.catalog.lineage)
     counts = store.daily_label_counts(settings, spec, step.catalog, partition)
     evaluations = (
         quality(spec, step.catalog, built),

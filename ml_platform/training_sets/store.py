@@ -15,11 +15,12 @@ from ml_platform.features.store import EventDays, entity_rows_sql, service_rows
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import source_digest
 from ml_platform.kernel.errors import StoreError
+from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day, day_range, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.engine import connect
-from ml_platform.lake.ledger import published
+from ml_platform.lake.ledger import Publication, publish_days, published
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.compute import latest_versions_sql
 from ml_platform.sources.spec import EVENT_TIME
@@ -115,31 +116,39 @@ def daily_label_counts(
         return connection.execute(query).fetchall()
 
 
-def write(lake: Lake, spec: TrainingSetSpec, partition: str, built: Built) -> int:
-    """Replace a partition of the training set's table and keep its manifest; the table's version."""
-    days = pa.array([day(partition)] * built.rows.num_rows, pa.date32())
-    version = lake.table(spec.key).replace_days(
-        built.rows.append_column(PARTITION_COLUMN, days), days=[partition]
-    )
+def write(lake: Lake, partition: str, built: Built, publication: Publication, lineage: Lineage) -> None:
+    """Keep a built set's manifest, then publish its rows: the manifest of a published content is always there."""
+    content = built.manifest["content_hash"]
     manifest = pa.table(
         {
             "manifest": pa.array([json.dumps(built.manifest, sort_keys=True)]),
-            "table_version": pa.array([version], pa.int64()),
+            "content_hash": pa.array([content]),
             PARTITION_COLUMN: pa.array([day(partition)], pa.date32()),
         }
     )
-    lake.table(f"{spec.key}_manifests").replace_days(manifest, days=[partition])
-    return version
+    lake.table(f"{publication.asset}_manifests").replace(
+        manifest, predicate=f"{PARTITION_COLUMN} = '{partition}' AND content_hash = '{content}'"
+    )
+    days = pa.array([day(partition)] * built.rows.num_rows, pa.date32())
+    publish_days(lake, built.rows.append_column(PARTITION_COLUMN, days), [publication], lineage)
 
 
 def read_manifest(settings: Settings, spec: TrainingSetSpec, partition: str) -> dict[str, Any]:
-    """The manifest of a built partition."""
-    table = Lake(settings.lake_uri).table(f"{spec.key}_manifests")
-    scan = table.scan(where=[(PARTITION_COLUMN, "=", partition)])
-    with connect(settings) as connection:
-        found = connection.execute(f"SELECT manifest FROM ({scan})").fetchall()
-    if not found:
+    """The manifest of a published partition."""
+    lake = Lake(settings.lake_uri)
+    publication = published(lake, spec.key).get(partition)
+    if publication is None:
         raise StoreError(f"{spec.key} [{partition}]: a built training set is required; materialize it first")
+    scan = lake.table(f"{spec.key}_manifests").scan(where=[(PARTITION_COLUMN, "=", partition)])
+    with connect(settings) as connection:
+        found = connection.execute(
+            f"SELECT manifest FROM ({scan}) WHERE content_hash = '{publication.content_hash}'"
+        ).fetchall()
+    if not found:
+        raise StoreError(
+            f"{spec.key} [{partition}]: the manifest of content {publication.content_hash} is required and is not "
+            f"there; materialize the training set again"
+        )
     return json.loads(found[0][0])
 
 

@@ -2,12 +2,17 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
-from ml_platform.lake.ledger import Ledger, Publication, published, record_publications
-from ml_platform.lake.tables import Lake
+from ml_platform.lake import ledger
+from ml_platform.lake.ledger import Ledger, Publication, publications_by_asset, publish_days, published
+from ml_platform.lake.tables import Lake, Table
+
+A, B, C = "2018-06-01", "2018-06-02", "2018-06-03"
 
 LEDGER = Ledger("decisions", {"who": pa.string(), "days": pa.list_(pa.string())})
 
@@ -17,8 +22,22 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(str(tmp_path / "lake"))
 
 
-def a_publication(partition: str, content: str, *, asset: str = "features/toy") -> Publication:
-    return Publication(asset, partition, content, 1, 0, "declaration", "run")
+def publish(lake: Lake, *days: tuple[str, int], asset: str = "features/toy") -> list[Publication]:
+    """Publish one row a day; the value is what the content hash says too."""
+    return publish_days(lake, rows(*days), [a_publication(asset, day, value) for day, value in days])
+
+
+def rows(*days: tuple[str, int]) -> pa.Table:
+    dates = pa.array([dt.date.fromisoformat(day) for day, _ in days], pa.date32())
+    return pa.table({"x": pa.array([value for _, value in days], pa.int64()), "partition_date": dates})
+
+
+def a_publication(asset: str, day: str, value: int) -> Publication:
+    return Publication(asset, day, str(value), 1, 0, "declaration", "run")
+
+
+def contents(lake: Lake, asset: str = "features/toy") -> dict[str, str]:
+    return {day: publication.content_hash for day, publication in published(lake, asset).items()}
 
 
 def test_a_ledger_that_was_never_written_has_no_entries(lake: Lake) -> None:
@@ -45,16 +64,68 @@ def test_an_entry_has_exactly_the_declared_columns(lake: Lake, entry: dict[str, 
 
 
 def test_the_newest_publication_of_each_partition_is_what_readers_get(lake: Lake) -> None:
-    record_publications(lake, [a_publication("2018-06-01", "old"), a_publication("2018-06-02", "kept")])
-    record_publications(lake, [a_publication("2018-06-01", "new")])
-    record_publications(lake, [a_publication("2018-06-01", "other's", asset="features/other")])
-    assert {key: found.content_hash for key, found in published(lake, "features/toy").items()} == {
-        "2018-06-01": "new",
-        "2018-06-02": "kept",
-    }
+    publish(lake, (A, 1), (B, 2))
+    publish(lake, (A, 3))
+    publish(lake, (A, 4), asset="features/other")
+    assert contents(lake) == {A: "3", B: "2"} and contents(lake, "features/other") == {A: "4"}
     assert published(lake, "features/none") == {}
 
 
-def test_nothing_published_is_nothing_written(lake: Lake) -> None:
-    record_publications(lake, [])
-    assert lake.table("ledgers/publications").version() is None
+def test_publications_name_the_version_of_the_table_that_has_their_rows(lake: Lake) -> None:
+    first, second = publish(lake, (A, 1), (B, 2)), publish(lake, (B, 3))
+    assert [p.table_version for p in [*first, *second]] == [0, 0, 1]
+    assert published(lake, "features/toy") == {A: first[0], B: second[0]}
+
+
+def test_the_later_commit_of_two_writers_counts_whoever_recorded_it_first(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One writer commits, another commits the same day and records it, and only then the first one records."""
+    recording = ledger._record
+
+    def after_another_writer(*arguments: Any) -> None:
+        monkeypatch.setattr(ledger, "_record", recording)
+        publish(lake, (A, 2))
+        recording(*arguments)
+
+    monkeypatch.setattr(ledger, "_record", after_another_writer)
+    [first] = publish(lake, (A, 1))
+    assert first.table_version == 0 and contents(lake) == {A: "2"}
+    assert [row[0] for row in duckdb.sql(lake.table("features/toy").scan()).fetchall()] == [2]
+
+
+def test_what_a_dead_process_committed_is_published_and_the_next_publisher_records_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(lake, (A, 1))
+    with monkeypatch.context() as dying:
+        dying.setattr(ledger, "_record", lambda *_: None)
+        publish(lake, (A, 2), (B, 3))
+        publish(lake, (A, 4), asset="features/new")
+    assert contents(lake) == {A: "2", B: "3"} and len(recorded(lake)) == 1
+    assert contents(lake, "features/new") == {A: "4"}, "the first version of an asset can be recovered too"
+    assert set(publications_by_asset(lake, ["features/new"])) == {"features/toy", "features/new"}
+    publish(lake, (C, 5))
+    assert contents(lake) == {A: "2", B: "3", C: "5"}
+    assert recorded(lake)[1:] == [("features/toy", A, 1), ("features/toy", B, 1), ("features/toy", C, 2)]
+
+
+def test_readers_open_no_table_that_has_no_commits_beyond_the_ledger(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(lake, (A, 1))
+    opened: list[str] = []
+    opening = Table.open
+
+    def noted(table: Table, version: int | None = None) -> Any:
+        opened.append(table.uri)
+        return opening(table, version)
+
+    monkeypatch.setattr(Table, "open", noted)
+    assert contents(lake) == {A: "1"}
+    assert opened == [lake.table("ledgers/publications").uri]
+
+
+def recorded(lake: Lake) -> list[tuple[str, str, int]]:
+    entries = ledger._PUBLICATIONS.entries(lake)
+    return [(entry["asset"], entry["partition"], entry["table_version"]) for entry in entries]
