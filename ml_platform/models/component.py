@@ -19,16 +19,17 @@ from ml_platform.model_registry import registry
 from ml_platform.models.compute import (
     ParityReport,
     build_estimator,
-    evaluate,
     parity,
     predict_onnx,
     to_onnx,
     train,
 )
 from ml_platform.models.contract import contract, self_test_rows
+from ml_platform.models.evaluation import measure
 from ml_platform.models.plots import precision_recall_plot
 from ml_platform.models.spec import ModelSpec
 from ml_platform.training_sets import store as training_sets
+from ml_platform.training_sets.manifest import declaration_digests
 
 
 class Model(AssetComponent):
@@ -74,7 +75,7 @@ def fit(spec: ModelSpec, arrays: Mapping[str, training_sets.Arrays]) -> Trained:
     scores = predict_onnx(onnx, test.features)
     return Trained(
         onnx,
-        evaluate(test.labels, scores, threshold=spec.threshold),
+        measure(spec, test, scores),
         parity(fitted, onnx, test.features, tolerance=spec.parity_tolerance),
         scores,
         test,
@@ -117,7 +118,7 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
 def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -> None:
     """Refuse a training set that was built from what is no longer published, or no longer declared so."""
     lake = Lake(step.resources.environment.lake_uri)
-    declared = training_sets.declaration_digests(spec.training_set_spec(step.catalog), step.catalog)
+    declared = declaration_digests(spec.training_set_spec(step.catalog), step.catalog)
     before: Mapping[str, str] = manifest["declarations"]
     outdated = [
         f"the declaration of {name}"

@@ -1,4 +1,4 @@
-"""Train a declared estimator, turn it into ONNX, prove that both agree, and measure it."""
+"""Train a declared estimator, turn it into ONNX, and prove that both agree."""
 # The libraries used here have no types, so strict checking would only repeat that on every line.
 # pyright: standard
 
@@ -151,7 +151,7 @@ def train(estimator: Any, features: Array, labels: Array) -> Any:
             "Nothing was trained. Build both from the same table."
         )
     if is_classifier(estimator):
-        labels = _binary(labels, what="Training")
+        labels = binary_labels(labels, what="Training")
     copy: Any = clone(estimator)
     try:
         return copy.fit(features, labels)
@@ -252,38 +252,8 @@ def parity(fitted: Any, model: bytes, features: Array, tolerance: float = 1e-4) 
     return ParityReport(len(scores), float(differences.max()), over, tolerance)
 
 
-def evaluate(labels: Array, scores: Array, *, threshold: float) -> dict[str, float]:
-    """Measure scores (n,) against labels 0 and 1 (n,): ranking, and what alerts at the threshold are worth.
-
-    `precision` and `recall` are of rows with `score >= threshold`, in float64; precision of no rows is 0.
-    Raises InputError for labels of one class, where an AUC has no value, or scores that are not finite.
-    """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    labels, scores = labels_and_scores(labels, scores)
-    alerts = scores >= threshold
-    hits = int(labels[alerts].sum())
-    return {
-        "auc_roc": float(roc_auc_score(labels, scores)),
-        "average_precision": float(average_precision_score(labels, scores)),
-        "precision": hits / max(1, int(alerts.sum())),
-        "recall": hits / int(labels.sum()),
-        "positives": float(labels.sum()),
-        "rows": float(len(labels)),
-    }
-
-
-def labels_and_scores(labels: Array, scores: Array) -> tuple[Array, Array]:
-    """Return labels as int64 and scores as float64, or raise InputError if they cannot be judged."""
-    if labels.shape != scores.shape or not np.isfinite(scores).all():
-        raise InputError(
-            f"Evaluation needs a finite score per label; labels {labels.shape}, scores {scores.shape} came, "
-            f"{(~np.isfinite(scores)).sum()} not finite. Nothing was evaluated. Score the labelled rows."
-        )
-    return _binary(labels, what="Evaluation"), scores.astype(np.float64)
-
-
-def _binary(labels: Array, *, what: str) -> Array:
+def binary_labels(labels: Array, *, what: str) -> Array:
+    """Labels as int64; InputError when they are not 0 and 1, both, saying for `what` they are needed."""
     values = np.unique(labels)
     if not np.array_equal(values, [0, 1]):
         raise InputError(

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml_platform.models.compute import Array, evaluate, labels_and_scores
+from ml_platform.models.compute import Array
+from ml_platform.models.evaluation import evaluate, labels_and_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,9 +1,9 @@
 """What can be declared about a model."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.kernel.catalog import Catalog
@@ -13,7 +13,8 @@ from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
 from ml_platform.training_sets.spec import TrainingSetSpec
 
-Metric = Literal["auc_roc", "average_precision", "precision", "recall"]
+METRICS = ("auc_roc", "average_precision", "precision", "recall")
+"""What every model is measured by."""
 
 
 class Preprocessing(Spec):
@@ -21,6 +22,18 @@ class Preprocessing(Spec):
 
     estimator: ImportPath = Field(description="Import path of a scikit-learn transformer class.")
     parameters: Mapping[str, Any] = Field(default_factory=dict, description="Its parameters.")
+
+
+class EntityPrecision(Spec):
+    """Of the k entities that score highest on a day, how many have a positive: what k inspections a day find."""
+
+    entity: Name = Field(description="An entity of the service's views, such as `customer`.")
+    k: int = Field(ge=1, description="How many entities are inspected each day.")
+
+    @property
+    def metric(self) -> str:
+        """Its name among the metrics, such as `customer_precision_at_100`."""
+        return f"{self.entity}_precision_at_{self.k}"
 
 
 class ModelSpec(NamedSpec):
@@ -38,7 +51,16 @@ class ModelSpec(NamedSpec):
         default=(), description="Transformers before it, in order."
     )
     threshold: float = Field(default=0.5, ge=0, le=1, description="Score from which on a row is an alert.")
-    metric: Metric = Field(default="average_precision", description="What versions are compared by.")
+    entity_precision_at_k: tuple[EntityPrecision, ...] = Field(
+        default=(),
+        description="Precision of the k entities with the highest scores of each test day; an entity once found "
+        "leaves the days after. Each adds the metric `<entity>_precision_at_<k>`.",
+    )
+    metric: Name = Field(
+        default="average_precision",
+        description="What versions are compared by: auc_roc, average_precision, precision, recall, or the name of "
+        "a declared precision at k.",
+    )
     parity_tolerance: float = Field(
         default=1e-4,
         gt=0,
@@ -51,6 +73,13 @@ class ModelSpec(NamedSpec):
     latency_budget: DurationField = Field(
         default=Duration(1), description="Longest time one answer may take."
     )
+
+    @model_validator(mode="after")
+    def _known_metric(self) -> Self:
+        known = [*METRICS, *(found.metric for found in self.entity_precision_at_k)]
+        if self.metric not in known:
+            raise ValueError(f"metric must be one of {', '.join(known)}; got {self.metric!r}")
+        return self
 
     @property
     def key(self) -> str:
@@ -68,6 +97,8 @@ class ModelSpec(NamedSpec):
         rows = self.training_set_spec(catalog)
         profiles = self.profile_specs(catalog)
         reach = rows.reach_days(catalog)
+        for wanted in self.entity_precision_at_k:
+            rows.entity_key(wanted.entity, catalog, wanted_by=f"Model {self.name!r}: entity_precision_at_k")
         node = rows.nodes(catalog)[0]
         return (
             Node(

@@ -16,7 +16,8 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
-from ml_platform.models.compute import evaluate, predict_onnx
+from ml_platform.models.compute import predict_onnx
+from ml_platform.models.evaluation import measure
 from ml_platform.models.spec import ModelSpec
 from ml_platform.releases import store
 from ml_platform.releases.spec import ReleaseSpec
@@ -136,7 +137,7 @@ def compare(
     if comparable:
         mine, theirs = (_score(settings, model, version, test) for version in (candidate, champion))
     else:
-        mine, theirs = (registry.metrics(settings, v)[model.metric] for v in (candidate, champion))
+        mine, theirs = (_logged(settings, v, model.metric) for v in (candidate, champion))
     return Evaluation(
         "not_worse_than_champion",
         passed=mine >= theirs - spec.margin,
@@ -155,4 +156,16 @@ def _score(
 ) -> float:
     """The declared metric of a version on test rows."""
     scores = predict_onnx(registry.load_onnx(settings, version), test.features)
-    return evaluate(test.labels, scores, threshold=model.threshold)[model.metric]
+    return measure(model, test, scores)[model.metric]
+
+
+def _logged(settings: Settings, version: registry.Registered, metric: str) -> float:
+    """A metric as it was measured when a version was trained."""
+    found = registry.metrics(settings, version)
+    if metric not in found:
+        raise InputError(
+            f"{version.name} version {version.version}: {metric} is required to compare versions that read different "
+            f"features, and it was trained before the model declared it ({', '.join(sorted(found))}). Nothing was "
+            f"promoted; compare by one of these, or train both again"
+        )
+    return found[metric]

@@ -17,7 +17,9 @@ from ml_platform.lake.ledger import Publication, require_published
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets import store
+from ml_platform.training_sets.compute import LABEL, SPLIT
 from ml_platform.training_sets.label_drift import RateDecision, judge_rate
+from ml_platform.training_sets.manifest import declaration_digests
 from ml_platform.training_sets.spec import TrainingSetSpec
 
 
@@ -33,7 +35,7 @@ class TrainingSet(AssetComponent):
         return materialize(self.spec, step)
 
     def code_version(self, catalog: Catalog) -> str:
-        return digest_of(store.declaration_digests(self.spec, catalog))
+        return digest_of(declaration_digests(self.spec, catalog))
 
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         return {
@@ -70,13 +72,19 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
         metadata={
             "dagster/partition_row_count": rows,
             "rows": manifest["rows"],
-            "rows_without_label": built.without_label,
+            "rows_without_label": manifest["rows_without_label"],
+            "rows_known_positive": manifest["rows_known_positive"],
             "split": manifest["split"],
             "content_hash": digest,
-            "manifest": dg.MetadataValue.json({k: v for k, v in manifest.items() if k != "inputs"}),
+            "manifest": dg.MetadataValue.json(_shown(manifest)),
         },
         data_version=digest,
     )
+
+
+def _shown(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest without its long parts, which the event log need not keep."""
+    return {name: value for name, value in manifest.items() if name not in ("inputs", "specs", "functions")}
 
 
 def quality(spec: TrainingSetSpec, catalog: Catalog, built: store.Built) -> Evaluation:
@@ -111,28 +119,12 @@ def label_drift(
     partition: str,
     counts: Sequence[tuple[str, int, int]],
 ) -> Evaluation:
-    """Judge the newest matured day's label rate against the accepted matured days before it.
-
-    Failed days are no reference, accepted or not, unless one began a new regime: then the reference begins
-    with it. An acceptance holds for the counts that it judged.
-    """
+    """Judge the newest matured day's label rate against the accepted matured days before it."""
     newest = key_of(spec.split(day(partition), catalog).test[1])
     bound = f"a label rate within {spec.label_rate_bound:g} times the reference's, either way"
     if not counts or counts[-1][0] != newest:
         return Evaluation("label_drift", False, f"no matured labels on {newest}", bound)
-    let_through = _accepted_label_days(spec, lake, catalog)
-    reference: list[tuple[int, int]] = []
-    minimum_days = spec.reference_days
-    decision, passed = _judge_labels(spec, counts[0], reference, minimum_days), True
-    for entry in counts:
-        decision = _judge_labels(spec, entry, reference, minimum_days)
-        acceptance = let_through.get(entry[0])
-        let = acceptance is not None and acceptance.judged == _judged(entry)
-        passed = decision.status != "failed" or let
-        if acceptance is not None and let and acceptance.new_regime:
-            reference, minimum_days = [entry[1:]], 1
-        elif decision.status != "failed":
-            reference.append(entry[1:])
+    decision, passed = _judged_in_turn(spec, counts, _accepted_label_days(spec, lake, catalog))
     return Evaluation(
         check="label_drift",
         passed=passed,
@@ -145,6 +137,29 @@ def label_drift(
             "judged": _judged(counts[-1]),
         },
     )
+
+
+def _judged_in_turn(
+    spec: TrainingSetSpec, counts: Sequence[tuple[str, int, int]], let_through: Mapping[str, Accepted]
+) -> tuple[RateDecision, bool]:
+    """The verdict on the last of the days, and whether it lets the day pass, after judging all before in order.
+
+    Failed days are no reference, accepted or not, unless one began a new regime: then the reference begins
+    with it. An acceptance holds for the counts that it judged.
+    """
+    reference: list[tuple[int, int]] = []
+    minimum_days = spec.reference_days
+    decision, passed = _judge_labels(spec, counts[0], reference, minimum_days), True
+    for entry in counts:
+        decision = _judge_labels(spec, entry, reference, minimum_days)
+        acceptance = let_through.get(entry[0])
+        let = acceptance is not None and acceptance.judged == _judged(entry)
+        passed = decision.status != "failed" or let
+        if acceptance is not None and let and acceptance.new_regime:
+            reference, minimum_days = [entry[1:]], 1
+        elif decision.status != "failed":
+            reference.append(entry[1:])
+    return decision, passed
 
 
 def _judge_labels(
@@ -179,9 +194,10 @@ def column_schema(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableSchema:
     source = service.source_spec(catalog)
     fixed = [
         dg.TableColumn(source.event_id, source.columns[source.event_id].type),
+        *(dg.TableColumn(key, source.columns[key].type) for key in spec.keys_carried(catalog)),
         dg.TableColumn(EVENT_TIME, "timestamp"),
-        dg.TableColumn(store.SPLIT, "string", description="train or test"),
-        dg.TableColumn(store.LABEL, "int64", description=f"{spec.label} as known when the set was built"),
+        dg.TableColumn(SPLIT, "string", description="train or test"),
+        dg.TableColumn(LABEL, "int64", description=f"{spec.label} as known when the set was built"),
     ]
     return dg.TableSchema([*fixed, *(dg.TableColumn(n, "float") for n in service.feature_names(catalog))])
 
@@ -190,7 +206,8 @@ def lineage_of_columns(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableColum
     """Which upstream columns each column of the set comes from."""
     service = spec.service(catalog)
     source = service.source_spec(catalog)
-    deps = {store.LABEL: [_dep(spec.label_source(catalog).key, spec.label)]}
+    deps = {LABEL: [_dep(spec.label_source(catalog).key, spec.label)]}
+    deps |= {key: [_dep(source.key, key)] for key in spec.keys_carried(catalog)}
     deps |= {name: [_dep(source.key, name)] for name in service.request_features if name in source.columns}
     for view in service.view_specs(catalog):
         known = column_lineage(view, catalog).deps_by_column

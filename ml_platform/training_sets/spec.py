@@ -37,6 +37,11 @@ class TrainingSetSpec(NamedSpec):
     test: DurationField = Field(
         default=Duration.days(7), description="How many newest matured days are tested on."
     )
+    exclude_known_positive_entities: Name | None = Field(
+        default=None,
+        description="Entity, such as `customer`, whose rows leave a test day that began after one of its events in "
+        "the set's days was known to be positive; counted in the manifest.",
+    )
     minimum_rows: int = Field(default=1000, ge=1, description="Fewest rows of each split.")
     minimum_positives: int = Field(default=10, ge=1, description="Fewest positive labels of each split.")
     label_rate_bound: float = Field(
@@ -71,6 +76,31 @@ class TrainingSetSpec(NamedSpec):
             )
         return source
 
+    def entities(self, catalog: Catalog) -> dict[str, str]:
+        """Join key by entity, for every entity that the service's views are about."""
+        return {view.entity: view.entity_key for view in self.service(catalog).view_specs(catalog)}
+
+    def keys_carried(self, catalog: Catalog) -> list[str]:
+        """Join keys that rows carry beside the event id, in the order of the views."""
+        event_id = self.service(catalog).source_spec(catalog).event_id
+        return [key for key in dict.fromkeys(self.entities(catalog).values()) if key != event_id]
+
+    def entity_key(self, entity: str, catalog: Catalog, *, wanted_by: str) -> str:
+        """The join key of an entity of the service's views; DeclarationError when none is about it."""
+        known = self.entities(catalog)
+        if entity not in known:
+            raise DeclarationError(
+                f"{wanted_by}: an entity of the views of {self.feature_service!r} is required "
+                f"({', '.join(sorted(known))}); got {entity!r}"
+            )
+        return known[entity]
+
+    def excluded_key(self, catalog: Catalog) -> str | None:
+        """Join key of the entity whose known positives leave the test days; None without that rule."""
+        entity = self.exclude_known_positive_entities
+        where = f"{self._where}: exclude_known_positive_entities"
+        return None if entity is None else self.entity_key(entity, catalog, wanted_by=where)
+
     def maturity_days(self, catalog: Catalog) -> int:
         return self.label_source(catalog).maturity.whole_days
 
@@ -88,8 +118,9 @@ class TrainingSetSpec(NamedSpec):
         return Split(train, gap, test)
 
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
-        """The training set's asset, with exactly the days of events, labels and snapshots that it reads."""
+        """The training set's asset, with exactly the days of events, labels and features that it reads."""
         service, labels = self.service(catalog), self.label_source(catalog)
+        self.excluded_key(catalog)
         first, last = -self.reach_days(catalog), -self.maturity_days(catalog)
         return (
             Node(

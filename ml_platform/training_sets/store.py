@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml_platform.features.store import EventDays, entity_rows_sql, service_rows
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.digest import source_digest
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.lineage import Lineage
-from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day, day_range, key_of
+from ml_platform.kernel.partitions import PARTITION_COLUMN, day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.engine import connect
@@ -24,9 +22,17 @@ from ml_platform.lake.ledger import Publication, publish_days, published
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.compute import latest_versions_sql
 from ml_platform.sources.spec import EVENT_TIME
+from ml_platform.training_sets.assembly import assemble, known_at
+from ml_platform.training_sets.compute import LABEL, SPLIT, TEST, TRAIN
+from ml_platform.training_sets.manifest import (
+    code,
+    published_inputs,
+    recipe,
+    recorded_catalog,
+    recorded_inputs,
+    require_files,
+)
 from ml_platform.training_sets.spec import TrainingSetSpec
-
-SPLIT, LABEL = "split", "label"
 
 
 @dataclass(frozen=True)
@@ -34,58 +40,77 @@ class Built:
     """One built training set: rows ordered by time and id, and what they were built from."""
 
     rows: pa.Table
-    without_label: int
     manifest: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Rebuilt:
+    """A set built again from its manifest, and what of the code is not what it was."""
+
+    rows: pa.Table
+    recorded: str
+    content_hash: str
+    other_code: tuple[str, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether the rows are those that were recorded."""
+        return self.content_hash == self.recorded
+
+
+@dataclass(frozen=True)
 class Arrays:
-    """A split as a model takes it: float32 features (n, k), int64 labels (n,), event ids (n,)."""
+    """A split as a model takes it, row by row in order of time.
+
+    Float32 features (n, k), int64 labels (n,), the day of each row's event, and for each entity by name which one
+    a row is about: int64 (n,), numbered in the order of its ids, -1 for none.
+    """
 
     features: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     names: tuple[str, ...]
+    days: npt.NDArray[np.datetime64]
+    entities: Mapping[str, npt.NDArray[np.int64]]
 
 
 def build(settings: Settings, spec: TrainingSetSpec, catalog: Catalog, partition: str) -> Built:
-    """The training set of a partition: events, labels and features as known at the midnight that ends it."""
+    """The training set of a partition, from what is published now: as known at the midnight that ends it."""
     lake = Lake(settings.lake_uri)
-    service = spec.service(catalog)
-    versions = input_versions(spec, catalog, lake)
-    split = spec.split(day(partition), catalog)
-    labelled = _labelled_sql(spec, catalog, lake, partition, versions)
-    test_from, gap_from = f"DATE '{split.test[0]}'", f"DATE '{split.gap[0]}'"
-    side = f"CASE WHEN {PARTITION_COLUMN} >= {test_from} THEN 'test' ELSE 'train' END AS {SPLIT}"
-    inside = f"({PARTITION_COLUMN} >= {test_from} OR {PARTITION_COLUMN} < {gap_from})"
-    event_id = service.source_spec(catalog).event_id
-    with connect(settings) as connection:
-        counted = f"SELECT count(*) FROM ({labelled}) WHERE {LABEL} IS NULL AND {inside}"
-        without_label = connection.execute(counted).fetchall()[0][0]
-    entity_rows = (
-        f"SELECT * EXCLUDE ({PARTITION_COLUMN}), {side} FROM ({labelled}) "
-        f"WHERE {LABEL} IS NOT NULL AND {inside} ORDER BY {EVENT_TIME}, {event_id}"
-    )
-    pinned = {view.key: versions[view.key] for view in service.view_specs(catalog)}
-    names = service.feature_names(catalog)
-    batches = service_rows(settings, catalog, service, entity_rows, versions=pinned)
-    rows = pa.Table.from_batches(batches).select([event_id, EVENT_TIME, SPLIT, LABEL, *names])
-    return Built(
-        rows, without_label, _manifest(spec, catalog, lake, partition, rows, versions, without_label)
-    )
+    inputs = published_inputs(spec, catalog, lake, partition)
+    assembled = assemble(settings, spec, catalog, partition, inputs)
+    service, split = spec.service(catalog), spec.split(day(partition), catalog)
+    manifest = {
+        "training_set": spec.name,
+        "partition": partition,
+        "known_at": known_at(partition),
+        "split": {name: [key_of(d) for d in getattr(split, name)] for name in ("train", "gap", "test")},
+        **recipe(settings, spec, catalog, inputs),
+        "columns": assembled.rows.column_names,
+        "entities": spec.entities(catalog),
+        "features": service.feature_names(catalog),
+        "rows": {side: _count(assembled.rows, side) for side in (TRAIN, TEST)},
+        **{f"rows_{reason}": count for reason, count in assembled.left_out.items()},
+        "content_hash": content_hash(assembled.rows),
+    }
+    return Built(assembled.rows, manifest)
 
 
-def input_versions(spec: TrainingSetSpec, catalog: Catalog, lake: Lake) -> dict[str, int]:
-    """The table version of every input, pinned before anything is read."""
-    service = spec.service(catalog)
-    assets = [service.source_spec(catalog).key, spec.label_source(catalog).key]
-    assets += [view.key for view in service.view_specs(catalog)]
-    found = {asset: lake.table(asset).version() for asset in assets}
-    missing = sorted(asset for asset, version in found.items() if version is None)
-    if missing:
-        raise StoreError(
-            f"{spec.key}: published rows of {missing} are required and there are none; materialize them"
-        )
-    return {asset: version for asset, version in found.items() if version is not None}
+def rebuild(settings: Settings, manifest: Mapping[str, Any]) -> Rebuilt:
+    """The training set that a manifest describes, with the declarations, functions and files of then.
+
+    What was published, declared or applied since does not matter. Runs on-demand functions from the manifest's
+    text where they have changed (see `recorded_functions`). Raises StoreError for a manifest without
+    declarations, and for a file that is missing or was changed, before anything is computed.
+    """
+    with recorded_catalog(manifest) as catalog:
+        require_files(settings, manifest)
+        spec = catalog.get(TrainingSetSpec, manifest["training_set"], wanted_by="the manifest")
+        inputs = recorded_inputs(manifest)
+        rows = assemble(settings, spec, catalog, manifest["partition"], inputs).rows
+    rows = rows.select(manifest["columns"])  # JSON need not keep the order of what is declared by name
+    then, now = manifest["code"], code()
+    other = tuple(sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)))
+    return Rebuilt(rows, manifest["content_hash"], content_hash(rows), other)
 
 
 def time_between_splits(rows: pa.Table) -> dt.timedelta | None:
@@ -107,7 +132,7 @@ def daily_label_counts(
     labels = spec.label_source(catalog)
     last = key_of(spec.split(day(partition), catalog).test[1])
     scan = lake.table(labels.key).scan(where=[(PARTITION_COLUMN, "<=", last)])
-    known = latest_versions_sql(labels, scan, known_by=_cut(partition))
+    known = latest_versions_sql(labels, scan, known_by=known_at(partition))
     query = (
         f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), CAST(sum({spec.label}) AS BIGINT), count(*) "
         f"FROM ({known}) WHERE {spec.label} IS NOT NULL GROUP BY 1 ORDER BY 1"
@@ -168,109 +193,28 @@ def read_arrays(
             f"{spec.key} [{partition}]: rows with content hash {manifest['content_hash']} are required by the "
             f"manifest; the table has {found}. Nothing was trained; materialize the training set again"
         )
+    return {side: _arrays(rows.filter(pc.field(SPLIT) == side), manifest) for side in (TRAIN, TEST)}
+
+
+def _arrays(rows: pa.Table, manifest: Mapping[str, Any]) -> Arrays:
     names = tuple(manifest["features"])
-    sides = rows.column(SPLIT).to_numpy()
-    features = np.column_stack([rows.column(name).to_numpy() for name in names]).astype(np.float32)
-    labels = rows.column(LABEL).to_numpy().astype(np.int64)
-    return {side: Arrays(features[sides == side], labels[sides == side], names) for side in ("train", "test")}
-
-
-def _labelled_sql(
-    spec: TrainingSetSpec, catalog: Catalog, lake: Lake, partition: str, versions: Mapping[str, int]
-) -> str:
-    """SQL of the events of the set's days with their label as known at the cut, null while unknown."""
-    service, labels = spec.service(catalog), spec.label_source(catalog)
-    split = spec.split(day(partition), catalog)
-    source = service.source_spec(catalog)
-    days = EventDays(
-        first=key_of(split.train[0]),
-        last=key_of(split.test[1]),
-        version=versions[source.key],
-        known_by=_cut(partition),
-    )
-    where = [(PARTITION_COLUMN, ">=", days.first), (PARTITION_COLUMN, "<=", days.last)]
-    scan = lake.table(labels.key).scan(version=versions[labels.key], where=where)
-    known = latest_versions_sql(labels, scan, known_by=days.known_by)
-    events = entity_rows_sql(service, catalog, lake, days)
-    return (
-        f'SELECT e.*, CAST(l."{spec.label}" AS BIGINT) AS {LABEL} FROM ({events}) e '
-        f'LEFT JOIN (SELECT "{labels.event_id}", "{spec.label}" FROM ({known})) l '
-        f'ON e."{source.event_id}" = l."{labels.event_id}"'
+    times = rows.column(EVENT_TIME).cast(pa.timestamp("us")).to_numpy()
+    return Arrays(
+        features=np.column_stack([rows.column(name).to_numpy() for name in names]).astype(np.float32),
+        labels=rows.column(LABEL).to_numpy().astype(np.int64),
+        names=names,
+        days=times.astype("datetime64[D]"),
+        entities={entity: _numbers(rows.column(key)) for entity, key in manifest["entities"].items()},
     )
 
 
-def _manifest(
-    spec: TrainingSetSpec,
-    catalog: Catalog,
-    lake: Lake,
-    partition: str,
-    rows: pa.Table,
-    versions: Mapping[str, int],
-    without_label: int,
-) -> dict[str, Any]:
-    service = spec.service(catalog)
-    split = spec.split(day(partition), catalog)
-    node = spec.nodes(catalog)[0]
-    return {
-        "training_set": spec.name,
-        "partition": partition,
-        "known_at": _cut(partition),
-        "declarations": declaration_digests(spec, catalog),
-        "split": {name: [key_of(d) for d in getattr(split, name)] for name in ("train", "gap", "test")},
-        "inputs": [
-            _input(lake, catalog, upstream.key, versions, (day(partition), upstream.first, upstream.last))
-            for upstream in node.upstream
-        ],
-        "columns": rows.column_names,
-        "features": service.feature_names(catalog),
-        "rows": {side: _count(rows, side) for side in ("train", "test")},
-        "rows_without_label": without_label,
-        "content_hash": content_hash(rows),
-    }
-
-
-def declaration_digests(spec: TrainingSetSpec, catalog: Catalog) -> dict[str, str]:
-    """Digest of every declaration, and of every on-demand function's source, that decides the rows' values."""
-    service = spec.service(catalog)
-    declared: Sequence[Any] = [
-        spec,
-        service,
-        *service.view_specs(catalog),
-        *service.on_demand_specs(catalog),
-        service.source_spec(catalog),
-        spec.label_source(catalog),
-    ]
-    digests = {f"{type(d).__name__.removesuffix('Spec')}/{d.name}": d.digest() for d in declared}
-    functions = {d.function: source_digest(d.function) for d in service.on_demand_specs(catalog)}
-    return {**digests, **functions}
-
-
-def _input(
-    lake: Lake, catalog: Catalog, asset: str, versions: Mapping[str, int], window: tuple[Any, int, int]
-) -> dict[str, Any]:
-    """One input as the manifest names it: table version, data files, and the content of each day read."""
-    at, first, last = window
-    clipped = catalog.node(asset).clip((at + dt.timedelta(days=first), at + dt.timedelta(days=last)))
-    days = [key_of(d) for d in day_range(*clipped)] if clipped else []
-    where = [(PARTITION_COLUMN, ">=", days[0]), (PARTITION_COLUMN, "<=", days[-1])] if days else []
-    root = f"{lake.root.rstrip('/')}/"
-    known = published(lake, asset)
-    return {
-        "asset": asset,
-        "table_version": versions[asset],
-        "files": [
-            f.removeprefix(root) for f in lake.table(asset).files(version=versions[asset], where=where)
-        ],
-        "partitions": {key: known[key].content_hash for key in days if key in known},
-    }
+def _numbers(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """One number per id, in the order of the ids; -1 where there is none."""
+    ranks = pc.call_function("rank", [ids.combine_chunks()], pc.RankOptions(tiebreaker="dense"))
+    return np.where(ids.is_null().to_numpy(), -1, ranks.to_numpy().astype(np.int64))
 
 
 def _count(rows: pa.Table, side: str) -> dict[str, int]:
     chosen = rows.filter(pc.field(SPLIT) == side)
     positives = pc.sum(chosen.column(LABEL)).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
     return {"rows": chosen.num_rows, "positives": int(positives)}
-
-
-def _cut(partition: str) -> str:
-    """The midnight that ends a partition, as SQL text."""
-    return complete_at(partition).isoformat(sep=" ")

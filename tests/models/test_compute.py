@@ -18,13 +18,13 @@ from ml_platform.defs.sources.transactions.simulator import simulate
 from ml_platform.kernel.errors import DeclarationError, InputError
 from ml_platform.models.compute import (
     build_estimator,
-    evaluate,
     onnx_session,
     parity,
     predict_onnx,
     to_onnx,
     train,
 )
+from ml_platform.models.evaluation import evaluate
 from ml_platform.models.plots import precision_recall_plot
 
 Array = npt.NDArray[Any]

@@ -14,7 +14,8 @@ from ml_platform import declarations
 from ml_platform.defs.features.transaction_context.on_demand import transaction_context
 from ml_platform.model_registry import registry
 from ml_platform.models.component import fit
-from ml_platform.models.compute import evaluate, onnx_session, predict_onnx
+from ml_platform.models.compute import onnx_session, predict_onnx
+from ml_platform.models.evaluation import measure
 from ml_platform.models.spec import ModelSpec, Preprocessing
 from ml_platform.training_sets import store as training_sets
 from tests.built import CUSTOMERS, Platform, changed_column, day_of_transactions
@@ -92,9 +93,10 @@ def test_the_contract_says_which_function_serving_has_to_run(shared: Platform) -
 def test_metrics_of_all_test_rows_and_the_curve_are_shown_with_the_asset(shared: Platform) -> None:
     shown, test = shared.newest_metadata(MODEL, LAST_DAY), arrays(shared)["test"]
     scores = predict_onnx(registry.load_onnx(shared.settings, version(shared)), test.features)
-    expected = evaluate(test.labels, scores, threshold=declared().threshold)
+    expected = measure(declared(), test, scores)
     assert {name: shown[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert expected["rows"] == 6374 and expected["auc_roc"] > 0.6
+    assert 0 < expected["customer_precision_at_100"] < 1
     logged = registry.client(shared.settings).get_run(version(shared).run_id).data.metrics
     assert logged == pytest.approx(expected)
     head, _, picture = shown["precision_recall"].partition("base64,")

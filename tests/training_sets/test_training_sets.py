@@ -12,6 +12,7 @@ from ml_platform.gates.acceptances import Acceptance, accept
 from ml_platform.gates.guard import closed_gates
 from ml_platform.kernel.partitions import day, day_range
 from ml_platform.training_sets import store
+from ml_platform.training_sets.manifest import declaration_digests
 from ml_platform.training_sets.spec import TrainingSetSpec
 from tests.built import CUSTOMERS, NEXT_DAY, TERMINALS, Platform, changed_column, day_of_transactions
 from tests.support import LAST_DAY
@@ -133,7 +134,7 @@ def test_the_manifest_names_versions_files_digests_and_counts_of_what_was_read(s
     assert min(inputs[CUSTOMERS]["partitions"]) == "2018-05-07"
     assert max(inputs[CUSTOMERS]["partitions"]) == "2018-06-18"
     assert found["known_at"].startswith(f"{NEXT_DAY} 00:00:00")
-    assert found["declarations"] == store.declaration_digests(declared(), shared.catalog)
+    assert found["declarations"] == declaration_digests(declared(), shared.catalog)
     rows = shared.rows(SET, LAST_DAY).to_pandas()
     for side, counts in found["rows"].items():
         mine = rows[rows.split == side]
