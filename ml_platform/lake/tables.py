@@ -5,7 +5,7 @@ the files hold exactly the table's rows, so a table with deletion vectors is ref
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.fs as pa_fs
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -151,6 +152,20 @@ class Lake:
     @cached_property
     def ledgers(self) -> str:
         return f"{self.root.rstrip('/')}/ledgers"
+
+    def files(self) -> dict[str, int]:
+        """Bytes of every file below the root, by its path from there; data, logs, and what nobody names."""
+        if "://" in self.root:
+            store, base = pa_fs.FileSystem.from_uri(self.root)
+        else:
+            store, base = pa_fs.LocalFileSystem(), self.root
+        found = store.get_file_info(pa_fs.FileSelector(base, recursive=True, allow_not_found=True))
+        return {info.path[len(base.rstrip("/")) + 1 :]: info.size for info in found if info.is_file}
+
+    def table_names(self, files: Iterable[str] | None = None) -> list[str]:
+        """Names of all tables; of the given files of this lake, if someone has listed them already."""
+        listed = self.files() if files is None else files
+        return sorted({name for file in listed for name, log, _ in [file.partition("/_delta_log/")] if log})
 
 
 def scan_sql(

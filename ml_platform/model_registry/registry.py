@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
 from ml_platform.model_registry.connection import quiet_imports, status_of
 
@@ -141,6 +142,43 @@ def load_onnx(settings: Settings, registered: Registered) -> bytes:
 def load_document(settings: Settings, registered: Registered, name: str) -> dict[str, Any]:
     """A JSON document that travels with a version: contract.json or manifest.json."""
     return json.loads(_file(settings, registered, f"extra_files/{name}"))
+
+
+def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]:
+    """Every version of every registered model with its manifest.json, which says what it was trained from.
+
+    Raises StoreError when the registry, or one of the manifests, cannot be read: who asks what models need
+    must not take silence for an answer.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    unreadable = (MlflowException, SQLAlchemyError, OSError, ValueError)
+    try:
+        found = _all_versions(client(settings))
+    except unreadable as err:
+        raise StoreError(
+            f"{settings.tracking_uri}: the model registry is required and cannot be read: {err}"
+        ) from err
+    for registered in found:
+        try:
+            manifest = load_document(settings, registered, "manifest.json")
+        except unreadable as err:
+            raise StoreError(
+                f"model {registered.name} version {registered.version}: its manifest.json is required and cannot "
+                f"be read: {err}"
+            ) from err
+        yield registered, manifest
+
+
+def _all_versions(client: Any) -> list[Registered]:
+    found: list[Registered] = []
+    token: str | None = None
+    while token != "":
+        page = client.search_model_versions(max_results=1000, page_token=token)
+        found += map(_registered, page)
+        token = page.token or ""
+    return sorted(found, key=lambda version: (version.name, version.version))
 
 
 def _file(settings: Settings, registered: Registered, name: str) -> bytes:
