@@ -104,6 +104,8 @@ class SpecComponent(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         catalog = declarations.load(Path(context.defs_module_path))
+        # The catalog's has the text of the files beside it.
+        self.spec: Any = catalog.get(self.spec_type, self.spec.name, wanted_by="its component")
         return dg.Definitions(assets=[compile_asset(plan, catalog) for plan in self.plans(catalog)])
 
 

@@ -59,7 +59,7 @@ def spec_type(component: str, path: Path) -> type[NamedSpec] | None:
 
 def _parse(kind: type[NamedSpec], attributes: dict[str, Any], path: Path) -> NamedSpec:
     try:
-        return kind.model_validate(attributes)
+        return kind.model_validate(attributes, context={"folder": path.parent})
     except ValidationError as err:
         lines = [f"  attributes.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()]
         raise DeclarationError(f"{path} is not a valid {kind.__name__}:\n" + "\n".join(lines)) from err

@@ -1,15 +1,15 @@
-"""Feature views as assets: daily snapshots, audited before they are published."""
+"""Feature views as assets: partitions of a day, audited before they are published."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, AssetPlan, SpecComponent, Step
-from ml_platform.features.compute import snapshot_sql
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
-from ml_platform.features.store import snapshot_query
+from ml_platform.features.staging import stage_rows
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, publish
 from ml_platform.kernel.catalog import Catalog
@@ -17,9 +17,21 @@ from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import audit
+from ml_platform.lake.dialect import quoted
 from ml_platform.lake.engine import connect
 from ml_platform.lake.tables import Lake
-from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
+from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME
+
+_CODE = (
+    "features.aggregation",
+    "features.compute",
+    "features.handwritten",
+    "features.known_at",
+    "features.measures",
+    "features.staging",
+    "lake.dialect",
+)
+"""Modules that decide what values are."""
 
 
 class FeatureView(AssetComponent):
@@ -33,7 +45,7 @@ class FeatureView(AssetComponent):
         return materialize(self.spec, step)
 
     def code_version(self, catalog: Catalog) -> str:
-        return digest_of([self.spec.digest(), source_digest("ml_platform.features.compute")])
+        return digest_of([self.spec.digest(), *(source_digest(f"ml_platform.{name}") for name in _CODE)])
 
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         return {
@@ -64,47 +76,47 @@ class FeatureService(SpecComponent):
 
 
 def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
-    """Compute the snapshots of a range of days in one query, audit them, publish what passed."""
+    """Compute the rows of a range of days in one query, audit them, publish what passed."""
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
-    query = snapshot_query(spec, step.catalog, lake, step.partitions)
     with connect(settings) as connection:
-        connection.execute(f"CREATE TEMP TABLE staged AS {snapshot_sql(query)}")
+        stage_rows(connection, spec, step.catalog, lake, step.partitions)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
-        rows = connection.sql(
-            f"SELECT * FROM staged ORDER BY {PARTITION_COLUMN}, {spec.entity_key}"
-        ).to_arrow_table()
-        entities = _entities(connection)
+        rows = connection.sql("FROM staged").to_arrow_table()
+        entities = _entities(connection, spec)
     step.log.info("%s: %s rows staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
     staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), metadata)
     return publish(lake, staged, run_id=step.run_id, lineage=step.catalog.lineage)
 
 
+def computed(
+    spec: FeatureViewSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
+) -> pa.Table:
+    """The rows of some partitions as they would be published now, in their order; nothing is written."""
+    with connect(settings) as connection:
+        stage_rows(connection, spec, catalog, Lake(settings.lake_uri), partitions)
+        return connection.sql("FROM staged").to_arrow_table()
+
+
 def column_schema(spec: FeatureViewSpec, catalog: Catalog) -> dg.TableSchema:
     """The view's columns as Dagster shows them."""
-    described = [
-        dg.TableColumn(
-            f.name, f.type, description=_sentence(f.function, f.column, str(f.window), str(f.delay))
-        )
-        for f in spec.features(catalog)
-    ]
-    keys = [dg.TableColumn(spec.entity_key, "int64"), dg.TableColumn(EVENT_TIME, "timestamp")]
-    return dg.TableSchema([*keys, dg.TableColumn(CREATED_TIME, "timestamp"), *described])
+    source, _ = spec.sources(catalog)
+    keys = [dg.TableColumn(name, source.columns[name].type) for name in spec.row_key(catalog)]
+    times = [dg.TableColumn(name, "timestamp") for name in (EVENT_TIME, CREATED_TIME)]
+    features = [dg.TableColumn(f.name, f.type, description=f.sentence) for f in spec.features(catalog)]
+    return dg.TableSchema([*keys, *times, *features])
 
 
 def column_lineage(spec: FeatureViewSpec, catalog: Catalog) -> dg.TableColumnLineage:
     """Which source columns each feature comes from."""
-    source = catalog.get(SourceSpec, spec.source, wanted_by=spec.key)
-    labels = catalog.get(SourceSpec, spec.labels, wanted_by=spec.key) if spec.labels else None
-    deps: dict[str, list[dg.TableColumnDep]] = {spec.entity_key: [_column_dep(source.key, spec.entity_key)]}
+    source, labels = spec.sources(catalog)
+    origins = {"events": source.key, "labels": labels.key if labels is not None else source.key}
+    always = [_column_dep(source.key, EVENT_TIME), _column_dep(source.key, spec.entity_key)]
+    deps = {name: [_column_dep(source.key, name)] for name in spec.row_key(catalog)}
     for feature in spec.features(catalog):
-        origin = labels.key if feature.of_label and labels is not None else source.key
-        deps[feature.name] = [
-            _column_dep(origin, feature.column),
-            _column_dep(source.key, EVENT_TIME),
-            _column_dep(source.key, spec.entity_key),
-        ]
+        own = [_column_dep(origins[stream], column) for stream, column in feature.reads]
+        deps[feature.name] = [*own, *always]
     return dg.TableColumnLineage(deps)
 
 
@@ -112,11 +124,7 @@ def _column_dep(asset: str, column: str) -> dg.TableColumnDep:
     return dg.TableColumnDep(dg.AssetKey(asset.split("/")), column)
 
 
-def _sentence(function: str, column: str, window: str, delay: str) -> str:
-    late = "" if delay == "0s" else f", ending {delay} before"
-    return f"{function} of {column} over {window}{late}"
-
-
-def _entities(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM staged GROUP BY 1"
+def _entities(connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec) -> dict[str, int]:
+    key = quoted(spec.entity_key)
+    query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(DISTINCT {key}) FROM staged GROUP BY 1"
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}

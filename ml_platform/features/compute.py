@@ -1,281 +1,271 @@
-"""Windowed aggregates as of midnights, in one query per view, exact under both times.
+"""A view's windowed aggregates as one query, exact under both times.
 
-Nearly every event is known before the first snapshot that counts it, and is never replaced. Those add up in
-running totals per key and day, of which a window is the difference of two. The others, late or corrected,
-count in a range of snapshots: each adds to a window at one midnight and leaves it at another. Sums are
-decimals, so order and look-back never change a bit.
+Windows are computed on history as it is known today: over days that were added up before, where all windows are
+whole days, else event by event. That is right for every row at whose time all that it counts was known as it is
+today. If a look at the sources says that this holds for all rows, it is the whole query; if events came late or
+were corrected, `known_at` finds the rows for which it does not hold and counts them one by one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
-from ml_platform.features.spec import Feature
+from sqlglot import exp
+
+from ml_platform.features.aggregation import Aggregate, Ratio, Stream
+from ml_platform.features.measures import Argument, Measures, bucketable, windows
 from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.lake import dialect
+from ml_platform.lake.dialect import DAY, Frame, column, greatest, is_not_null, number, table
 
-_DAY_US = 86_400_000_000
-_FIXED_POINT = "DECIMAL(38, 6)"
-_NEVER = 2_000_000
+Step = tuple[str, exp.Query]
 
 
 @dataclass(frozen=True)
-class SnapshotQuery:
-    """What a view's snapshots are computed from.
+class WindowQuery:
+    """One view over a range of days: which aggregates, from which relations, for which rows.
 
-    `events`, `labels` and `keys` are relations in SQL: versions of events, versions of their labels (or None),
-    and every version's key and created time since the source began. `first` and `last` are partition days.
+    `events`, `labels` and `keys` name relations of versions: of events (entity key, event id, both times, the
+    columns that are aggregated), of their labels (event id, both times, columns), and of all history (entity key,
+    both times). `first` and `last` are the midnights, in microseconds, between which the days lie. With accuracy
+    `snapshot` there is a row for every midnight after the first and every key known by then; with `event` one for
+    every event. `prompt` says that every event and label has one version, known before any row that counts it.
     """
 
     entity_key: str
     event_id: str
-    features: Sequence[Feature]
+    accuracy: Literal["snapshot", "event"]
+    aggregates: tuple[Aggregate, ...]
+    ratios: tuple[Ratio, ...]
     events: str
     labels: str | None
     keys: str
-    first: str
-    last: str
+    first: int
+    last: int
+    prompt: bool = False
 
-    def inputs(self) -> list[tuple[str, list[Feature]]]:
-        """The relations that are aggregated, each with its features: events, and events with their labels."""
-        plain = [f for f in self.features if not f.of_label]
-        labelled = [f for f in self.features if f.of_label]
-        return [(name, mine) for name, mine in (("event_versions", plain), ("labelled", labelled)) if mine]
+    @cached_property
+    def measures(self) -> Measures:
+        return Measures(self.aggregates)
 
     @property
-    def reach(self) -> int:
-        """Days before a snapshot that the longest window and its delay reach."""
-        return max(f.delay.whole_days + f.window.whole_days for f in self.features)
+    def by_event(self) -> bool:
+        return self.accuracy == "event"
+
+    @property
+    def by_day(self) -> bool:
+        """Whether days are added up before windows are."""
+        return not self.by_event and bucketable(self.aggregates)
+
+    @property
+    def streams(self) -> list[Stream]:
+        return [s for s in ("events", "labels") if any(a.stream == s for a in self.aggregates)]
+
+    @property
+    def streams_read(self) -> list[Stream | None]:
+        """What each relation of versions is read for: events for all windows (labels belong to them), and labels."""
+        return [None, "labels"] if "labels" in self.streams else [None]
+
+    @property
+    def carried(self) -> list[str]:
+        """What is known of a row of the answer, beside its measures."""
+        return ["id", "key", "us", "known"] if self.by_event else ["key", "us"]
+
+    @property
+    def identity(self) -> list[str]:
+        """The columns that tell the rows of the answer apart."""
+        return ["id"] if self.by_event else ["key", "us"]
+
+    @property
+    def part_names(self) -> list[str]:
+        return [part.name for part in self.measures.parts]
+
+    @property
+    def measure_names(self) -> list[str]:
+        return [measure.name for measure in self.measures.all]
+
+    def reach(self, stream: Stream | None = None) -> Frame:
+        """The window that covers all windows of a stream, or of both."""
+        mine = [a for a in self.aggregates if stream in (None, a.stream)]
+        return Frame(
+            max(a.far for a in mine), min(a.near for a in mine), open=not any(a.closed for a in mine)
+        )
 
 
-def snapshot_sql(query: SnapshotQuery) -> str:
-    """SQL of all snapshot rows of the partitions first … last: one per key known by then, ordered by both.
+def view_sql(query: WindowQuery) -> str:
+    """SQL of the view's rows, in no order: key, event id if rows are events, both times, features, partition day.
 
-    Columns: the key, event_timestamp and created_timestamp (both the snapshot's midnight), the features
-    (counts BIGINT, zero when idle; sums and means DOUBLE, null when idle) and the partition day.
+    Counts are BIGINT and zero when idle; sums, means, deviations and ratios are DOUBLE, other values of their
+    column's type, and all of these null when there is nothing. `event_timestamp` is the row's time, and
+    `created_timestamp` too, but for an event that was known later.
     """
-    key = _q(query.entity_key)
-    steps = [
-        f"bounds AS (SELECT {_day_number(query.first)} AS t_first, {_day_number(query.last)} AS t_last)",
-        *_sources(query),
-        (
-            f"known_keys AS (SELECT {key} AS key, min({_ceil_day('created_timestamp')}) AS t_known "
-            f"FROM ({query.keys}) WHERE {key} IS NOT NULL GROUP BY 1)"
-        ),
-        *(f"daily_{name} AS ({_daily(query, name, mine)})" for name, mine in query.inputs()),
-        f"running AS ({_running(query)})",
-        f"regular AS ({_differences(query)})",
-        *_irregular_steps(query),
-    ]
-    return f"WITH {', '.join(steps)}\n{_select(query)}"
+    from ml_platform.features import known_at
+
+    found = prompt_rows(query) if query.prompt else known_at.all_rows(query)
+    select = _features(query)
+    for name, step in found:
+        select = select.with_(name, as_=step)
+    return dialect.printed(select)
 
 
-def _sources(query: SnapshotQuery) -> list[str]:
-    """Versions of events, and of events with their labels, with the midnights between which each is known."""
-    steps = [f"event_versions AS ({_versions(query.events, query.event_id)})"]
-    labelled = [f for f in query.features if f.of_label]
-    if labelled:
-        steps += [
-            f"label_versions AS ({_versions(str(query.labels), query.event_id)})",
-            f"labelled AS ({_labelled(query, labelled)})",
-        ]
+def prompt_rows(query: WindowQuery) -> list[Step]:
+    """Steps up to `answers`: the measures of every row, over history as it is known today."""
+    rows = source_rows(query)
+    now = today(query, events=table("event_rows", "e"), labels=table("label_rows", "l"))
+    return [*rows, ("today", now), *windowed_rows(query), ("answers", answers(query))]
+
+
+def source_rows(query: WindowQuery) -> list[Step]:
+    """Versions of events, and of labels if some are aggregated, with what arguments need."""
+    own = [column(a.column).as_(a.column) for a in query.measures.arguments("events")]
+    own += [dialect.predicate(a.where).as_(a.condition) for a in query.measures.arguments() if a.where]
+    key = column(query.entity_key)
+    events = _versions(query.events, query.event_id).select(key.as_("key"), *dict.fromkeys(own))
+    steps: list[Step] = [("event_rows", events)]
+    if "labels" in query.streams:
+        taken = dict.fromkeys(column(a.column).as_(a.column) for a in query.measures.arguments("labels"))
+        steps.append(("label_rows", _versions(str(query.labels), query.event_id).select(*taken)))
     return steps
 
 
-def _regular(features: Sequence[Feature]) -> str:
-    """SQL that is true for a version known at the first snapshot that counts it, and never replaced."""
-    return f"(t_known <= {_DAY} + {1 + min(f.delay.whole_days for f in features)} AND t_gone = {_NEVER})"
-
-
-def _daily(query: SnapshotQuery, relation: str, features: Sequence[Feature]) -> str:
-    """Counts and fixed-point sums per key and event day, of the regular versions."""
-    return (
-        f"SELECT {_q(query.entity_key)} AS key, {_DAY} AS day, {', '.join(_totals(features))} "
-        f"FROM {relation} WHERE {_q(query.entity_key)} IS NOT NULL AND {_regular(features)} GROUP BY 1, 2"
+def _versions(relation: str, event_id: str) -> exp.Select:
+    event, created = dialect.micros(column("event_timestamp")), dialect.micros(column("created_timestamp"))
+    return exp.select(column(event_id).as_("id"), event.as_("us"), created.as_("known")).from_(
+        table(relation)
     )
 
 
-def _totals(features: Sequence[Feature]) -> list[str]:
-    summed = {f.column for f in features if f.function != "count"}
-    counts = [f"count({_q(c)}) AS {_q('n_' + c)}" for c in _columns(features)]
-    return counts + [
-        f"sum(CAST({_q(c)} AS {_FIXED_POINT})) AS {_q('s_' + c)}" for c in _columns(features) if c in summed
-    ]
+def today(query: WindowQuery, *, events: exp.Expr, labels: exp.Expr) -> exp.Select:
+    """Every event with its label, aliased e and l, and what it adds to each part."""
+    own = [column(name, "e") for name in ("id", "key", "us", "known")]
+    select = exp.select(*own, *parts(query, labels="l")).from_(events).where(is_not_null(column("key", "e")))
+    return select.join(labels, using=["id"], join_type="left") if "labels" in query.streams else select
 
 
-def _running(query: SnapshotQuery) -> str:
-    """Running totals per key over every day from the look-back to the last partition; day `d` ends at `d + 1`."""
-    measures = [name for _, mine in query.inputs() for name in _daily_measures(mine)]
-    running = ", ".join(f"sum({name}) OVER days AS {name}" for name in measures)
-    joins = " ".join(f"LEFT JOIN daily_{name} USING (key, day)" for name, _ in query.inputs())
-    return (
-        f"SELECT key, day, t_known, {running} FROM (SELECT key, t_known, "
-        f"unnest(range(t_first - {1 + query.reach}, t_last)) AS day FROM known_keys, bounds) {joins} "
-        "WINDOW days AS (PARTITION BY key ORDER BY day ROWS UNBOUNDED PRECEDING)"
-    )
+def parts(query: WindowQuery, *, labels: str, stream: Stream | None = None) -> list[exp.Expr]:
+    """What one event adds to each part, of one stream or of both; a column counts where its condition holds."""
+    values: dict[Argument, exp.Expr] = {}
+    for argument in query.measures.arguments(stream):
+        value: exp.Expr = column(argument.column, labels if argument.stream == "labels" else "e")
+        if argument.where:
+            value = exp.case().when(column(argument.condition, "e"), value)
+        values[argument] = value
+    found = [part for part in query.measures.parts if stream is None or stream in part.streams()]
+    return [part.of(values).as_(part.name) for part in found]
 
 
-def _differences(query: SnapshotQuery) -> str:
-    """Each window as the difference of two running totals, for the snapshot that ends the day."""
-    values: dict[str, str] = {}
-    for feature in query.features:
-        near, far = feature.delay.whole_days, feature.delay.whole_days + feature.window.whole_days
-        pairs = [(_count(feature), _q("n_" + feature.column))]
-        if feature.function != "count":
-            pairs.append((_sum(feature), _q("s_" + feature.column)))
-        for name, column in pairs:
-            values[name] = f"{_at(column, near)} - {_at(column, far)} AS {name}"
-    return (
-        f"SELECT key, day + 1 AS t, t_known, {', '.join(values.values())} FROM running "
-        "WINDOW days AS (PARTITION BY key ORDER BY day)"
-    )
-
-
-def _at(column: str, days_before: int) -> str:
-    """SQL of a running total so many days before; zero before anything was counted."""
-    return f"coalesce(lag({column}, {days_before}) OVER days, 0)"
-
-
-def _irregular_steps(query: SnapshotQuery) -> list[str]:
-    """Steps that add up the versions which count in a range of snapshots of their own."""
-    deltas = [
-        branch
-        for name, mine in query.inputs()
-        for branch in _deltas(query, mine, f"({_irregular_daily(query, name, mine)})")
-    ]
-    names = _measures(query.features)
-    sums = ", ".join(f"sum({name}) AS {name}" for name in names)
-    running = ", ".join(f"sum(coalesce({name}, 0)) OVER snapshots AS {name}" for name in names)
+def snapshot_rows(query: WindowQuery) -> list[Step]:
+    """`answered`: every key at every midnight from which on it is known."""
+    event, created = dialect.micros(column("event_timestamp")), dialect.micros(column("created_timestamp"))
+    happened_and_known = greatest(
+        event + number(1), created
+    )  # an event at midnight is of the day that begins
+    since = dialect.next_midnight(exp.Min(this=happened_and_known), included=True)
+    key = column(query.entity_key)
+    known = exp.select(key.as_("key"), since.as_("since")).from_(table(query.keys))
+    midnights = exp.select(dialect.times_from_to(query.first + DAY, query.last, DAY).as_("us"))
+    rows = exp.select(column("key"), column("us")).from_(table("known_keys"))
     return [
-        f"deltas AS (SELECT key, t, {sums} FROM ({' UNION ALL '.join(deltas)}) GROUP BY key, t)",
-        (
-            "changed AS (SELECT key, unnest(range(t_first, t_last + 1)) AS t "
-            "FROM (SELECT DISTINCT key FROM deltas), bounds)"
-        ),
-        (
-            f"irregular AS (SELECT key, t, {running} FROM changed LEFT JOIN deltas USING (key, t) "
-            "WINDOW snapshots AS (PARTITION BY key ORDER BY t ROWS UNBOUNDED PRECEDING))"
-        ),
+        ("known_keys", known.where(is_not_null(key.copy())).group_by(key.copy())),
+        ("midnights", midnights),
+        ("answered", rows.join(table("midnights"), on=column("us") >= column("since"))),
     ]
 
 
-def _irregular_daily(query: SnapshotQuery, relation: str, features: Sequence[Feature]) -> str:
-    return (
-        f"SELECT {_q(query.entity_key)} AS key, {_DAY} AS day, t_known, t_gone, {', '.join(_totals(features))} "
-        f"FROM {relation} WHERE {_q(query.entity_key)} IS NOT NULL AND t_known < t_gone "
-        f"AND NOT {_regular(features)} GROUP BY 1, 2, 3, 4"
-    )
-
-
-def _select(query: SnapshotQuery) -> str:
-    midnight = f"make_timestamptz(t * {_DAY_US})"
-    columns = [
-        f"key AS {_q(query.entity_key)}",
-        f"{midnight} AS event_timestamp",
-        f"{midnight} AS created_timestamp",
+def windowed_rows(query: WindowQuery) -> list[Step]:
+    """`windowed`: all windows of the rows that are answered, and of those that windows run over."""
+    shift = DAY if query.by_day else 0
+    order: exp.Expr = column("us") if query.by_day else _in_time()
+    over = [
+        dialect.over(m.part.aggregate(column(m.part.name), order.copy()), m.window).as_(m.name)
+        for m in query.measures.all
     ]
-    columns += [f"{_value(feature)} AS {_q(feature.name)}" for feature in query.features]
-    columns.append(f"(DATE '1970-01-01' + CAST(t - 1 AS INTEGER)) AS {PARTITION_COLUMN}")
-    added = ", ".join(f"r.{name} + coalesce(i.{name}, 0) AS {name}" for name in _measures(query.features))
-    totals = f"(SELECT key, t, r.t_known, {added} FROM regular r LEFT JOIN irregular i USING (key, t))"
-    return (
-        f"SELECT {', '.join(columns)} FROM {totals}, bounds "
-        "WHERE t_known <= t AND t BETWEEN t_first AND t_last ORDER BY t, key"
+    own = [column(name) for name in query.carried if name != "us"]
+    time = column("us") + number(shift) if shift else column("us")
+    select = exp.select(*own, time.as_("at"), column("answers"), *over).from_(table("in_order"))
+    frames = [
+        dialect.window(name, Frame(f.far - shift, f.near, open=f.open and not shift), by="key", order="us")
+        for name, f in windows(query.measures.all).items()
+    ]
+    select.set("windows", frames)
+    return [*_in_order(query), ("windowed", select)]
+
+
+def _in_order(query: WindowQuery) -> list[Step]:
+    """`in_order`: what windows run over, and among it the rows that are answered."""
+    values = [column(name) for name in query.part_names]
+    if query.by_event:
+        inside = column("us") >= number(query.first)
+        own = [column(name) for name in query.carried]
+        if query.prompt:
+            return [("in_order", exp.select(*own, *values, inside.as_("answers")).from_(table("today")))]
+        answer = exp.not_(column("several")).and_(inside).as_("answers")
+        events = exp.select(*own, *values, answer).from_(table("today"))
+        rows = _without_values(query).join(table("event_changed"), using=["id"], join_type="semi")
+        return [("in_order", exp.union(events, rows, distinct=False))]
+    if query.by_day:
+        return [*snapshot_rows(query), *_days_in_order(query)]
+    own = [column(name) for name in ("key", "us", "id")]
+    events = exp.select(*own, *values, exp.false().as_("answers")).from_(table("today"))
+    rows = _without_values(query).select(exp.null().as_("id"))
+    rows = exp.select(*(c.copy() for c in own), *(v.copy() for v in values), column("answers")).from_(
+        rows.subquery("r")
     )
+    return [*snapshot_rows(query), ("in_order", exp.union(events, rows, distinct=False))]
 
 
-def _value(feature: Feature) -> str:
-    count, total = _count(feature), _sum(feature)
-    if feature.function == "count":
-        return f"CAST({count} AS BIGINT)"
-    value = f"CAST({total} AS DOUBLE)"
-    return f"CASE WHEN {count} > 0 THEN {value if feature.function == 'sum' else f'{value} / {count}'} END"
+def _without_values(query: WindowQuery) -> exp.Select:
+    """The answered rows as rows that add nothing to any window."""
+    nothing = [exp.null().as_(name) for name in query.part_names]
+    own = [column(name) for name in query.carried]
+    return exp.select(*own, *nothing, exp.true().as_("answers")).from_(table("answered"))
 
 
-def _versions(relation: str, event_id: str) -> str:
-    """Versions with the midnights from which they are known and from which the next one replaces them."""
-    known = f"{_ceil_day('created_timestamp')} AS t_known"
-    key = _q(event_id)
-    replaced = f"lead({_ceil_day('created_timestamp')}, 1, {_NEVER})"
-    following = f"{replaced} OVER (PARTITION BY {key} ORDER BY created_timestamp)"
-    repeated = f"SELECT {key} FROM ({relation}) GROUP BY {key} HAVING count(*) > 1"
-    return (
-        f"SELECT *, {known}, {_NEVER} AS t_gone FROM ({relation}) ANTI JOIN ({repeated}) USING ({key}) "
-        f"UNION ALL SELECT *, {known}, {following} AS t_gone FROM ({relation}) SEMI JOIN ({repeated}) USING ({key})"
+def _days_in_order(query: WindowQuery) -> list[Step]:
+    """What every key's days add up to, and the days that end with an answered midnight."""
+    midnight = dialect.whole(column("us"), DAY) * number(DAY)
+    sums = [part.aggregate(column(part.name), _in_time()).as_(part.name) for part in query.measures.parts]
+    days = exp.select(column("key"), midnight.as_("us"), *sums).from_(table("today"))
+    ending = exp.select(column("key"), (column("us") - number(DAY)).as_("us"), exp.true().as_("answers"))
+    values = [column(name) for name in query.part_names]
+    answered = dialect.or_false(column("answers")).as_("answers")
+    rows = exp.select(column("key"), column("us"), answered, *values)
+    rows = rows.from_(ending.from_(table("answered")).subquery("a"))
+    return [
+        ("days", days.group_by(column("key"), midnight.copy())),
+        ("in_order", rows.join(table("days"), using=["key", "us"], join_type="full")),
+    ]
+
+
+def answers(query: WindowQuery) -> exp.Select:
+    """The measures of the rows that are answered."""
+    own = [column("at").as_("us") if name == "us" else column(name) for name in query.carried]
+    values = [column(name) for name in query.measure_names]
+    return exp.select(*own, *values).from_(table("windowed")).where(column("answers"))
+
+
+def _features(query: WindowQuery) -> exp.Select:
+    """The view's columns from `answers`."""
+    own = [column("key").as_(query.entity_key)]
+    own += [column("id").as_(query.event_id)] if query.by_event else []
+    created = dialect.time_of(greatest(column("us"), column("known")) if query.by_event else column("us"))
+    times = [dialect.time_of(column("us")).as_("event_timestamp"), created.as_("created_timestamp")]
+    values = [query.measures.value(aggregate).as_(aggregate.name) for aggregate in query.aggregates]
+    day = dialect.date_of(column("us") if query.by_event else column("us") - number(DAY)).as_(
+        PARTITION_COLUMN
     )
+    numbers: exp.Expr = table("answers")
+    if unpacked := query.measures.unpacked():
+        numbers = exp.select(exp.Star(), *unpacked).from_(numbers).subquery("numbers")
+    select = exp.select(*own, *times, *values, day).from_(numbers)
+    if not query.ratios:
+        return select
+    ratios = [dialect.ratio(column(r.numerator), column(r.denominator)).as_(r.named) for r in query.ratios]
+    names = [found.alias for found in (*own, *times, *values)]
+    outer = exp.select(*(column(name) for name in names), *ratios, column(PARTITION_COLUMN))
+    return outer.from_(select.subquery("valued"))
 
 
-def _labelled(query: SnapshotQuery, features: Sequence[Feature]) -> str:
-    columns = ", ".join(f"l.{_q(column)}" for column in _columns(features))
-    return (
-        f"SELECT e.{_q(query.entity_key)}, e.event_timestamp, {columns}, "
-        "greatest(e.t_known, l.t_known) AS t_known, least(e.t_gone, l.t_gone) AS t_gone "
-        f"FROM event_versions e JOIN label_versions l USING ({_q(query.event_id)})"
-    )
-
-
-def _deltas(query: SnapshotQuery, features: Sequence[Feature], relation: str) -> list[str]:
-    """For each window, the rows that add a day's totals at one midnight and take them away at another."""
-    branches: list[str] = []
-    for delay, window in sorted({(f.delay.whole_days, f.window.whole_days) for f in features}):
-        mine = [f for f in features if (f.delay.whole_days, f.window.whole_days) == (delay, window)]
-        span = (
-            f"SELECT *, greatest(day + {1 + delay}, t_known, t_first) AS t_in, "
-            f"least(day + {1 + delay + window}, t_gone) AS t_out, t_last "
-            f"FROM {relation}, bounds"
-        )
-        entering, leaving = _signed(query, mine, "+"), _signed(query, mine, "-")
-        branches += [
-            f"SELECT key, t_in AS t, {entering} FROM ({span}) WHERE t_in < t_out AND t_in <= t_last",
-            f"SELECT key, t_out AS t, {leaving} FROM ({span}) WHERE t_in < t_out AND t_out <= t_last",
-        ]
-    return branches
-
-
-def _signed(query: SnapshotQuery, mine: Sequence[Feature], sign: str) -> str:
-    """All measures of the view, with the given windows' values signed and zero for every other window."""
-    values: dict[str, str] = {}
-    for feature in mine:
-        values[_count(feature)] = f"{sign}{_q('n_' + feature.column)}"
-        if feature.function != "count":
-            values[_sum(feature)] = f"{sign}coalesce({_q('s_' + feature.column)}, 0)"
-    return ", ".join(f"{values.get(name, '0')} AS {name}" for name in _measures(query.features))
-
-
-def _daily_measures(features: Sequence[Feature]) -> list[str]:
-    summed = {f.column for f in features if f.function != "count"}
-    columns = _columns(features)
-    return [_q("n_" + c) for c in columns] + [_q("s_" + c) for c in columns if c in summed]
-
-
-def _measures(features: Sequence[Feature]) -> list[str]:
-    names = dict.fromkeys(_count(f) for f in features)
-    names |= dict.fromkeys(_sum(f) for f in features if f.function != "count")
-    return list(names)
-
-
-def _columns(features: Sequence[Feature]) -> list[str]:
-    return list(dict.fromkeys(f.column for f in features))
-
-
-def _count(feature: Feature) -> str:
-    return _q(f"n_{feature.column}_{feature.window}_{feature.delay}")
-
-
-def _sum(feature: Feature) -> str:
-    return _q(f"s_{feature.column}_{feature.window}_{feature.delay}")
-
-
-def _day_number(partition: str) -> str:
-    """SQL of the midnight that ends a partition, in days since 1970."""
-    return f"(date_diff('day', DATE '1970-01-01', DATE '{partition}') + 1)"
-
-
-_DAY = f"(epoch_us(event_timestamp) // {_DAY_US})"
-
-
-def _ceil_day(column: str) -> str:
-    """SQL of the first midnight at or after a time, in days since 1970."""
-    return f"((epoch_us({column}) + {_DAY_US - 1}) // {_DAY_US})"
-
-
-def _q(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _in_time() -> exp.Expr:
+    """The order of events: by time, those at the same time by their ids."""
+    return exp.Tuple(expressions=[column("us"), column("id")])

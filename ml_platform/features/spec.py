@@ -1,76 +1,21 @@
 """What can be declared about features: views of windowed aggregates, on-demand features, services."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
+from ml_platform.features.aggregation import Aggregate, Aggregation, Feature, FieldType, Ratio
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.durations import Duration
+from ml_platform.kernel.durations import DAY_SECONDS, Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY
-from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
-from ml_platform.sources.spec import SourceSpec
-
-AggregateFunction = Literal["count", "sum", "mean"]
-FieldType = Literal["int64", "double", "float", "string", "boolean"]
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One compiled feature column: what is aggregated, over which window, how late."""
-
-    name: str
-    column: str
-    function: AggregateFunction
-    window: Duration
-    delay: Duration
-    of_label: bool
-
-    @property
-    def type(self) -> FieldType:
-        return "int64" if self.function == "count" else "double"
-
-
-class Aggregation(Spec):
-    """One aggregate of one column over several windows: a feature for each window."""
-
-    column: Name = Field(description="Column of the source, or of its labels.")
-    function: AggregateFunction = Field(description="How the events of a window become one value.")
-    windows: tuple[DurationField, ...] = Field(
-        min_length=1, description="Window lengths; a window W at time t covers [t - W, t)."
-    )
-    delay: DurationField = Field(
-        default=Duration(0), description="Windows end this long before t: [t - delay - W, t - delay)."
-    )
-    named: Name | None = Field(
-        default=None,
-        description="Stem of the feature names; default: column_function. The window is appended.",
-    )
-
-    @model_validator(mode="after")
-    def _whole_days(self) -> Self:
-        for window in self.windows:
-            if window.seconds == 0:
-                raise ValueError(
-                    f"a window must be longer than zero; got {window} for column {self.column!r}"
-                )
-        uneven = [str(d) for d in (*self.windows, self.delay) if d.seconds % 86_400]
-        if uneven:
-            raise ValueError(f"snapshot windows and delays are whole days, such as 7d; got {uneven}")
-        return self
-
-    def features(self, *, labels: frozenset[str]) -> Iterator[Feature]:
-        """The features of this aggregation, in the order of the windows."""
-        stem = self.named or f"{self.column}_{self.function}"
-        for window in self.windows:
-            yield Feature(
-                f"{stem}_{window}", self.column, self.function, window, self.delay, self.column in labels
-            )
+from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec, SqlText
+from ml_platform.lake.dialect import check_predicate
+from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 
 class FeatureViewSpec(NamedSpec):
@@ -80,21 +25,62 @@ class FeatureViewSpec(NamedSpec):
     join_key: Name | None = Field(default=None, description="Column of its key; default: <entity>_id.")
     source: Name = Field(description="Source of the events that are aggregated.")
     labels: Name | None = Field(
-        default=None, description="Label source, joined to the events by event id, as known at the snapshot."
+        default=None,
+        description="Label source, joined to the events by event id, as known at the row's time.",
     )
-    accuracy: Literal["snapshot"] = Field(
+    accuracy: Literal["snapshot", "event"] = Field(
         default="snapshot",
-        description="`snapshot`: one row per entity and day, as of the midnight that ends it.",
+        description="`snapshot`: one row per entity and day, as of the midnight that ends it. "
+        "`event`: one row per event, exact to its time, for offline use.",
     )
-    aggregations: tuple[Aggregation, ...] = Field(min_length=1, description="What is aggregated.")
-    online: bool = Field(default=True, description="Publish the newest snapshot to the online store?")
+    aggregations: tuple[Aggregation, ...] = Field(default=(), description="What is aggregated.")
+    ratios: tuple[Ratio, ...] = Field(default=(), description="Aggregates divided by each other.")
+    sql: SqlText | None = Field(
+        default=None,
+        description="Instead of aggregations: a `.sql` file beside this one that computes one partition.",
+    )
+    columns: Mapping[Name, FieldType] = Field(
+        default_factory=dict, description="With `sql`: the features that it returns, with their types."
+    )
+    look_back: DurationField | None = Field(
+        default=None,
+        description="With `sql`: how long before a partition's end the events that it reads begin.",
+    )
+    online: bool = Field(
+        default=True,
+        description="Publish the newest snapshot to the online store? Never with `accuracy: event`.",
+    )
     available_after: DurationField = Field(
-        default=Duration(3600), description="How long after its time a snapshot can be counted on online."
+        default=Duration(3600),
+        description="How long after its time a snapshot can be counted on online; 0s with `accuracy: event`.",
     )
     ttl: DurationField = Field(description="How old a value may be when it is read.")
     expectations: tuple[Expectation, ...] = Field(
         default=(), description="What rows must fulfil to be published."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _events_are_offline(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        given = cast(dict[str, Any], data)
+        by_event = given.get("accuracy") == "event"
+        return {"online": False, "available_after": "0s", **given} if by_event else given
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        by_sql = (self.sql is not None, bool(self.columns), self.look_back is not None)
+        if any(by_sql) != all(by_sql) or all(by_sql) == bool(self.aggregations):
+            raise ValueError("either `aggregations`, or `sql` with `columns` and `look_back` are required")
+        if self.accuracy == "event":
+            if self.sql is not None:
+                raise ValueError("a view by `sql` has snapshots: `accuracy: snapshot` is required")
+            if self.online or self.available_after.seconds:
+                raise ValueError("accuracy `event` is offline: `online: false` and `available_after: 0s`")
+        elif any(aggregation.include_current for aggregation in self.aggregations):
+            raise ValueError("include_current is for accuracy `event`: no event happens at a snapshot's time")
+        return self
 
     @property
     def key(self) -> str:
@@ -104,34 +90,60 @@ class FeatureViewSpec(NamedSpec):
     def entity_key(self) -> str:
         return self.join_key or f"{self.entity}_id"
 
+    def row_key(self, catalog: Catalog) -> tuple[str, ...]:
+        """Columns that tell the rows of a partition apart."""
+        by_event = self.accuracy == "event"
+        return (self.entity_key, self.sources(catalog)[0].event_id) if by_event else (self.entity_key,)
+
     @property
     def look_back_days(self) -> int:
-        """Days before the snapshot that the longest window and its delay reach."""
-        return max(w.whole_days + a.delay.whole_days for a in self.aggregations for w in a.windows)
+        """Days before a row's time that the longest window and its delay reach."""
+        reaches = [aggregation.reach for aggregation in self.aggregations]
+        return max(reach.whole_days for reach in (*reaches, self.look_back or Duration(0)))
 
     def label_columns(self, catalog: Catalog) -> frozenset[str]:
         """Columns that come from the label source."""
-        if self.labels is None:
-            return frozenset()
-        source, labels = self._sources(catalog)
-        assert labels is not None
-        return frozenset(labels.columns) - frozenset(source.columns)
+        source, labels = self.sources(catalog)
+        return frozenset(labels.columns) - frozenset(source.columns) if labels is not None else frozenset()
 
     def features(self, catalog: Catalog) -> list[Feature]:
         """All features of the view, in declared order."""
-        labels = self.label_columns(catalog)
-        return [feature for a in self.aggregations for feature in a.features(labels=labels)]
+        if self.sql is not None:
+            return [
+                Feature(name, kind, "computed by the view's SQL", ()) for name, kind in self.columns.items()
+            ]
+        aggregates = self.aggregates(catalog)
+        by_name = {aggregate.name: aggregate for aggregate in aggregates}
+        ratios = [ratio.feature(by_name, owner=self._where) for ratio in self.ratios]
+        return [*(aggregate.feature() for aggregate in aggregates), *ratios]
+
+    def aggregates(self, catalog: Catalog) -> list[Aggregate]:
+        """All windowed aggregates of the view, in declared order; DeclarationError for a column that is not there."""
+        source, labels = self.sources(catalog)
+        late = self.label_columns(catalog)
+        found: list[Aggregate] = []
+        for i, aggregation in enumerate(self.aggregations):
+            where = f"{self._where}: aggregations.{i}"
+            of_label = labels is not None and aggregation.column in late
+            columns = labels.columns if of_label and labels is not None else source.columns
+            declared = columns.get(aggregation.column)
+            if declared is None:
+                raise DeclarationError(
+                    f"{where}.column {aggregation.column!r} is not among {sorted({*source.columns, *late})}; "
+                    f"take one of them, or declare it in the source"
+                )
+            stream = "labels" if of_label else "events"
+            found += aggregation.aggregates(stream=stream, declared=declared, owner=where)
+        return found
 
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
-        """The offline asset and, if declared, the online one."""
+        """The offline asset, with the days of events and labels that a partition reads."""
         self.check(catalog)
-        source, labels = self._sources(catalog)
-        upstream = [Upstream(source.key, first=1 - self.look_back_days)]
+        source, labels = self.sources(catalog)
+        first = (1 if self.accuracy == "snapshot" else 0) - self.look_back_days
+        upstream = [Upstream(source.key, first=first)]
         if labels is not None:
-            delay = min(
-                a.delay.whole_days for a in self.aggregations if a.column in self.label_columns(catalog)
-            )
-            upstream.append(Upstream(labels.key, first=1 - self.look_back_days, last=-delay))
+            upstream.append(Upstream(labels.key, first=first, last=-self._label_delay(catalog, labels)))
         return (
             Node(
                 self.key,
@@ -144,38 +156,58 @@ class FeatureViewSpec(NamedSpec):
 
     def check(self, catalog: Catalog) -> None:
         """Raise DeclarationError where this view contradicts the sources that it reads."""
-        source, labels = self._sources(catalog)
-        where = f"FeatureView {self.name!r}"
-        known = set(source.columns) | self.label_columns(catalog)
+        source, labels = self.sources(catalog)
         if self.entity_key not in source.columns:
             raise DeclarationError(
-                f"{where}: join key {self.entity_key!r} is required among the columns of source {source.name!r}: "
+                f"{self._where}: join key {self.entity_key!r} is required among the columns of source {source.name!r}: "
                 f"{', '.join(source.columns)}; name it with `join_key:`"
             )
         for i, aggregation in enumerate(self.aggregations):
-            if aggregation.column not in known:
-                raise DeclarationError(
-                    f"{where}: aggregations.{i}.column {aggregation.column!r} is not among {sorted(known)}; "
-                    f"take one of them, or declare it in the source"
-                )
             late = labels is not None and aggregation.column in self.label_columns(catalog)
             if late and labels is not None and aggregation.delay < labels.maturity:
                 raise DeclarationError(
-                    f"{where}: aggregations.{i}.delay must be at least {labels.maturity}, the maturity of "
+                    f"{self._where}: aggregations.{i}.delay must be at least {labels.maturity}, the maturity of "
                     f"{labels.name!r}; got {aggregation.delay}. A shorter delay would count labels that are not final"
                 )
+            if aggregation.where is not None:
+                check_predicate(
+                    aggregation.where,
+                    columns=list(source.columns),
+                    owner=f"{self._where}: aggregations.{i}.where",
+                )
+        self._check_names(catalog)
+
+    def _check_names(self, catalog: Catalog) -> None:
+        """Raise DeclarationError for features of one name, and for expectations on columns that are not there."""
         names = [feature.name for feature in self.features(catalog)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DeclarationError(
-                f"{where}: one name per feature is required; {twice} come twice; use `named:`"
+                f"{self._where}: one name per feature is required; {twice} come twice; use `named:`"
+            )
+        columns = [*self.row_key(catalog), EVENT_TIME, CREATED_TIME, *names]
+        for i, expectation in enumerate(self.expectations):
+            check_predicate(
+                expectation.sql or f'"{expectation.column or columns[0]}" IS NOT NULL',
+                columns=columns,
+                owner=f"{self._where}: expectations.{i}",
             )
 
-    def _sources(self, catalog: Catalog) -> tuple[SourceSpec, SourceSpec | None]:
-        wanted_by = f"FeatureView {self.name!r}"
-        source = catalog.get(SourceSpec, self.source, wanted_by=wanted_by)
-        labels = catalog.get(SourceSpec, self.labels, wanted_by=wanted_by) if self.labels else None
+    def sources(self, catalog: Catalog) -> tuple[SourceSpec, SourceSpec | None]:
+        """The source of the events, and of their labels if there is one."""
+        source = catalog.get(SourceSpec, self.source, wanted_by=self._where)
+        labels = catalog.get(SourceSpec, self.labels, wanted_by=self._where) if self.labels else None
         return source, labels
+
+    def _label_delay(self, catalog: Catalog, labels: SourceSpec) -> int:
+        """Whole days before a partition's end after which no label is read."""
+        late = self.label_columns(catalog)
+        delays = [a.delay.seconds for a in self.aggregations if a.column in late]
+        return min(delays, default=labels.maturity.seconds) // DAY_SECONDS
+
+    @property
+    def _where(self) -> str:
+        return f"FeatureView {self.name!r}"
 
 
 class RequestField(Spec):
@@ -249,10 +281,13 @@ class FeatureServiceSpec(NamedSpec):
     def upstream(self, catalog: Catalog, *, first: int = 0, last: int = 0) -> tuple[Upstream, ...]:
         """What rows of the service's features for events of days `d + first … d + last` read.
 
-        An event may read the snapshot that ended the day before, or, before it was available, the one before.
+        An event may read the snapshot that ended the day before, or, before it was available, the one before; of
+        a view that is exact to the event, it reads its own row.
         """
         views = [
             Upstream(view.key, first=first - 1 - view.available_after.whole_days, last=last - 1)
+            if view.accuracy == "snapshot"
+            else Upstream(view.key, first=first, last=last)
             for view in self.view_specs(catalog)
         ]
         return (Upstream(self.source_spec(catalog).key, first=first, last=last), *views)

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ml_platform.features.compute import SnapshotQuery
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, day_range, key_of
+from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
-from ml_platform.lake.ledger import require_published
 from ml_platform.lake.tables import Lake, scan_sql
 from ml_platform.sources.compute import latest_versions_sql
-from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
+from ml_platform.sources.spec import EVENT_TIME
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -155,39 +153,6 @@ def entity_rows_sql(service: FeatureServiceSpec, catalog: Catalog, lake: Lake, d
     return f"SELECT {', '.join(columns)} FROM ({versions})"
 
 
-def snapshot_query(
-    spec: FeatureViewSpec, catalog: Catalog, lake: Lake, partitions: Sequence[str]
-) -> SnapshotQuery:
-    """The query of a view for a range of partitions, over the published versions of its sources.
-
-    Raises InputError when a day that the windows reach has no published version.
-    """
-    source = catalog.get(SourceSpec, spec.source, wanted_by=spec.key)
-    first, last = min(partitions), max(partitions)
-    oldest = key_of(max(source.start, day(first) - (spec.look_back_days - 1) * ONE_DAY))
-    window = [(PARTITION_COLUMN, ">=", oldest), (PARTITION_COLUMN, "<=", last)]
-    for upstream in spec.nodes(catalog)[0].upstream:
-        clipped = catalog.node(upstream.key).clip(
-            (day(first) + upstream.first * ONE_DAY, day(last) + upstream.last * ONE_DAY)
-        )
-        if clipped is not None:
-            require_published(lake, upstream.key, [key_of(d) for d in day_range(*clipped)], reader=spec.key)
-    columns = {spec.entity_key, source.event_id, EVENT_TIME, CREATED_TIME}
-    used = columns | {a.column for a in spec.aggregations if a.column in source.columns}
-    events = _select(lake, source.key, sorted(used), window)
-    keys = _select(lake, source.key, [spec.entity_key, CREATED_TIME], [(PARTITION_COLUMN, "<=", last)])
-    labels = None
-    if spec.labels is not None:
-        label_source = catalog.get(SourceSpec, spec.labels, wanted_by=spec.key)
-        label_columns = {a.column for a in spec.aggregations} & spec.label_columns(catalog)
-        labels = _select(
-            lake, label_source.key, sorted({label_source.event_id, CREATED_TIME, *label_columns}), window
-        )
-    return SnapshotQuery(
-        spec.entity_key, source.event_id, spec.features(catalog), events, labels, keys, first, last
-    )
-
-
 def feature_versions(catalog: Catalog, service: FeatureServiceSpec, lake: Lake) -> dict[str, int]:
     """The newest version of each feature table that a service reads, to pin what one step sees."""
     found = {view.key: lake.table(view.key).version() for view in service.view_specs(catalog)}
@@ -206,11 +171,6 @@ def quiet_feast() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _select(lake: Lake, asset: str, columns: Sequence[str], where: Sequence[tuple[str, str, str]]) -> str:
-    listed = ", ".join(f'"{column}"' for column in columns)
-    return f"SELECT {listed} FROM ({lake.table(asset).scan(where=where)})"
 
 
 def _features_of(views: Sequence[str], catalog: Catalog) -> list[str]:

@@ -1,8 +1,10 @@
 """The base of everything that can be declared: frozen, closed, described field by field."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.durations import Duration
@@ -29,6 +31,21 @@ def _identifier(value: str) -> str:
 def _duration(value: Any) -> Duration:
     return value if isinstance(value, Duration) else Duration.parse(value)
 
+
+def _sql(value: str, info: ValidationInfo) -> str:
+    """The text of a `.sql` file beside the declaration; SQL that is given as text stays as it is."""
+    context: Mapping[str, Path] = info.context or {}
+    folder = context.get("folder")
+    if folder is None or not value.endswith(".sql"):
+        return value
+    path = folder / value
+    if not path.is_file():
+        raise ValueError(f"a file beside the declaration is required; {path} is not there")
+    return path.read_text()
+
+
+SqlText = Annotated[str, AfterValidator(_sql), Field(min_length=1)]
+"""SQL, or the name of a `.sql` file beside the declaration, whose text it becomes."""
 
 Name = Annotated[str, AfterValidator(_identifier), Field(min_length=1, max_length=63)]
 """A name that is also an asset key part, a table name and a Feast name."""

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
-import sqlglot
 from sqlglot import expressions as exp
-from sqlglot.errors import ParseError
 
-from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 
@@ -60,16 +57,6 @@ def audit(
         ]
         for partition, (total, *failing) in counted.items()
     }
-
-
-def check_predicate(text: str) -> None:
-    """Raise DeclarationError when a declared SQL predicate does not parse."""
-    try:
-        sqlglot.parse_one(text, dialect="duckdb")
-    except ParseError as err:
-        raise DeclarationError(
-            f"a SQL predicate over one row is required; {text!r} does not parse: {err}"
-        ) from err
 
 
 def _failing(expectation: Expectation) -> str:

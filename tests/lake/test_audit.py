@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation
-from ml_platform.lake.audit import Finding, audit, check_predicate
+from ml_platform.lake.audit import Finding, audit
 
 A, B, C = "2018-06-01", "2018-06-02", "2018-06-03"
 SCHEMA = pa.schema([("x", pa.float64()), ("label", pa.string()), ("partition_date", pa.date32())])
@@ -103,9 +102,3 @@ def test_a_partition_without_rows_has_too_few_of_them_and_breaks_nothing_else(fi
 
 def test_without_expectations_every_partition_has_no_findings(findings: Judge) -> None:
     assert findings([row(), row(day=B)], partitions=(C,)) == {A: [], B: [], C: []}
-
-
-def test_a_predicate_must_parse() -> None:
-    check_predicate("amount BETWEEN 0 AND 10 OR label IN ('a', 'b')")
-    with pytest.raises(DeclarationError, match="does not parse"):
-        check_predicate("amount >")

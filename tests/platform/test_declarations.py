@@ -89,9 +89,45 @@ def test_the_declarations_are_right_before_they_are_spoilt(folder: Path) -> None
         pytest.param(
             SPENDING,
             "function: count, windows: [1d,",
-            "function: count, windows: [90m,",
-            r"aggregations\.0: .*whole days, such as 7d; got \['90m'\]",
-            id="a window of an hour and a half",
+            "function: count, include_current: true, windows: [1d,",
+            r"include_current is for accuracy `event`",
+            id="a snapshot that counts the current event",
+        ),
+        pytest.param(
+            SPENDING,
+            "online: true",
+            "accuracy: event\n  online: true",
+            r"accuracy `event` is offline",
+            id="features of events online",
+        ),
+        pytest.param(
+            SPENDING,
+            "function: count, windows: [1d,",
+            "function: count, where: amuont > 10, windows: [1d,",
+            r"aggregations\.0\.where may read transaction_id, .*reads \['amuont'\]",
+            id="a filter over a column that does not exist",
+        ),
+        pytest.param(
+            SPENDING,
+            "  online: true",
+            "  ratios: [{named: pace, numerator: customer_transactions_1d, denominator: customer_transactions_30}]\n"
+            "  online: true",
+            r"ratio 'pace' needs two numeric aggregates of the view: .*got 'customer_transactions_30'",
+            id="a ratio over a feature that does not exist",
+        ),
+        pytest.param(
+            SPENDING,
+            "  aggregations:",
+            "  sql: spending.sql\n  columns: {spent: double}\n  look_back: 7d\n  aggregations:",
+            r"attributes\.sql: .*a file beside the declaration is required",
+            id="SQL in a file that does not exist",
+        ),
+        pytest.param(
+            SPENDING,
+            "sql: customer_transactions_1d <= customer_transactions_7d",
+            "sql: customer_transactions_1d <= customer_transactions_7",
+            r"expectations\.2 may read customer_id, .*reads \['customer_transactions_7'\]",
+            id="an expectation over a column that does not exist",
         ),
         pytest.param(
             RISK,

@@ -1,0 +1,96 @@
+"""Views whose rows are computed by SQL that somebody wrote, one statement for each partition.
+
+The statement reads relations named as the sources, in which every event stands once, as it was known when the
+partition was complete, and returns the join key and the declared features. `{{ partition_start }}` and
+`{{ partition_end }}` are the midnights before and after the partition's day.
+"""
+
+import sqlglot
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+from sqlglot import exp
+from sqlglot.errors import ParseError
+
+from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import DeclarationError
+from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
+from ml_platform.lake import dialect
+from ml_platform.lake.dialect import column
+from ml_platform.sources.compute import latest_versions_sql
+from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
+
+_TYPES = {"int64": "BIGINT", "double": "DOUBLE", "float": "FLOAT", "string": "TEXT", "boolean": "BOOLEAN"}
+_NOT_OF_EVENTS = (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime, exp.Rand, exp.Uuid)
+
+
+def partition_sql(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> str:
+    """SQL of one partition's rows, in no order: key, both times, features, partition day.
+
+    It reads relations named as the sources' assets, which hold all versions of the days that the view reaches.
+    """
+    end = dialect.timestamp(complete_at(partition))
+    values = [exp.cast(column(name), _TYPES[kind]).as_(name) for name, kind in spec.columns.items()]
+    times = [end.as_(EVENT_TIME), end.copy().as_(CREATED_TIME)]
+    date = exp.cast(exp.Literal.string(partition), "DATE").as_(PARTITION_COLUMN)
+    select = exp.select(column(spec.entity_key), *times, *values, date)
+    select = select.from_(statement(spec, catalog, partition).subquery("computed"))
+    for source in spec.sources(catalog):
+        if source is not None:
+            select = select.with_(source.name, as_=_known(spec, source, partition), dialect="duckdb")
+    return dialect.printed(select)
+
+
+def statement(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> exp.Select:
+    """The view's own statement for a partition; DeclarationError for one that no partition can be made by."""
+    days = {
+        "partition_start": complete_at(key_of(day(partition) - ONE_DAY)),
+        "partition_end": complete_at(partition),
+    }
+    literals = {name: dialect.timestamp(time).sql("duckdb") for name, time in days.items()}
+    where = f"FeatureView {spec.name!r}: sql"
+    try:
+        text = SandboxedEnvironment(undefined=StrictUndefined).from_string(spec.sql or "").render(literals)
+        found = sqlglot.parse_one(text, dialect="duckdb")
+    except (TemplateError, ParseError) as err:
+        raise DeclarationError(
+            f"{where} must be one SELECT statement with {{{{ partition_start }}}} and {{{{ partition_end }}}} as its "
+            f"only parameters; {err}"
+        ) from err
+    if not isinstance(found, exp.Select):
+        raise DeclarationError(f"{where} must be one SELECT statement; got {found.key.upper()}")
+    _check(spec, catalog, found, where)
+    return found
+
+
+def _check(spec: FeatureViewSpec, catalog: Catalog, found: exp.Select, where: str) -> None:
+    """Raise DeclarationError for a statement that reads or returns something else than the view says."""
+    allowed = {source.name for source in spec.sources(catalog) if source is not None}
+    steps = {step.alias for step in found.find_all(exp.CTE)}
+    unknown = sorted({one.name for one in found.find_all(exp.Table)} - allowed - steps)
+    if unknown:
+        raise DeclarationError(f"{where} may read {', '.join(sorted(allowed))}; it reads {unknown}")
+    if clock := found.find(*_NOT_OF_EVENTS):
+        raise DeclarationError(
+            f"{where} must follow from the events alone, or a partition made again has other rows; it has "
+            f"{clock.sql('duckdb')}; use {{{{ partition_end }}}}"
+        )
+    wanted = {spec.entity_key, *spec.columns}
+    returned = set(found.named_selects)
+    if not found.is_star and returned != wanted:
+        raise DeclarationError(
+            f"{where} must return {', '.join(sorted(wanted))}; missing: {sorted(wanted - returned) or 'none'}, "
+            f"unknown: {sorted(returned - wanted) or 'none'}"
+        )
+
+
+def _known(spec: FeatureViewSpec, source: SourceSpec, partition: str) -> str:
+    """SQL of a source's events as they were known when the partition was complete, one row each."""
+    end = complete_at(partition)
+    since = end - spec.look_back.timedelta() if spec.look_back is not None else end
+    versions = dialect.table(source.key).sql("duckdb")
+    newest = latest_versions_sql(source, f"SELECT * FROM {versions}", known_by=end.isoformat())
+    inside = exp.and_(
+        column(EVENT_TIME) >= dialect.timestamp(since), column(EVENT_TIME) < dialect.timestamp(end)
+    )
+    return f"SELECT * FROM ({newest}) WHERE {inside.sql('duckdb')}"

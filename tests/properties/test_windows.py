@@ -1,0 +1,331 @@
+"""Windowed features against a brute force that is written from the definitions, not from the SQL."""
+
+import datetime as dt
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ml_platform.features.aggregation import Aggregate, Ratio
+from ml_platform.features.compute import WindowQuery, view_sql
+from ml_platform.features.known_at import prompt_sql
+from ml_platform.kernel.durations import Duration
+
+START = dt.datetime(2018, 4, 1, tzinfo=dt.UTC)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+DAYS = 12
+HOUR = dt.timedelta(hours=1)
+MICRO = dt.timedelta(microseconds=1)
+WORLDS = 12
+"""Worlds of one query, at most: with 60 examples a test makes some hundreds of them."""
+TIME = pa.timestamp("us", "UTC")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of an event or label: id, key (events), event time, created time, value, and a text."""
+
+    id: int
+    key: int | None
+    at: dt.datetime
+    created: dt.datetime
+    value: float | None
+    text: str | None = None
+
+
+World = tuple[list[Version], list[Version]]
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, prompt: bool = False) -> World:
+    """Events and labels with ties, late arrivals, corrections (of keys too), null keys and null values."""
+    events: list[Version] = []
+    labels: list[Version] = []
+    moments = st.one_of(
+        st.integers(0, DAYS * 24 - 1).map(lambda hour: hour * HOUR),
+        st.integers(0, DAYS - 1).map(lambda day: day * 24 * HOUR),
+        st.integers(1, DAYS - 1).map(lambda day: day * 24 * HOUR - MICRO),
+    )
+    value = st.one_of(st.none(), st.integers(-300, 300).map(lambda cents: cents / 100))
+    text = st.sampled_from([None, "a", "b", "c"])
+    lags = st.sets(st.sampled_from([0, 0, 1, 5, 23, 24, 30, 100]), min_size=1, max_size=3)
+    label_lags = st.sets(st.sampled_from([0, 24, 72, 73, 150]), max_size=2)
+    for id_ in range(draw(st.integers(0, 14))):
+        at = START + draw(moments)
+        key = draw(st.sampled_from([1, 1, 2, None]))
+        for lag in [0] if prompt else sorted(draw(lags)):
+            moved = key if draw(st.integers(0, 9)) else draw(st.sampled_from([1, 2]))
+            events.append(Version(id_, moved, at, at + lag * HOUR, draw(value), draw(text)))
+        for lag in [72] if prompt else sorted(draw(label_lags)):
+            truth = float(draw(st.integers(0, 1)))
+            labels.append(Version(id_, None, at, at + lag * HOUR, truth))
+    return events, labels
+
+
+@st.composite
+def many(draw: st.DrawFn, one: st.SearchStrategy[World]) -> World:
+    """Some worlds in one, each with ids and keys of its own."""
+    events: list[Version] = []
+    labels: list[Version] = []
+    for i, world in enumerate(draw(st.lists(one, min_size=1, max_size=WORLDS))):
+        events += [replace(v, id=v.id + 100 * i, key=v.key and v.key + 10 * i) for v in world[0]]
+        labels += [replace(v, id=v.id + 100 * i) for v in world[1]]
+    return events, labels
+
+
+FUNCTIONS = ["count", "sum", "mean", "min", "max", "stddev", "first", "last", "count_distinct"]
+WHERE = {
+    "v > 0": lambda v: v.value is not None and v.value > 0,
+    "t = 'a' OR v < -1": lambda v: v.text == "a" or (v.value is not None and v.value < -1),
+}
+
+
+@st.composite
+def shapes(draw: st.DrawFn, *, accuracy: str, whole_days: bool) -> list[Aggregate]:
+    """Some aggregates of events and labels, of any function, window, delay and filter that can be declared."""
+    lengths = [24, 48, 96, 240] if whole_days else [1, 7, 24, 36, 240]
+    delays = [0, 24, 72] if whole_days else [0, 0, 5, 24]
+    found: list[Aggregate] = []
+    for i in range(draw(st.integers(1, 5))):
+        stream = draw(st.sampled_from(["events", "events", "labels"]))
+        column, kind = (
+            ("truth", "int64")
+            if stream == "labels"
+            else draw(st.sampled_from([("v", "double"), ("t", "string")]))
+        )
+        allowed = [f for f in FUNCTIONS if kind != "string" or f not in ("sum", "mean", "stddev")]
+        if whole_days:
+            allowed = [f for f in allowed if f != "count_distinct"]
+        delay = 72 if stream == "labels" else draw(st.sampled_from(delays))
+        found.append(
+            Aggregate(
+                name=f"f{i}",
+                column=column,
+                function=draw(st.sampled_from(allowed)),
+                window=Duration(draw(st.sampled_from(lengths)) * 3600),
+                delay=Duration(delay * 3600),
+                stream=stream,
+                where=draw(st.sampled_from([None, None, *WHERE])),
+                closed=accuracy == "event" and delay == 0 and draw(st.booleans()),
+                kind=kind,
+                bits=7 if stream == "labels" else 63,
+            )
+        )
+    return found
+
+
+def latest(versions: Sequence[Version], known_by: dt.datetime) -> dict[int, Version]:
+    """The latest version of each id that was known by a time."""
+    found: dict[int, Version] = {}
+    for version in sorted(versions, key=lambda v: v.created):
+        if version.created <= known_by:
+            found[version.id] = version
+    return found
+
+
+def inside(aggregate: Aggregate, at: dt.datetime, t: dt.datetime) -> bool:
+    end = t - aggregate.delay.timedelta()
+    start = end - aggregate.window.timedelta()
+    return start <= at < end or (aggregate.closed and at == end)
+
+
+def answer(aggregate: Aggregate, world: World, key: int, t: dt.datetime, itself: Version | None) -> Any:
+    """One feature of a key at a time, from every version there is."""
+    known, labels = latest(world[0], t), latest(world[1], t)
+    if itself is not None and aggregate.closed:
+        known = {**known, itself.id: itself}
+    taken: list[tuple[dt.datetime, int, Any]] = []
+    for version in known.values():
+        if version.key != key or not inside(aggregate, version.at, t):
+            continue
+        if aggregate.where and not WHERE[aggregate.where](version):
+            continue
+        value: Any = version.value if aggregate.column == "v" else version.text
+        if aggregate.stream == "labels":
+            value = int(labels[version.id].value or 0) if version.id in labels else None
+        if value is not None:
+            taken.append((version.at, version.id, value))
+    return reduced(aggregate, [value for *_, value in sorted(taken)])
+
+
+def reduced(aggregate: Aggregate, values: list[Any]) -> Any:
+    """An aggregate of the values of a window, oldest first."""
+    if aggregate.function in ("count", "count_distinct"):
+        return len(values if aggregate.function == "count" else set(values))
+    if not values or (aggregate.function == "stddev" and len(values) < 2):
+        return None
+    if aggregate.function in ("sum", "mean"):
+        total = float(sum((Decimal(str(v)) for v in values), Decimal(0)))
+        return total if aggregate.function == "sum" else total / len(values)
+    if aggregate.function == "stddev":
+        return pytest.approx(float(statistics.stdev(Decimal(str(v)) for v in values)), abs=1e-9)
+    return {"min": min(values), "max": max(values), "first": values[0], "last": values[-1]}[
+        aggregate.function
+    ]
+
+
+def expected_snapshots(world: World, shape: list[Aggregate], days: range) -> dict[Any, list[Any]]:
+    rows: dict[Any, list[Any]] = {}
+    for t in (START + dt.timedelta(days=day + 1) for day in days):
+        for key in {v.key for v in world[0] if v.created <= t and v.at < t and v.key is not None}:
+            rows[(key, t)] = [t, *(answer(a, world, key, t, None) for a in shape)]
+    return rows
+
+
+def expected_events(world: World, shape: list[Aggregate], days: range) -> dict[Any, list[Any]]:
+    rows: dict[Any, list[Any]] = {}
+    first, last = START + dt.timedelta(days=days[0]), START + dt.timedelta(days=days[-1] + 1)
+    for id_ in {v.id for v in world[0]}:
+        mine = sorted((v for v in world[0] if v.id == id_), key=lambda v: v.created)
+        t = mine[0].at
+        itself = latest(mine, t).get(id_, mine[0])
+        if first <= t < last and itself.key is not None:
+            answers = (answer(a, world, itself.key, t, itself) for a in shape)
+            rows[(itself.key, id_)] = [max(t, itself.created), *answers]
+    return rows
+
+
+def computed(
+    world: World,
+    shape: list[Aggregate],
+    days: range,
+    accuracy: Any,
+    *,
+    prompt: bool | None = None,
+    ratios: tuple[Ratio, ...] = (),
+) -> dict[Any, list[Any]]:
+    """The same rows from the platform's query; `prompt` None lets the data decide, as the platform does."""
+    micros = [(START + dt.timedelta(days=day) - EPOCH) // MICRO for day in (days[0], days[-1] + 1)]
+    query = WindowQuery(
+        "key_id", "event_id", accuracy, tuple(shape), ratios, "events", "labels", "events", *micros
+    )
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        end = START + dt.timedelta(days=days[-1] + 1)  # later events are in partitions that are not read
+        connection.register("events", table([v for v in world[0] if v.at < end]))
+        connection.register("labels", table(world[1]))
+        if prompt is None:
+            prompt = all(connection.execute(sql).fetchall()[0][0] for sql in prompt_sql(query))
+        rows = connection.sql(view_sql(replace(query, prompt=prompt))).to_arrow_table().to_pylist()
+    second = "event_id" if accuracy == "event" else "event_timestamp"
+    names = ["created_timestamp", *(a.name for a in shape), *(r.named for r in ratios)]
+    found = {(r["key_id"], r[second]): [r[name] for name in names] for r in rows}
+    assert len(found) == len(rows), "a row came twice"
+    for row in rows:
+        ends = row["event_timestamp"] - (dt.timedelta(0) if accuracy == "event" else MICRO)
+        assert row["partition_date"] == ends.date()
+    return found
+
+
+def table(versions: Sequence[Version]) -> pa.Table:
+    """Versions as a source's rows."""
+    return pa.table(
+        {
+            "event_id": pa.array([v.id for v in versions], pa.int64()),
+            "key_id": pa.array([v.key for v in versions], pa.int64()),
+            "event_timestamp": pa.array([v.at for v in versions], TIME),
+            "created_timestamp": pa.array([v.created for v in versions], TIME),
+            "v": pa.array([v.value for v in versions], pa.float64()),
+            "t": pa.array([v.text for v in versions], pa.string()),
+            "truth": pa.array([None if v.value is None else int(v.value) for v in versions], pa.int64()),
+        }
+    )
+
+
+ranges = st.tuples(st.integers(0, DAYS - 1), st.integers(1, DAYS)).map(
+    lambda drawn: range(drawn[0], min(sum(drawn), DAYS))
+)
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+often = settings(max_examples=100, suppress_health_check=SLOW)
+fewer = settings(max_examples=25, suppress_health_check=SLOW)
+ACCURACIES = [
+    pytest.param("snapshot", True, id="snapshots of whole days"),
+    pytest.param("snapshot", False, id="snapshots of any windows"),
+    pytest.param("event", False, id="events"),
+]
+EXPECTED = {"snapshot": expected_snapshots, "event": expected_events}
+
+
+@pytest.mark.parametrize(("accuracy", "whole_days"), ACCURACIES)
+@often
+@given(data=st.data(), world=many(worlds()), days=ranges)
+def test_features_are_what_the_definitions_say(
+    accuracy: str, whole_days: bool, data: st.DataObject, world: World, days: range
+) -> None:
+    shape = data.draw(shapes(accuracy=accuracy, whole_days=whole_days))
+    assert computed(world, shape, days, accuracy) == EXPECTED[accuracy](world, shape, days)
+
+
+@pytest.mark.parametrize(("accuracy", "whole_days"), ACCURACIES)
+@fewer
+@given(data=st.data(), world=many(worlds(prompt=True)), days=ranges)
+def test_the_simpler_query_for_prompt_events_gives_what_the_general_one_gives(
+    accuracy: str, whole_days: bool, data: st.DataObject, world: World, days: range
+) -> None:
+    shape = data.draw(shapes(accuracy=accuracy, whole_days=whole_days))
+    simpler = computed(world, shape, days, accuracy, prompt=True)
+    assert simpler == EXPECTED[accuracy](world, shape, days)
+    assert simpler == computed(world, shape, days, accuracy, prompt=False)
+
+
+@pytest.mark.parametrize(("accuracy", "whole_days"), ACCURACIES)
+@fewer
+@given(data=st.data(), world=many(worlds()), days=ranges)
+def test_a_day_alone_has_the_rows_that_it_has_in_a_range(
+    accuracy: str, whole_days: bool, data: st.DataObject, world: World, days: range
+) -> None:
+    shape = data.draw(shapes(accuracy=accuracy, whole_days=whole_days))
+    together = computed(world, shape, days, accuracy)
+    day = data.draw(st.sampled_from(days))
+    alone = computed(world, shape, range(day, day + 1), accuracy)
+    assert alone == {row: answers for row, answers in together.items() if row in alone}
+    first, last = (START + dt.timedelta(days=d) for d in (day, day + 1))
+    if accuracy == "snapshot":
+        assert set(alone) == {row for row in together if row[1] == last}
+    else:
+        times = {version.id: version.at for version in world[0]}
+        assert set(alone) == {row for row in together if first <= times[row[1]] < last}
+
+
+@pytest.mark.parametrize(("accuracy", "whole_days"), ACCURACIES)
+@fewer
+@given(data=st.data(), world=many(worlds()), hours=st.integers(1, DAYS * 24 - 1))
+def test_no_version_that_happens_or_is_known_later_changes_a_feature(
+    accuracy: str, whole_days: bool, data: st.DataObject, world: World, hours: int
+) -> None:
+    shape = data.draw(shapes(accuracy=accuracy, whole_days=whole_days))
+    time = START + hours * HOUR
+    until_then = [[v for v in versions if v.at <= time and v.created <= time] for versions in world]
+    before = computed((until_then[0], until_then[1]), shape, range(DAYS), accuracy)
+    after = computed(world, shape, range(DAYS), accuracy)
+    times = {v.id: v.at for v in world[0]}
+    by_then = {row for row in before if (row[1] if accuracy == "snapshot" else times[row[1]]) <= time}
+    assert {row: after[row] for row in by_then} == {row: before[row] for row in by_then}
+    if accuracy == "snapshot":
+        assert {row for row in after if row[1] <= time} == by_then
+
+
+@fewer
+@given(world=many(worlds()), days=ranges)
+def test_a_ratio_is_one_feature_over_another(world: World, days: range) -> None:
+    spent, count = (
+        Aggregate(name=name, column="v", function=name, window=Duration.days(2)) for name in ("sum", "count")
+    )
+    ratio = Ratio(named="share", numerator="sum", denominator="count")
+    found = computed(world, [spent, count], days, "snapshot", ratios=(ratio,))
+    for _, total, number, share in found.values():
+        assert share == (total / number if number else None)
+
+
+def test_a_value_out_of_range_is_an_error_and_no_other_number() -> None:
+    event = Version(1, 1, START, START, 1e14)
+    total = Aggregate(name="f", column="v", function="sum", window=Duration.days(1))
+    with pytest.raises(duckdb.ConversionException, match="out of range"):
+        computed(([event], []), [total], range(1), "snapshot")
