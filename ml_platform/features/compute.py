@@ -53,6 +53,11 @@ class WindowQuery:
         return self.accuracy == "event"
 
     @property
+    def one_midnight(self) -> bool:
+        """Whether all rows are of one time."""
+        return not self.by_event and self.last - self.first == DAY
+
+    @property
     def by_day(self) -> bool:
         """Whether days are added up before windows are."""
         return not self.by_event and bucketable(self.aggregates)
@@ -174,6 +179,8 @@ def snapshot_rows(query: WindowQuery) -> list[Step]:
 
 def windowed_rows(query: WindowQuery) -> list[Step]:
     """`windowed`: all windows of the rows that are answered, and of those that windows run over."""
+    if query.one_midnight:
+        return [*snapshot_rows(query), ("windowed", _grouped(query))]
     shift = DAY if query.by_day else 0
     order: exp.Expr = column("us") if query.by_day else _in_time()
     over = [
@@ -189,6 +196,29 @@ def windowed_rows(query: WindowQuery) -> list[Step]:
     ]
     select.set("windows", frames)
     return [*_in_order(query), ("windowed", select)]
+
+
+def _grouped(query: WindowQuery) -> exp.Select:
+    """All windows of one midnight: each event is looked at once, and nothing has to be in order."""
+    order = exp.Tuple(expressions=[column("us", "e"), column("id", "e")])
+    values = [
+        dialect.counted(inside(m.frame), m.part.aggregate(column(m.part.name, "e"), order.copy())).as_(m.name)
+        for m in query.measures.all
+    ]
+    own = [column("key", "r"), column("us", "r")]
+    select = exp.select(own[0], own[1].as_("at"), exp.true().as_("answers"), *values).from_(
+        table("answered", "r")
+    )
+    on = exp.and_(column("key", "e").eq(column("key", "r")), inside(query.reach()))
+    return select.join(table("today", "e"), on=on, join_type="left").group_by(*(c.copy() for c in own))
+
+
+def inside(frame: Frame) -> exp.Expr:
+    """Whether an event e lies in a window of a row r."""
+    time = column("us", "r")
+    end = time - number(frame.near) if frame.near else time.copy()
+    before = column("us", "e") < end if frame.open else column("us", "e") <= end
+    return exp.and_(column("us", "e") >= time.copy() - number(frame.far), before)
 
 
 def _in_order(query: WindowQuery) -> list[Step]:

@@ -14,6 +14,7 @@ from ml_platform.features.compute import (
     Step,
     WindowQuery,
     answers,
+    inside,
     parts,
     snapshot_rows,
     source_rows,
@@ -189,11 +190,11 @@ def _counted(query: WindowQuery, stream: Stream, versions: str) -> exp.Select:
     if not reach.open:  # an event is in its own window, however late it was known
         itself = exp.and_(column("id", "e").eq(column("id", "r")), column("is_first", "e"))
         known = known.or_(itself.and_(column("known", "e") > time.copy()))
-    on = exp.and_(column("key", "e").eq(column("key", "r")), _inside(reach), known)
+    on = exp.and_(column("key", "e").eq(column("key", "r")), inside(reach), known)
     order = exp.Tuple(expressions=[column("us", "e"), column("id", "e")])
     added = {part.alias: part.this for part in parts(query, labels="e", stream=stream)}
     values = [
-        dialect.counted(_inside(m.frame), m.part.aggregate(added[m.part.name].copy(), order.copy())).as_(
+        dialect.counted(inside(m.frame), m.part.aggregate(added[m.part.name].copy(), order.copy())).as_(
             m.name
         )
         for m in query.measures.all
@@ -202,14 +203,6 @@ def _counted(query: WindowQuery, stream: Stream, versions: str) -> exp.Select:
     own = [column(name, "r") for name in query.carried]
     select = exp.select(*own, *values).from_(table("affected", "r"))
     return select.join(table(versions, "e"), on=on, join_type="left").group_by(*(c.copy() for c in own))
-
-
-def _inside(frame: Frame) -> exp.Expr:
-    """Whether an event e lies in a window of a row r."""
-    time = column("us", "r")
-    end = time - number(frame.near) if frame.near else time.copy()
-    before = column("us", "e") < end if frame.open else column("us", "e") <= end
-    return exp.and_(column("us", "e") >= time.copy() - number(frame.far), before)
 
 
 def _labelled(query: WindowQuery) -> exp.Select:

@@ -19,8 +19,10 @@ from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, day_range, key_of
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.ledger import require_published
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.tables import Lake, scan_sql
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
+
+_MARGIN = dt.timedelta(milliseconds=2)  # the lake's log has the times of a file to the millisecond
 
 
 def stage_rows(
@@ -90,8 +92,7 @@ def relations(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, days: tuple[s
         taken = {labels.event_id, EVENT_TIME, CREATED_TIME} | columns
         selects[labels.key] = _scan(lake, labels, taken, _days_read(spec, catalog, labels, days))
     if spec.accuracy == "snapshot":
-        history = (key_of(source.start), days[1])
-        selects[_keys(source)] = _scan(lake, source, {spec.entity_key, EVENT_TIME, CREATED_TIME}, history)
+        selects[_keys(source)] = _all_days(spec, lake, source, days)
     return selects
 
 
@@ -115,6 +116,24 @@ def _scan(lake: Lake, source: SourceSpec, columns: set[str] | None, days: tuple[
     where = [(PARTITION_COLUMN, ">=", days[0]), (PARTITION_COLUMN, "<=", days[1])]
     chosen = ", ".join(quoted(name) for name in sorted(columns)) if columns is not None else "*"
     return f"SELECT {chosen} FROM ({lake.table(source.key).scan(where=where)})"
+
+
+def _all_days(spec: FeatureViewSpec, lake: Lake, source: SourceSpec, days: tuple[str, str]) -> str:
+    """SQL of the keys of all history, with both times, which are not read where they do not matter.
+
+    They do not where a whole file was known before the first midnight: its keys have a row at every midnight.
+    """
+    midnight = complete_at(days[0])
+    where = [(PARTITION_COLUMN, ">=", key_of(source.start)), (PARTITION_COLUMN, "<=", days[1])]
+    table = lake.table(source.key)
+    newest = table.newest_of_files(CREATED_TIME, where=where)
+    known = [file for file, time in newest.items() if time is not None and time < midnight - _MARGIN]
+    key = quoted(spec.entity_key)
+    since = f"TIMESTAMPTZ '{midnight - _MARGIN}'"
+    files = scan_sql(table.uri, files=known)
+    settled = f"SELECT DISTINCT {key}, {since} AS {EVENT_TIME}, {since} AS {CREATED_TIME} FROM ({files})"
+    others = scan_sql(table.uri, files=[file for file in newest if file not in set(known)])
+    return f"{settled} UNION ALL SELECT {key}, {EVENT_TIME}, {CREATED_TIME} FROM ({others})"
 
 
 def _keys(source: SourceSpec) -> str:

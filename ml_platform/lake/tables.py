@@ -59,6 +59,21 @@ class Table:
         table = self.open(version)
         return [] if table is None else _files(table, where)
 
+    def newest_of_files(self, column: str, *, where: Sequence[PartitionFilter] = ()) -> dict[str, Any]:
+        """The greatest value of a time column in each data file, by URI; None where the log does not have it.
+
+        The log keeps milliseconds: the value in the file may be later by less than one.
+        """
+        table = self.open()
+        if table is None:
+            return {}
+        actions = pa.table(table.get_add_actions(flatten=True))
+        name = f"max.{column}"
+        values = actions.column(name).to_pylist() if name in actions.column_names else [None] * len(actions)
+        paths = [path if "://" in self.uri else unquote(path) for path in actions.column("path").to_pylist()]
+        newest = dict(zip((f"{self.uri.rstrip('/')}/{path}" for path in paths), values, strict=True))
+        return {file: newest.get(file) for file in _files(table, where)}
+
     def replace(
         self,
         data: Any,

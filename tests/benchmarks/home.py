@@ -22,6 +22,7 @@ from ml_platform.sources.store import ingest
 FIRST_DAY, LAST_DAY = "2018-04-01", "2018-09-30"
 SOURCES = ("transactions", "fraud_labels")
 HANDBOOK = Path(__file__).parent / "handbook"
+PLATFORM = declarations.DEFS_FOLDER
 
 
 @dataclass(frozen=True)

@@ -158,12 +158,12 @@ def by_pandas(transactions: list[str], labels: list[str]) -> Tables:
 
 def _grouped(rows: pd.DataFrame, key: str, value: str, *, delay: int) -> pd.DataFrame:
     rows = rows.sort_values([key, "event_timestamp", "transaction_id"], ignore_index=True)
-    closed = "right" if delay else "both"
+    closed = "left" if delay else "both"
     grouped = rows.set_index("event_timestamp").groupby(key)[value]
 
     def totals(days: int) -> tuple[np.ndarray, np.ndarray]:
         windows = grouped.rolling(f"{days}D", closed=closed)
-        return windows.count().to_numpy(), windows.sum().to_numpy()
+        return np.nan_to_num(windows.count().to_numpy()), np.nan_to_num(windows.sum().to_numpy())
 
     found = {key: rows[key], "transaction_id": rows["transaction_id"]}
     before = totals(delay) if delay else (0.0, 0.0)
@@ -172,8 +172,17 @@ def _grouped(rows: pd.DataFrame, key: str, value: str, *, delay: int) -> pd.Data
         count, total = count - before[0], total - before[1]
         with np.errstate(invalid="ignore"):
             found |= {f"n{days}": count, f"mean{days}": np.where(count > 0, total / count, np.nan)}
+    table = _ties_alike(pd.DataFrame(found), rows, key) if not delay else pd.DataFrame(found)
     order = [rows["event_timestamp"].dt.floor("D"), rows[key], rows["transaction_id"]]
-    return pd.DataFrame(found).iloc[np.lexsort([column.to_numpy() for column in reversed(order)])]
+    return table.iloc[np.lexsort([column.to_numpy() for column in reversed(order)])]
+
+
+def _ties_alike(found: pd.DataFrame, rows: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Rows of one key and time get what the last of them has: pandas counts only those that come before a row."""
+    tied = rows.duplicated([key, "event_timestamp"], keep=False)
+    values = found.columns.drop([key, "transaction_id"])
+    found.loc[tied, values] = found[tied].groupby([rows[key], rows["event_timestamp"]])[values].transform("last")
+    return found
 
 
 def differences(ours: Tables, theirs: Tables) -> dict[str, int]:

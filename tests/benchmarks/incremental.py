@@ -1,0 +1,72 @@
+"""What one day costs when much history lies before it: one day of snapshots, early and late, and all days.
+
+`python -m tests.benchmarks.incremental --data PATH.parquet [--json]`
+
+Both views of the platform, computed as they are for publication: day 70 alone, day 180 alone, all 183 days in one
+pass. The rows of a day alone must be those of the pass over all days.
+"""
+
+import argparse
+import datetime as dt
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml_platform.features.component import computed
+from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, day_range, key_of
+from ml_platform.lake.content_hash import content_hash
+from tests.benchmarks.home import FIRST_DAY, LAST_DAY, PLATFORM, Home
+from tests.benchmarks.measure import arguments, in_turn, report
+
+VIEWS = ("customer_spending", "terminal_risk")
+DAYS = [key_of(date) for date in day_range(day(FIRST_DAY), day(LAST_DAY))]
+
+
+def main() -> None:
+    """Publish the sources in a home of its own, time one day and all days in turn, and compare their rows."""
+    options = arguments(__doc__).parse_args()
+    with tempfile.TemporaryDirectory(prefix="incremental-") as folder:
+        home = Home(Path(folder), PLATFORM)
+        home.land(options.data)
+        home.publish_sources()
+        measure(home, options)
+
+
+def measure(home: Home, options: argparse.Namespace) -> None:
+    """Run all sides and print what came out."""
+    work = {"day70": [nth(70)], "day180": [nth(180)], "full": DAYS}
+    timed = in_turn({side: lambda days=days: snapshots(home, days) for side, days in work.items()}, options.runs)
+    full = timed.results["full"]
+    equal = all(
+        content_hash(timed.results[side][view]) == content_hash(of_day(full[view], work[side][0]))
+        for side in ("day70", "day180")
+        for view in VIEWS
+    )
+    seconds = timed.seconds
+    result = {f"{side}_s": seconds[side] for side in work}
+    result |= {"day180_over_day70": round(seconds["day180"] / seconds["day70"], 3)}
+    result |= {"full_over_day180": round(seconds["full"] / seconds["day180"], 1), "equal": equal}
+    report([{"work": side, "seconds": seconds[side]} for side in work], result, as_json=options.json)
+
+
+def nth(number: int) -> str:
+    """The partition of the n-th day."""
+    return key_of(day(FIRST_DAY) + (number - 1) * ONE_DAY)
+
+
+def snapshots(home: Home, days: list[str]) -> dict[str, pa.Table]:
+    """Both views' rows of some days, as they would be published."""
+    specs = [home.catalog.get(FeatureViewSpec, name, wanted_by="a benchmark") for name in VIEWS]
+    return {spec.name: computed(spec, home.catalog, home.settings, days) for spec in specs}
+
+
+def of_day(rows: pa.Table, partition: str) -> pa.Table:
+    """The rows of one day."""
+    return rows.filter(pc.equal(rows.column(PARTITION_COLUMN), dt.date.fromisoformat(partition)))
+
+
+if __name__ == "__main__":
+    main()
