@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, AssetPlan, SpecComponent, Step
 from ml_platform.features.compute import snapshot_sql
@@ -18,6 +19,7 @@ from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import audit
 from ml_platform.lake.engine import connect
+from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
@@ -67,18 +69,37 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     """Compute the snapshots of a range of days in one query, audit them, publish what passed."""
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
-    query = snapshot_query(spec, step.catalog, lake, step.partitions)
+    inputs = Inputs.now(lake, step.catalog.lineage).digests(spec.key, step.partitions)
     with connect(settings) as connection:
-        connection.execute(f"CREATE TEMP TABLE staged AS {snapshot_sql(query)}")
+        rows = _staged(connection, spec, step.catalog, lake, step.partitions)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
-        rows = connection.sql(
-            f"SELECT * FROM staged ORDER BY {PARTITION_COLUMN}, {spec.entity_key}"
-        ).to_arrow_table()
         entities = _entities(connection)
     step.log.info("%s: %s rows staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
-    staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), metadata)
-    return publish(lake, staged, run_id=step.run_id, lineage=step.catalog.lineage)
+    staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), inputs, metadata=metadata)
+    return publish(lake, staged, run_id=step.run_id)
+
+
+def computed(
+    spec: FeatureViewSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
+) -> pa.Table:
+    """The rows of a range of partitions as they would be published; nothing is written."""
+    with connect(settings) as connection:
+        return _staged(connection, spec, catalog, Lake(settings.lake_uri), partitions)
+
+
+def _staged(
+    connection: duckdb.DuckDBPyConnection,
+    spec: FeatureViewSpec,
+    catalog: Catalog,
+    lake: Lake,
+    partitions: Sequence[str],
+) -> pa.Table:
+    """Make the temporary table `staged` of a range of partitions; its rows by day and key."""
+    query = snapshot_query(spec, catalog, lake, partitions)
+    connection.execute(f"CREATE TEMP TABLE staged AS {snapshot_sql(query)}")
+    ordered = f"SELECT * FROM staged ORDER BY {PARTITION_COLUMN}, {spec.entity_key}"
+    return connection.sql(ordered).to_arrow_table()
 
 
 def column_schema(spec: FeatureViewSpec, catalog: Catalog) -> dg.TableSchema:

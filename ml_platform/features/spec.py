@@ -126,7 +126,7 @@ class FeatureViewSpec(NamedSpec):
         """The offline asset and, if declared, the online one."""
         self.check(catalog)
         source, labels = self._sources(catalog)
-        upstream = [Upstream(source.key, first=1 - self.look_back_days)]
+        upstream = [Upstream(source.key, first=1 - self.look_back_days, keys=self.entity_key)]
         if labels is not None:
             delay = min(
                 a.delay.whole_days for a in self.aggregations if a.column in self.label_columns(catalog)
