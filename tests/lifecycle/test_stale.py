@@ -1,6 +1,7 @@
 """Late data re-opens exactly the partitions that it changes, and rebuilding those is as good as rebuilding all."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ml_platform.gates.guard import _made_from_others
 from ml_platform.kernel.lineage import Lineage, Node, Upstream
 from ml_platform.kernel.partitions import day, day_range, key_of
 from ml_platform.kernel.settings import Settings
+from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.ledger import history, published, restamp
 from tests.lifecycle.late_payments import (
@@ -21,12 +23,14 @@ from tests.lifecycle.late_payments import (
     RISK,
     SPENDING,
     World,
+    consumers,
     differing,
     specs,
 )
 
 DAYS = [key_of(date) for date in day_range(day(FIRST), day(LAST))]
 CUSTOMERS = (1, 2, 3)
+PROFILE, TRAINING_SET = "drift_profiles/fraud", "training_sets/fraud"
 
 
 def payment(
@@ -48,9 +52,9 @@ def days(first: int, last: int) -> set[str]:
     return {f"2018-04-{number:02}" for number in range(first, last + 1)}
 
 
-def built(home: Settings, **payments: object) -> World:
+def built(home: Settings, more: Sequence[NamedSpec] = (), **payments: object) -> World:
     """One payment a day and customer with its label, everything published."""
-    world = World(home, specs(**payments))
+    world = World(home, [*specs(**payments), *more])
     world.deliver("payments", [payment(id_of(on, c), on, c) for on in DAYS for c in CUSTOMERS])
     world.deliver("labels", [label(id_of(on, c), on, 0) for on in DAYS for c in CUSTOMERS])
     world.make_all()
@@ -166,6 +170,19 @@ def test_another_declaration_re_opens_all_partitions_of_its_asset(world: World, 
     assert found.reason == "declaration changed"
     world.settle()
     assert world.hashes() == world.rebuilt_in(tmp_path / "fresh")
+
+
+def test_profiles_and_training_sets_are_stale_by_what_they_read_as_known_at_their_midnight(
+    home: Settings, tmp_path: Path
+) -> None:
+    world = built(home, consumers())
+    profiles = set(world.hashes()[PROFILE])
+    correction = payment(id_of("2018-04-08", 2), "2018-04-08", 2, amount=7)
+    world.deliver("payments", [correction], known_at="2018-04-09T12:00:00")
+    world.make(PAYMENTS, ["2018-04-08"])
+    assert "2018-04-08" in profiles and PROFILE not in world.stale_days(), "the day ended before it was known"
+    rebuilt = settled(world, tmp_path / "fresh")
+    assert rebuilt == {SPENDING: days(9, 10), PROFILE: days(10, 11), TRAINING_SET: {"2018-04-12"}}
 
 
 def test_rows_published_between_a_read_and_its_publication_leave_the_partition_stale(
