@@ -152,6 +152,11 @@ def _way_out(gate: ClosedGate) -> str:
         return (
             f"deliver {gate.asset} {first} again: ml-platform ingest … --replaces DIGEST, then materialize it"
         )
+    if gate.reason == "other_inputs":
+        return (
+            f"materialize {gate.asset} {spans(gate.partitions)}; first ml-platform stale {gate.asset}, which says why, "
+            f"and clears those that would come out the same"
+        )
     return f"materialize {gate.asset} {spans(gate.partitions)}"
 
 
