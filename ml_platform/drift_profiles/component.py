@@ -18,6 +18,7 @@ from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day_range, key_of, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import partition_hashes
+from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.ledger import Publication, require_published
 from ml_platform.lake.tables import Lake
 
@@ -60,7 +61,8 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     features = spec.service(step.catalog).feature_names(step.catalog)
     for upstream, days_read in step.catalog.lineage.direct_days(spec.key, step.days).items():
         require_published(lake, upstream, [key_of(found) for found in day_range(*days_read)], reader=spec.key)
-    rows = feature_rows(spec, step.catalog, settings, step.partitions)
+    inputs = Inputs.now(lake, step.catalog.lineage).digests(spec.key, step.partitions)
+    rows = computed(spec, step.catalog, settings, step.partitions)
     days = store.split_days(rows, [*features, *id_columns(spec, step.catalog)])
     step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     let_through = accepted(lake, spec.key, "drift")
@@ -78,15 +80,14 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
         profiles=profiles,
         decisions=decisions,
         publications=[
-            Publication(spec.key, key, digest, count, 0, spec.digest(), step.run_id)
+            Publication(spec.key, key, digest, count, 0, spec.digest(), step.run_id, inputs[key])
             for key, (count, digest) in hashes.items()
         ],
-        lineage=step.catalog.lineage,
     )
     return [_outcome(key, decisions[key], hashes[key][1], let_through.get(key)) for key in step.partitions]
 
 
-def feature_rows(
+def computed(
     spec: DriftProfileSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
 ) -> pa.Table:
     """The model-feature rows of the events of days, as known when each day was complete, ordered by day.

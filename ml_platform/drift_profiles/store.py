@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 
 from ml_platform.drift_profiles.compute import DriftDecision
-from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
@@ -25,7 +24,6 @@ def write(
     profiles: Mapping[str, bytes],
     decisions: Mapping[str, DriftDecision],
     publications: Sequence[Publication],
-    lineage: Lineage,
 ) -> None:
     """Replace the given days' rows, profiles, statistics and decisions, and publish the days with the rows."""
     days = sorted(decisions)
@@ -35,7 +33,7 @@ def write(
         predicate=f"profile = '{_profile_name(key)}' AND {PARTITION_COLUMN} IN ({', '.join(repr(d) for d in days)})",
         partition_by=("profile", PARTITION_COLUMN),
     )
-    publish_days(lake, rows, publications, lineage)
+    publish_days(lake, rows, publications)
     lake.table(f"{key}_decisions").replace_days(_decision_table(decisions), days=days)
 
 

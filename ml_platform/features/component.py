@@ -19,6 +19,7 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import audit
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.engine import connect
+from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME
 
@@ -79,6 +80,7 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     """Compute the rows of a range of days in one query, audit them, publish what passed."""
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
+    inputs = Inputs.now(lake, step.catalog.lineage).digests(spec.key, step.partitions)
     with connect(settings) as connection:
         stage_rows(connection, spec, step.catalog, lake, step.partitions)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
@@ -86,8 +88,8 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
         entities = _entities(connection, spec)
     step.log.info("%s: %s rows staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
-    staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), metadata)
-    return publish(lake, staged, run_id=step.run_id, lineage=step.catalog.lineage)
+    staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), inputs, metadata=metadata)
+    return publish(lake, staged, run_id=step.run_id)
 
 
 def computed(

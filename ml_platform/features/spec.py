@@ -140,8 +140,11 @@ class FeatureViewSpec(NamedSpec):
         """The offline asset, with the days of events and labels that a partition reads."""
         self.check(catalog)
         source, labels = self.sources(catalog)
-        first = (1 if self.accuracy == "snapshot" else 0) - self.look_back_days
-        upstream = [Upstream(source.key, first=first)]
+        by_event = self.accuracy == "event"
+        first = (0 if by_event else 1) - self.look_back_days
+        upstream = [
+            Upstream(source.key, first=first, whole=by_event, keys=None if by_event else self.entity_key)
+        ]
         if labels is not None:
             upstream.append(Upstream(labels.key, first=first, last=-self._label_delay(catalog, labels)))
         return (

@@ -20,7 +20,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckPartiti
 
 from ml_platform.kernel.lineage import Days, Lineage
 from ml_platform.kernel.partitions import day_range, key_of, spans
-from ml_platform.lake.ledger import inputs_digest, publications_by_asset
+from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.tables import Lake
 
 Reason = Literal["failed", "not_evaluated", "outdated", "other_inputs", "missing"]
@@ -78,25 +78,25 @@ def closed_gates(
     judged must also have been made from the rows that are published now.
     """
     closed: list[ClosedGate] = []
+    inputs = Inputs.now(lake, lineage) if lake is not None else None
     asked = lineage.upstream_days(key, partition)
     if itself:
         asked[key] = (partition, partition)
     for upstream, days in sorted(asked.items()):
         for check in lineage.node(upstream).blocking_checks:
             closed += _closed_by(instance, upstream, check, days)
-        if lake is not None:
-            closed += _made_from_others(lake, lineage, upstream, days)
+        if inputs is not None and lineage.node(upstream).upstream:
+            closed += _made_from_others(inputs, upstream, days)
     return sorted(closed, key=lambda gate: _CAUSES_FIRST.index(gate.reason))
 
 
-def _made_from_others(lake: Lake, lineage: Lineage, asset: str, days: Days) -> list[ClosedGate]:
-    """Days of an asset whose inputs were published again, with other content, since they were read."""
-    known = publications_by_asset(lake, lineage.nodes)
-    mine = known.get(asset, {})
+def _made_from_others(inputs: Inputs, asset: str, days: Days) -> list[ClosedGate]:
+    """Days of an asset whose inputs were published again, with other content as of their time, since they were read."""
+    mine = inputs.publications.get(asset, {})
     outdated = tuple(
         key
         for key in map(key_of, day_range(*days))
-        if key in mine and mine[key].inputs != inputs_digest(known, lineage, asset, key)
+        if key in mine and mine[key].inputs != inputs.digest(asset, key)
     )
     return [ClosedGate(asset, "inputs", outdated, "other_inputs")] if outdated else []
 
@@ -151,6 +151,11 @@ def _way_out(gate: ClosedGate) -> str:
     if gate.reason == "failed":
         return (
             f"deliver {gate.asset} {first} again: ml-platform ingest … --replaces DIGEST, then materialize it"
+        )
+    if gate.reason == "other_inputs":
+        return (
+            f"materialize {gate.asset} {spans(gate.partitions)}; first ml-platform stale {gate.asset}, which says why, "
+            f"and clears those that would come out the same"
         )
     return f"materialize {gate.asset} {spans(gate.partitions)}"
 

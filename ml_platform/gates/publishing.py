@@ -11,22 +11,25 @@ from typing import Any
 import pyarrow as pa
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
-from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.audit import Finding
-from ml_platform.lake.content_hash import partition_hashes
+from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
+from ml_platform.lake.inputs import known_midnights
 from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.tables import Lake, Table
 
 Parts = Mapping[str, tuple[pa.Table, str]]
 """Rows and content hash by partition."""
 
+_NO_ROWS = (None, NO_ROWS_HASH)
+
 
 @dataclass(frozen=True)
 class Staged:
     """Computed rows of some partitions, ordered by partition and key, with what their audit found.
 
-    `metadata` is shown with each partition; every key of `partitions` is committed or refused.
+    `inputs` has the digest of what each partition was made from; `versions` says that the rows have a created
+    time of their own. `metadata` is shown with each partition; every key of `partitions` is committed or refused.
     """
 
     asset: str
@@ -34,17 +37,19 @@ class Staged:
     rows: pa.Table
     findings: Mapping[str, Sequence[Finding]]
     declaration: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    versions: bool = False
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def publish(lake: Lake, staged: Staged, *, run_id: str, lineage: Lineage | None = None) -> list[Outcome]:
+def publish(lake: Lake, staged: Staged, *, run_id: str) -> list[Outcome]:
     """Commit the partitions that passed in one commit, keep the refused ones apart, and tell what happened."""
     parts = {key: (part, digest) for key, part, digest in partition_hashes(staged.rows, PARTITION_COLUMN)}
     evaluations = {key: quality_evaluation(staged.findings.get(key, ())) for key in staged.partitions}
     good = [key for key in staged.partitions if evaluations[key].passed]
     bad = [key for key in staged.partitions if not evaluations[key].passed]
     _keep_refused(lake, staged, parts, bad)
-    publications = _commit(lake, staged, parts, good, run_id=run_id, lineage=lineage)
+    publications = _commit(lake, staged, parts, good, run_id=run_id)
     return [_outcome(staged, key, evaluations[key], publications.get(key)) for key in staged.partitions]
 
 
@@ -71,19 +76,30 @@ def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
 
 
 def _commit(
-    lake: Lake, staged: Staged, parts: Parts, good: Sequence[str], *, run_id: str, lineage: Lineage | None
+    lake: Lake, staged: Staged, parts: Parts, good: Sequence[str], *, run_id: str
 ) -> dict[str, Publication]:
     """Publish the good partitions; their publications by partition."""
     if not good:
         return {}
-    publications: list[Publication] = []
-    for key in good:
-        part, digest = parts.get(key, (staged.rows.slice(0, 0), "0" * 32))
-        publications.append(
-            Publication(staged.asset, key, digest, part.num_rows, 0, staged.declaration, run_id)
-        )
-    made = publish_days(lake, _rows_of(staged, parts, good), publications, lineage)
+    publications = [_publication(staged, key, *parts.get(key, _NO_ROWS), run_id=run_id) for key in good]
+    made = publish_days(lake, _rows_of(staged, parts, good), publications)
     return {publication.partition: publication for publication in made}
+
+
+def _publication(
+    staged: Staged, key: str, part: pa.Table | None, content_hash: str, *, run_id: str
+) -> Publication:
+    return Publication(
+        staged.asset,
+        key,
+        content_hash,
+        part.num_rows if part is not None else 0,
+        table_version=0,  # the commit knows
+        declaration=staged.declaration,
+        run_id=run_id,
+        inputs=staged.inputs.get(key, ""),
+        known=known_midnights(part.drop_columns([PARTITION_COLUMN])) if staged.versions and part else {},
+    )
 
 
 def _keep_refused(lake: Lake, staged: Staged, parts: Parts, bad: Sequence[str]) -> None:

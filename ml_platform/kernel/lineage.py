@@ -16,13 +16,17 @@ Days = tuple[dt.date, dt.date]
 class Upstream:
     """One dependency. Partition `d` reads the upstream's days `d + first … d + last`.
 
-    `latest` reads the newest partition instead; an upstream without partitions needs no offsets.
+    `latest` reads the newest partition instead; an upstream without partitions needs no offsets. Of an upstream
+    with a created time, what was known at the midnight that ends `d` is read. With `whole`, so is what became
+    known of day `d` itself later; with `keys`, so is every value of that column since the upstream's first day.
     """
 
     key: str
     first: int = 0
     last: int = 0
     latest: bool = False
+    whole: bool = False
+    keys: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ import pyarrow.compute as pc
 
 from ml_platform.kernel.errors import StoreError
 
+NO_ROWS_HASH = "0" * 32
+"""Stands for a partition without rows: there are no columns to hash either."""
+
 
 def content_hash(rows: pa.Table) -> str:
     """Thirty-two hex digits of the rows' values in their order; chunking and null padding never matter.

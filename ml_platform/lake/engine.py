@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import duckdb
 
@@ -21,3 +22,10 @@ def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     finally:
         connection.close()
+
+
+def small_answer(query: str) -> list[tuple[Any, ...]]:
+    """The answer to a question that needs little memory, for who has no settings at hand; times are UTC."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection.execute(query).fetchall()

@@ -4,16 +4,15 @@ A ledger is a lake table that nothing ever rewrites. Wall time is recorded here 
 """
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import pyarrow as pa
 
-from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.lineage import Lineage
-from ml_platform.kernel.partitions import day, day_range, key_of, spans
+from ml_platform.kernel.partitions import spans
 from ml_platform.lake.tables import Lake
 
 _TIME = pa.timestamp("us", "UTC")
@@ -60,7 +59,10 @@ class Publication:
     table_version: int
     declaration: str
     run_id: str
-    inputs: str = ""  # digest of the published content of every day that was read
+    inputs: str = ""  # digest of what was read; see `inputs`
+    known: Mapping[str, str] = field(
+        default_factory=dict
+    )  # content hash by the midnights at which it changes
 
 
 _TOLD = "publications"  # under this name a commit says what it published
@@ -76,29 +78,39 @@ _PUBLICATIONS = Ledger(
         "declaration": pa.string(),
         "run_id": pa.string(),
         "inputs": pa.string(),
+        "known": pa.string(),
     },
 )
 
 
-def publish_days(
-    lake: Lake, rows: Any, publications: Sequence[Publication], lineage: Lineage | None = None
-) -> list[Publication]:
+def publish_days(lake: Lake, rows: Any, publications: Sequence[Publication]) -> list[Publication]:
     """Replace the rows of the published days of one asset, and say so in the same commit; with their version.
 
     The commit carries the publications: from then on readers have them, even if this process dies before the
-    ledger has. With a lineage each also says from which published content of its inputs it was made.
+    ledger has.
     """
     (asset,) = {publication.asset for publication in publications}
     recorded = _recorded(lake)
-    known = _newest(lake, {*recorded, *lineage.nodes}, recorded) if lineage is not None else {}
-    entries = [
-        replace(p, inputs=inputs_digest(known, lineage, asset, p.partition)) if lineage is not None else p
-        for p in publications
-    ]
-    told = {_TOLD: [asdict(entry) for entry in entries]}
-    version = lake.table(asset).replace_days(rows, days=[entry.partition for entry in entries], told=told)
+    told = {_TOLD: [asdict(publication) for publication in publications]}
+    version = lake.table(asset).replace_days(rows, days=[p.partition for p in publications], told=told)
     _record(lake, asset, recorded)
-    return [replace(entry, table_version=version) for entry in entries]
+    return [replace(publication, table_version=version) for publication in publications]
+
+
+def restamp(lake: Lake, publications: Sequence[Publication]) -> None:
+    """Record publications again that are what they were, made from what is published now.
+
+    Each has the table version of the one that it stands for, so that a later commit still counts for more.
+    """
+    recorded = _recorded(lake)
+    for asset in {publication.asset for publication in publications}:
+        _record(lake, asset, recorded)
+    _append(lake, publications)
+
+
+def history(lake: Lake) -> list[Publication]:
+    """Every publication that the ledger has, in the order in which they were recorded."""
+    return [_publication(entry) for entry in _PUBLICATIONS.entries(lake)]
 
 
 def publications_by_asset(lake: Lake, also: Iterable[str] = ()) -> dict[str, dict[str, Publication]]:
@@ -131,14 +143,20 @@ def _record(lake: Lake, asset: str, recorded: Mapping[str, Sequence[Publication]
     So an entry means that all commits before it are recorded too, and readers need to look at later ones only.
     """
     missing = _unrecorded(lake, asset, recorded.get(asset, []))
-    _PUBLICATIONS.append(lake, [asdict(entry) for entry in missing])
+    if missing:
+        _append(lake, missing)
+
+
+def _append(lake: Lake, publications: Sequence[Publication]) -> None:
+    entries = [{**asdict(entry), "known": json.dumps(dict(entry.known))} for entry in publications]
+    _PUBLICATIONS.append(lake, entries)
 
 
 def _recorded(lake: Lake) -> dict[str, list[Publication]]:
     """What the ledger has, in the order in which it was recorded, by asset."""
     found: dict[str, list[Publication]] = {}
-    for entry in _PUBLICATIONS.entries(lake):
-        found.setdefault(entry["asset"], []).append(_publication(entry))
+    for publication in history(lake):
+        found.setdefault(publication.asset, []).append(publication)
     return found
 
 
@@ -153,9 +171,11 @@ def _unrecorded(lake: Lake, asset: str, recorded: Sequence[Publication]) -> list
 
 
 def _publication(entry: Mapping[str, Any]) -> Publication:
-    return Publication(
-        **{field.name: entry[field.name] for field in fields(Publication) if field.name in entry}
-    )
+    """A publication from its entry or its commit; columns that came later may be missing, or null."""
+    told = {f.name: entry[f.name] for f in fields(Publication) if entry.get(f.name) is not None}
+    if isinstance(told.get("known"), str):
+        told["known"] = json.loads(told["known"])
+    return Publication(**told)
 
 
 def _version(publication: Publication) -> int:
@@ -165,22 +185,6 @@ def _version(publication: Publication) -> int:
 def published(lake: Lake, asset: str) -> dict[str, Publication]:
     """The newest publication of each partition of an asset, by partition key."""
     return _newest(lake, [asset], _recorded(lake)).get(asset, {})
-
-
-def inputs_digest(
-    known: Mapping[str, Mapping[str, Publication]], lineage: Lineage, asset: str, partition: str
-) -> str:
-    """A digest of the published content of every day that a partition reads; empty when it reads none."""
-    read = lineage.direct_days(asset, (day(partition), day(partition)))
-    content = {
-        upstream: {
-            key: known[upstream][key].content_hash
-            for key in map(key_of, day_range(*days))
-            if key in known.get(upstream, {})
-        }
-        for upstream, days in read.items()
-    }
-    return digest_of(content) if content else ""
 
 
 def require_published(lake: Lake, asset: str, partitions: Sequence[str], *, reader: str) -> None:

@@ -11,8 +11,9 @@ from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates import guard
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.partitions import day
+from ml_platform.kernel.partitions import ONE_DAY, day
 from ml_platform.kernel.settings import Settings
+from ml_platform.lake.inputs import as_known
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
@@ -120,6 +121,7 @@ def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -
     lake = Lake(step.resources.environment.lake_uri)
     declared = declaration_digests(spec.training_set_spec(step.catalog), step.catalog)
     before: Mapping[str, str] = manifest["declarations"]
+    midnight = day(manifest["partition"]) + ONE_DAY
     outdated = [
         f"the declaration of {name}"
         for name in sorted(declared.keys() | before.keys())
@@ -130,7 +132,7 @@ def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -
         outdated += [
             f"{entry['asset']} [{key}]"
             for key, digest in entry["partitions"].items()
-            if key not in known or known[key].content_hash != digest
+            if key not in known or as_known(known[key], midnight) != digest
         ]
     if outdated:
         raise dg.Failure(

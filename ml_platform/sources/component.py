@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates.outcomes import Outcome
@@ -41,19 +42,30 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
     _require_landed(settings, spec, lake, step)
+    landed = store.landed_inputs(lake, spec.name)
     with connect(settings) as connection:
         store.stage_versions(connection, lake, spec, (min(step.partitions), max(step.partitions)))
         counts = _accounts(spec, lake, connection, step.partitions)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
         rows = connection.sql("SELECT * FROM staged").to_arrow_table()
     _require_accounted(spec, counts)
+    one_content = f"one content per ({spec.event_id}, created)"
     for key, account in counts.items():
-        one_content = f"one content per ({spec.event_id}, created)"
         findings[key] = [Finding(key, one_content, account.staged, account.contradicting), *findings[key]]
     step.log.info("%s: %s versions staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     metadata = {key: account.metadata() for key, account in counts.items()}
-    staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), metadata)
+    inputs = {key: landed[key][-1] for key in step.partitions}
+    staged = Staged(
+        spec.key, step.partitions, rows, findings, spec.digest(), inputs, versions=True, metadata=metadata
+    )
     return publish(lake, staged, run_id=step.run_id)
+
+
+def computed(spec: SourceSpec, settings: Settings, partitions: Sequence[str]) -> pa.Table:
+    """The versions of a range of days as they would be published; nothing is written."""
+    with connect(settings) as connection:
+        store.stage_versions(connection, Lake(settings.lake_uri), spec, (min(partitions), max(partitions)))
+        return connection.sql("SELECT * FROM staged").to_arrow_table()
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ class Account:
     unchanged: int
     quarantined: int
     contradicting: int
+    replaced: int = 0
 
     def metadata(self) -> dict[str, int]:
         """The counts as they are shown with the partition."""
@@ -73,6 +86,7 @@ class Account:
             "rows_staged": self.staged,
             "rows_unchanged": self.unchanged,
             "rows_quarantined": self.quarantined,
+            **({"rows_replaced": self.replaced} if self.replaced else {}),
         }
 
 
@@ -87,22 +101,24 @@ def _accounts(
         key: Account(
             expected.get(key, 0),
             staged.get(key, 0),
-            repeats.get(key, (0, 0))[0],
+            repeats.get(key, store.Repeats()).unchanged,
             quarantined.get(key, 0),
-            repeats.get(key, (0, 0))[1],
+            repeats.get(key, store.Repeats()).contradicting,
+            repeats.get(key, store.Repeats()).replaced,
         )
         for key in partitions
     }
 
 
 def _require_accounted(spec: SourceSpec, counts: Mapping[str, Account]) -> None:
-    """Rows landed = published or refused + unchanged, day by day, or nothing is published."""
+    """Rows landed = published or refused + unchanged + replaced, day by day, or nothing is published."""
     for key, account in counts.items():
-        found = account.staged + account.unchanged
+        found = account.staged + account.unchanged + account.replaced
         if found != account.landed:
             raise StoreError(
                 f"{spec.key} [{key}]: the ledger of files says that {account.landed} good rows landed, and {found} "
-                f"are there ({account.staged} versions, {account.unchanged} unchanged). Nothing was published; "
+                f"are there ({account.staged} versions, {account.unchanged} unchanged, {account.replaced} replaced). "
+                f"Nothing was published; "
                 f"restore the landing table, or land the files of this day again with --replaces"
             )
 

@@ -82,27 +82,37 @@ def split_file(
 def versions_sql(spec: SourceSpec, landed: str) -> str:
     """SQL of the event versions that landed rows make: repeats of the same content are left out.
 
-    `landed` is a relation with the source's columns, the partition day, `landing_order` and `position`.
+    `landed` is a relation with the source's columns, the partition day, `landing_order` and `position`. Where late
+    data restates, an event has one version, its last, known `arrival` after the event.
     """
     columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
     event_id = f'"{spec.event_id}"'
+    chosen = "WHERE __content IS DISTINCT FROM __before"
+    if spec.late_data == "restate":
+        known = f"{EVENT_TIME} + to_microseconds({spec.arrival.microseconds})"
+        columns = columns.replace(f'"{CREATED_TIME}"', f'{known} AS "{CREATED_TIME}"')
+        chosen = "WHERE __last"
     return f"""
 {_repeats(spec, landed)}
 SELECT {columns} FROM {landed} ANTI JOIN repeated USING ({event_id})
 UNION ALL
-SELECT {columns} FROM ordered WHERE __content IS DISTINCT FROM __before
+SELECT {columns} FROM ordered {chosen}
 ORDER BY {PARTITION_COLUMN}, {event_id}, {CREATED_TIME}"""
 
 
 def repeats_sql(spec: SourceSpec, landed: str) -> str:
-    """SQL that counts, by day, the landed rows that repeat what was known, and those that contradict each other.
+    """SQL that counts, by day, the landed rows that repeat what was known, contradict another, or were replaced.
 
-    A contradiction is a second content of one (id, created): ingest refuses it, unless two ran at once.
+    A contradiction is a second content of one (id, created): ingest refuses it, unless two ran at once. Where late
+    data restates there is none; what is not the event's last content was replaced.
     """
+    changed = "__content IS DISTINCT FROM __before"
+    contradicting, replaced = f"count_if({changed} AND {CREATED_TIME} = __created_before)", "0"
+    if spec.late_data == "restate":
+        contradicting, replaced = "0", f"count_if({changed}) - count_if(__last)"
     return f"""
 {_repeats(spec, landed)}
-SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count_if(__content IS NOT DISTINCT FROM __before),
-       count_if(__content IS DISTINCT FROM __before AND {CREATED_TIME} = __created_before)
+SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count_if(NOT ({changed})), {contradicting}, {replaced}
 FROM ordered GROUP BY 1"""
 
 
@@ -115,7 +125,8 @@ def _repeats(spec: SourceSpec, landed: str) -> str:
   SELECT {event_id} FROM {landed} GROUP BY {event_id} HAVING count(*) > 1
 ), ordered AS (
   SELECT {columns}, struct_pack({_packed(content)}) AS __content,
-         lag(__content) OVER versions AS __before, lag({CREATED_TIME}) OVER versions AS __created_before
+         lag(__content) OVER versions AS __before, lag({CREATED_TIME}) OVER versions AS __created_before,
+         lead(1) OVER versions IS NULL AS __last
   FROM {landed} SEMI JOIN repeated USING ({event_id})
   WINDOW versions AS (PARTITION BY {event_id} ORDER BY {CREATED_TIME}, landing_order, position)
 )"""
@@ -124,11 +135,13 @@ def _repeats(spec: SourceSpec, landed: str) -> str:
 def conflicts_sql(spec: SourceSpec, landed: str) -> str:
     """SQL that counts delivered rows that contradict landed ones, by kind of contradiction.
 
-    An id's event time never changes, and one (id, created) never has two contents.
+    An id's event time never changes, and one (id, created) never has two contents, unless late data restates.
     """
     event_id = f'"{spec.event_id}"'
     others = [c for c in columns_of(spec) if c not in (spec.event_id, CREATED_TIME, EVENT_TIME)]
     differs = " OR ".join(f'd."{c}" IS DISTINCT FROM l."{c}"' for c in others) or "false"
+    if spec.late_data == "restate":
+        differs = "false"
     return f"""
 SELECT count_if(d.{EVENT_TIME} <> l.{EVENT_TIME}),
        count_if(d.{CREATED_TIME} = l.{CREATED_TIME} AND d.{EVENT_TIME} = l.{EVENT_TIME} AND ({differs})),

@@ -10,12 +10,11 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Node
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import CREATED_TIME, PARTITION_COLUMN
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
 
 ColumnType = Literal["int64", "int32", "double", "float", "string", "boolean", "timestamp"]
 EVENT_TIME = "event_timestamp"
-CREATED_TIME = "created_timestamp"
 RESERVED_COLUMNS = frozenset({PARTITION_COLUMN, "file_digest", "position", "landing_order", "reason"})
 
 
@@ -59,6 +58,11 @@ class SourceSpec(NamedSpec):
     )
     maturity: DurationField = Field(
         default=Duration(0), description="For label sources: how long after the event its label is final."
+    )
+    late_data: Literal["as_known", "restate"] = Field(
+        default="as_known",
+        description="`as_known`: what came late or corrected counts from when it was known. `restate`: one version "
+        "per event, the latest, as if it had been known in time.",
     )
     feed: Feed | None = Field(default=None, description="Delivers days on which no file has landed.")
     max_bad_share: float = Field(

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 from filelock import FileLock
 
+from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.settings import Settings
@@ -155,6 +156,25 @@ def landed_days(lake: Lake, source: str) -> set[str]:
     return {day for entry in entries if entry["digest"] in valid for day in entry["days"]}
 
 
+def landed_inputs(lake: Lake, source: str) -> dict[str, list[str]]:
+    """By day, a digest of the files that counted for it, in landing order, after each delivery that changed them.
+
+    The last one is of the files that count now.
+    """
+    counting: dict[str, dict[str, Any]] = {}
+    found: dict[str, list[str]] = {}
+    for entry in _entries(lake, source):
+        gone = counting.pop(entry["replaces"], None)
+        before = counting.get(entry["digest"])
+        counting[entry["digest"]] = entry
+        for day in {*entry["days"], *(gone["days"] if gone else ()), *(before["days"] if before else ())}:
+            files = [[file["digest"], file["known_at"]] for file in counting.values() if day in file["days"]]
+            digest = digest_of(files)
+            if found.setdefault(day, [])[-1:] != [digest]:
+                found[day].append(digest)
+    return found
+
+
 def stage_versions(
     connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, days: tuple[str, str]
 ) -> None:
@@ -184,9 +204,20 @@ def expected_rows(lake: Lake, source: str) -> dict[str, int]:
     return expected
 
 
-def count_repeats(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> dict[str, tuple[int, int]]:
-    """By day: landed rows that repeat what was known, and rows that contradict another of the same created time."""
-    return {row[0]: (row[1], row[2]) for row in connection.execute(repeats_sql(spec, "landed")).fetchall()}
+@dataclass(frozen=True)
+class Repeats:
+    """Landed rows of one day that are no version: they say what was known, contradict another, or were replaced."""
+
+    unchanged: int = 0
+    contradicting: int = 0
+    replaced: int = 0
+
+
+def count_repeats(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> dict[str, Repeats]:
+    """What was landed more than once, by day."""
+    return {
+        day: Repeats(*counts) for day, *counts in connection.execute(repeats_sql(spec, "landed")).fetchall()
+    }
 
 
 def count_quarantined(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec) -> dict[str, int]:

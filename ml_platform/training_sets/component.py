@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.features.component import column_lineage
@@ -13,6 +14,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import ONE_DAY, day, day_range, key_of
 from ml_platform.kernel.settings import Settings
+from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.ledger import Publication, require_published
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import EVENT_TIME
@@ -55,11 +57,12 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
     read = step.catalog.lineage.direct_days(spec.key, (day(partition), day(partition)))
     for upstream, days_read in read.items():
         require_published(lake, upstream, [key_of(found) for found in day_range(*days_read)], reader=spec.key)
+    inputs = Inputs.now(lake, step.catalog.lineage).digest(spec.key, partition)
     built = store.build(settings, spec, step.catalog, partition)
     manifest = built.manifest
     digest, rows = manifest["content_hash"], built.rows.num_rows
-    publication = Publication(spec.key, partition, digest, rows, 0, spec.digest(), step.run_id)
-    store.write(lake, partition, built, publication, step.catalog.lineage)
+    publication = Publication(spec.key, partition, digest, rows, 0, spec.digest(), step.run_id, inputs)
+    store.write(lake, partition, built, publication)
     counts = store.daily_label_counts(settings, spec, step.catalog, partition)
     evaluations = (
         quality(spec, step.catalog, built),
@@ -80,6 +83,14 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
         },
         data_version=digest,
     )
+
+
+def computed(
+    spec: TrainingSetSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
+) -> pa.Table:
+    """The rows of partitions as they would be published; nothing is written."""
+    built = [store.on_day(store.build(settings, spec, catalog, key).rows, key) for key in partitions]
+    return pa.concat_tables(built)
 
 
 def _shown(manifest: Mapping[str, Any]) -> dict[str, Any]:

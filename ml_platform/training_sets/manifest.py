@@ -18,10 +18,11 @@ from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDem
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import PARTITION_COLUMN, day, day_range, key_of
+from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, day_range, key_of
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.engine import connect
+from ml_platform.lake.inputs import as_known
 from ml_platform.lake.ledger import publications_by_asset
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import SourceSpec
@@ -43,7 +44,7 @@ _LIBRARIES = ("duckdb", "deltalake", "feast", "numpy", "pyarrow")
 class Input:
     """One input of a set, pinned: its table's version, and the data files of exactly the days that are read.
 
-    Files are relative to the lake's root; `partitions` has the content hash of each day.
+    Files are relative to the lake's root; `partitions` has the content hash of each day as known at the set's time.
     """
 
     asset: str
@@ -79,7 +80,7 @@ def published_inputs(spec: TrainingSetSpec, catalog: Catalog, lake: Lake, partit
             asset,
             version,
             tuple(file.removeprefix(_root(lake)) for file in files),
-            {key: mine[key].content_hash for key in days if key in mine},
+            {key: as_known(mine[key], day(partition) + ONE_DAY) for key in days if key in mine},
         )
     return inputs
 

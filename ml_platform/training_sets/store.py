@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import content_hash
@@ -141,7 +140,7 @@ def daily_label_counts(
         return connection.execute(query).fetchall()
 
 
-def write(lake: Lake, partition: str, built: Built, publication: Publication, lineage: Lineage) -> None:
+def write(lake: Lake, partition: str, built: Built, publication: Publication) -> None:
     """Keep a built set's manifest, then publish its rows: the manifest of a published content is always there."""
     content = built.manifest["content_hash"]
     manifest = pa.table(
@@ -154,8 +153,13 @@ def write(lake: Lake, partition: str, built: Built, publication: Publication, li
     lake.table(f"{publication.asset}_manifests").replace(
         manifest, predicate=f"{PARTITION_COLUMN} = '{partition}' AND content_hash = '{content}'"
     )
-    days = pa.array([day(partition)] * built.rows.num_rows, pa.date32())
-    publish_days(lake, built.rows.append_column(PARTITION_COLUMN, days), [publication], lineage)
+    publish_days(lake, on_day(built.rows, partition), [publication])
+
+
+def on_day(rows: pa.Table, partition: str) -> pa.Table:
+    """The rows of one partition as its table has them."""
+    days = pa.array([day(partition)] * rows.num_rows, pa.date32())
+    return rows.append_column(PARTITION_COLUMN, days)
 
 
 def read_manifest(settings: Settings, spec: TrainingSetSpec, partition: str) -> dict[str, Any]:

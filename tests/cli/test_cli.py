@@ -145,6 +145,38 @@ def test_the_gate_of_what_does_not_exist_is_neither_open_nor_closed(
     assert result.output.startswith("input: ") and said in result.output
 
 
+def test_nothing_stale_is_exit_code_0(shared: Platform) -> None:
+    result = invoke("stale", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"stale": [], "may_follow": {}, "run": []}
+    assert result.stderr == "nothing is stale\n"
+
+
+def test_what_is_stale_is_told_with_the_reason_and_what_to_run(platform: Platform) -> None:
+    late = changed_column(day_of_transactions("2018-06-20").slice(0, 1), "transaction_id", [999_999_999])
+    platform.deliver("transactions", late, known_at="2018-06-21T12:00:00")
+    listed = invoke("stale")
+    assert listed.exit_code == 1
+    assert "sources/transactions │ 2018-06-20 │ 1 file landed since" in " ".join(listed.stdout.split())
+    assert "\n  dg launch --assets sources/transactions --partition 2018-06-20\n" in listed.stdout
+    assert f"may follow: features/customer_spending [2018-06-20 … {LAST_DAY}]" in listed.stdout
+    platform.make("sources/transactions", "2018-06-20")
+    found = json.loads(invoke("stale", "--json").stdout)
+    customers = "features/customer_spending"
+    assert [(entry["asset"], entry["reason"]) for entry in found["stale"]] == [
+        (customers, "late or corrected rows of sources/transactions [2018-06-20]")
+    ]
+    assert found["run"] == [f"dg launch --assets {customers} --partition-range 2018-06-21...{LAST_DAY}"]
+    assert min(found["may_follow"][PROFILE]) == "2018-06-22"
+    assert invoke("stale", "features/terminal_risk").exit_code == 0
+
+
+def test_what_is_stale_is_asked_of_published_assets(home: Settings) -> None:
+    result = invoke("stale", "models/fraud")
+    assert result.exit_code == 1
+    assert "an asset with published partitions is required: drift_profiles/fraud, " in words(result.output)
+
+
 def test_the_command_that_a_closed_gate_names_lets_the_drifted_day_through(platform: Platform) -> None:
     platform.deliver("transactions", scaled(day_of_transactions(NEXT_DAY), "tx_amount", by=1.5))
     platform.make("sources/transactions", NEXT_DAY)

@@ -7,6 +7,7 @@ import pytest
 from ml_platform.gates.guard import ClosedGate, closed_gates, refusal_text
 from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import Settings
+from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.tables import Lake
 from tests.lifecycle.toys import BOUND, Toys
@@ -169,8 +170,8 @@ def test_a_partition_is_its_own_gate_when_its_result_is_to_be_used(built: Toys) 
 def publish(toys: Toys, lake: Lake, asset: str, content: str) -> None:
     """Tell readers that a day of an asset now has some content, made from what is published upstream."""
     rows = pa.table({"content": [content], "partition_date": pa.array([day(A)], pa.date32())})
-    publication = Publication(asset, A, content, 1, 0, "declaration", "run")
-    publish_days(lake, rows, [publication], toys.catalog.lineage)
+    inputs = Inputs.now(lake, toys.catalog.lineage).digest(asset, A)
+    publish_days(lake, rows, [Publication(asset, A, content, 1, 0, "declaration", "run", inputs)])
 
 
 def test_what_was_made_from_rows_that_are_no_longer_published_closes_the_gate(

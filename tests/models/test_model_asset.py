@@ -18,7 +18,7 @@ from ml_platform.models.compute import onnx_session, predict_onnx
 from ml_platform.models.evaluation import measure
 from ml_platform.models.spec import ModelSpec, Preprocessing
 from ml_platform.training_sets import store as training_sets
-from tests.built import CUSTOMERS, Platform, changed_column, day_of_transactions
+from tests.built import CUSTOMERS, NEXT_DAY, Platform, changed_column, day_of_transactions
 from tests.support import LAST_DAY
 
 MODEL = "models/fraud"
@@ -197,6 +197,16 @@ def test_a_set_whose_inputs_were_published_again_is_refused_until_it_is_built_ag
         platform.make(view, "2018-06-15", LAST_DAY)
     platform.make("drift_profiles/fraud", "2018-06-15", LAST_DAY)
     platform.make("training_sets/fraud", LAST_DAY)
+    platform.make(MODEL, LAST_DAY)
+    assert [found.version for found in registry.versions(platform.settings, "fraud")] == [1, 2]
+
+
+def test_what_was_known_after_the_days_that_a_model_reads_closes_nothing(platform: Platform) -> None:
+    late = changed_column(day_of_transactions("2018-06-15").slice(0, 1), "transaction_id", [999_999_999])
+    platform.deliver("transactions", late, known_at=f"{NEXT_DAY}T00:00:01")
+    before = platform.hashes("sources/transactions")
+    platform.make("sources/transactions", "2018-06-15")
+    assert platform.hashes("sources/transactions") != before
     platform.make(MODEL, LAST_DAY)
     assert [found.version for found in registry.versions(platform.settings, "fraud")] == [1, 2]
 

@@ -191,6 +191,8 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     opened = run(".venv/bin/ml-platform gate status models/fraud --partition 2018-10-02", newcomer)
     assert opened.returncode == 0
+    stale = run(".venv/bin/ml-platform stale", newcomer)
+    assert (stale.returncode, stale.stdout) == (0, "nothing is stale\n"), stale.stdout + stale.stderr
 
 
 def fail_again(here: Settings, asset: str, partition: str) -> None:

@@ -32,7 +32,7 @@ from tests.sources.deliveries import (
 
 DAYS = (DAY, NEXT_DAY)
 LIMIT = 1000.0
-SPEC = payments(max_bad_share=0.6)
+SPECS = {mode: payments(max_bad_share=0.6, late_data=mode) for mode in ("as_known", "restate")}
 TIMES = {id: f"{DAYS[id % 2]}T{10 + id}:00:00" for id in range(4)}
 
 
@@ -85,6 +85,7 @@ class Landed:
 class Account:
     """What must be true after each delivery, kept in plain lists."""
 
+    restates: bool = False
     files: list[Landed] = field(default_factory=list)  # those that count, in landing order
     ever: list[tuple[Delivery, str]] = field(default_factory=list)  # all that was ever taken, with its digest
     published: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
@@ -95,14 +96,15 @@ class Account:
         bad = [id for id, amount in delivery.rows if amount < 0]
         kept = [file for file in self.files if replaced is None or file.delivery != replaced]
         contents: dict[tuple[int, str], set[float]] = {}
-        for id, created, amount in [*good, *(row for file in kept for row in file.good)]:
+        others = [] if self.restates else [row for file in kept for row in file.good]
+        for id, created, amount in [*good, *others]:
             contents.setdefault((id, created[:19]), set()).add(amount)
         if len(bad) > 0.6 * len(delivery.rows) or any(len(amounts) > 1 for amounts in contents.values()):
             return False
         self.files = [*kept, Landed(delivery, good, bad)]
         return True
 
-    def versions(self, day: str) -> list[tuple[int, float]]:
+    def versions(self, day: str, *, last_only: bool = True) -> list[tuple[int, float]]:
         rows = [
             (id, created[:19], order, position, amount)
             for order, file in enumerate(self.files)
@@ -113,7 +115,7 @@ class Account:
         for id, versions in groupby(sorted(rows), key=lambda row: row[0]):
             amounts = [amount for *_, amount in versions]
             found += [(id, a) for i, a in enumerate(amounts) if i == 0 or a != amounts[i - 1]]
-        return found
+        return list(dict(found).items()) if last_only and self.restates else found
 
     def count(self, day: str) -> tuple[int, int]:
         """Good and bad rows of a day in the files that count."""
@@ -122,11 +124,13 @@ class Account:
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
-@given(DELIVERIES)
-def test_every_landed_row_is_published_unchanged_quarantined_or_refused(deliveries: list[Delivery]) -> None:
+@given(DELIVERIES, st.sampled_from(sorted(SPECS)))
+def test_every_landed_row_is_published_unchanged_replaced_quarantined_or_refused(
+    deliveries: list[Delivery], late_data: str
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        source = Deliveries(Settings(home=Path(folder)).prepare(), SPEC)
-        account = Account()
+        source = Deliveries(Settings(home=Path(folder)).prepare(), SPECS[late_data])
+        account = Account(late_data == "restate")
         for delivery in deliveries:
             deliver(source, account, delivery)
             days = [day for day in DAYS if account.count(day)[0]]
@@ -169,11 +173,11 @@ def must_be_refused(
         return True
     if same in counts and same is not None and same.known_at != delivery.known_at:
         return True
-    return not Account(list(account.files)).take(delivery, replaced)
+    return not Account(account.restates, list(account.files)).take(delivery, replaced)
 
 
 def check(account: Account, outcomes: dict[str, Outcome]) -> None:
-    """Rows landed = published + unchanged + quarantined + refused, each as the account has them."""
+    """Rows landed = published + unchanged + replaced + quarantined + refused, each as the account has them."""
     for day, outcome in outcomes.items():
         versions, (good, bad) = account.versions(day), account.count(day)
         passes = all(amount <= LIMIT for _, amount in versions)
@@ -182,7 +186,11 @@ def check(account: Account, outcomes: dict[str, Outcome]) -> None:
         assert counts["rows_landed"] == good + bad
         assert counts["rows_quarantined"] == bad
         assert counts["rows_staged"] == len(versions)
-        assert counts["rows_unchanged"] == good - len(versions)
+        ever = len(account.versions(day, last_only=False))
+        assert (counts["rows_unchanged"], counts.get("rows_replaced", 0)) == (
+            good - ever,
+            ever - len(versions),
+        )
         assert counts.get("dagster/partition_row_count", 0) == (len(versions) if passes else 0)
         if passes:
             account.published[day] = versions

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.sources.compute import columns_of, latest_versions_sql, versions_sql
@@ -121,6 +122,22 @@ def test_versions_are_those_of_a_naive_reading(versions: Query, landed: list[dic
     assert [values(row) for row in by_id] == naive_versions(landed)
 
 
+@given(landed_rows())
+def test_where_late_data_restates_an_event_has_its_last_content_as_if_known_in_time(
+    landed: list[dict[str, Any]],
+) -> None:
+    spec = payments(late_data="restate", arrival="1h")
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("landed", pa.Table.from_pylist(landed, schema=LANDED))
+        found = connection.sql(versions_sql(spec, "landed")).to_arrow_table().to_pylist()
+    last = {version[0]: version[:-1] for version in naive_versions(landed)}
+    assert {row["id"]: values(row)[:-1] for row in found} == last and len(found) == len(last)
+    assert all(row["created_timestamp"] - row["event_timestamp"] == dt.timedelta(hours=1) for row in found)
+    by_day = [(row["partition_date"], row["id"]) for row in found]
+    assert by_day == sorted(by_day), "in the order that the content hash wants"
+
+
 def one_content_each(rows: list[dict[str, Any]]) -> bool:
     return len({(row["id"], row["created_timestamp"]) for row in rows}) == len(rows)
 
@@ -167,6 +184,21 @@ def test_corrections_may_land_in_any_order(home: Settings) -> None:
     source.land([payment(1, amount=7)], known_at="2018-04-20")
     source.land([payment(1, amount=5)])
     assert landed_versions(source) == [(1, 5.0, DAY), (1, 7.0, "2018-04-20"), (1, 8.0, "2018-04-22")]
+
+
+def test_where_late_data_restates_another_content_of_the_same_created_time_replaces_in_landing_order(
+    home: Settings,
+) -> None:
+    source = Deliveries(home, payments(late_data="restate"))
+    source.land([payment(1, amount=5), payment(2, amount=5)])
+    source.land([payment(1, amount=7)])
+    source.land([payment(2, amount=9)], known_at="2018-04-20")
+    source.land([payment(2, amount=8)], known_at="2018-04-19")
+    assert landed_versions(source) == [(1, 7.0, DAY), (2, 9.0, DAY)]
+    with pytest.raises(InputError, match="one content per"):
+        source.land([payment(1, amount=1), payment(1, amount=2)])
+    with pytest.raises(InputError, match="rows move their event"):
+        source.land([payment(1, "2018-04-01T11:00:00")])
 
 
 def test_files_may_carry_the_created_time_themselves(home: Settings) -> None:

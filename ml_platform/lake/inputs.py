@@ -1,0 +1,128 @@
+"""What a partition is made from: of every day that it reads, the content as it was known at the partition's time.
+
+Two digests of it, then and now, are equal if and only if nothing that the partition reads has changed. What came
+to be known later belongs to later partitions.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from ml_platform.kernel.digest import digest_of
+from ml_platform.kernel.lineage import Lineage, Upstream
+from ml_platform.kernel.partitions import CREATED_TIME, ONE_DAY, PARTITION_COLUMN, day, day_range, key_of
+from ml_platform.lake.content_hash import content_hash
+from ml_platform.lake.engine import small_answer
+from ml_platform.lake.ledger import Publication, publications_by_asset
+from ml_platform.lake.tables import Lake
+
+_DAY_US = 86_400_000_000
+_FIRST, _LAST = (np.datetime64(day_, "D").astype(int) for day_ in ("0001-01-01", "9999-12-31"))
+_NOTHING = "nothing"
+
+Content = Mapping[str, Mapping[str, str]]
+"""By upstream asset and day, the content hash as a partition sees it."""
+
+
+def known_midnights(rows: pa.Table) -> dict[str, str]:
+    """Content hash of the versions of one day that were known, by every midnight at which it changes.
+
+    Midnights are named by the day that they begin.
+    """
+    created = rows.column(CREATED_TIME).cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    midnights = np.clip(-(-created // _DAY_US), _FIRST, _LAST)
+    changes = np.unique(midnights)
+    return {
+        str(np.datetime64(int(midnight), "D")): content_hash(
+            rows if midnight == changes[-1] else rows.filter(pa.array(midnights <= midnight))
+        )
+        for midnight in changes
+    }
+
+
+def as_known(publication: Publication, midnight: dt.date) -> str:
+    """The content hash of what was known of a published partition at the midnight that begins a day.
+
+    Rows without a time of their own at which they were known count as known, whenever they were made.
+    """
+    if not publication.known:
+        return publication.content_hash
+    passed = [when for when in publication.known if when <= key_of(midnight)]
+    return publication.known[max(passed)] if passed else _NOTHING
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that is published at one moment, as those who read it see it."""
+
+    lake: Lake
+    lineage: Lineage
+    publications: Mapping[str, Mapping[str, Publication]]
+    _keys: dict[tuple[str, str], list[tuple[dt.date, str]]] = field(default_factory=dict, init=False)
+
+    @classmethod
+    def now(cls, lake: Lake, lineage: Lineage) -> "Inputs":
+        return cls(lake, lineage, publications_by_asset(lake, lineage.nodes))
+
+    def read_by(self, asset: str, partition: str) -> Content:
+        """What a partition reads of each upstream that has published days."""
+        read = self.lineage.direct_days(asset, (day(partition), day(partition)))
+        return {
+            upstream.key: self._content(upstream, map(key_of, day_range(*read[upstream.key])), partition)
+            for upstream in self.lineage.node(asset).upstream
+            if upstream.key in read
+        }
+
+    def digest(self, asset: str, partition: str) -> str:
+        """A digest of what a partition reads; empty when it reads nothing."""
+        content = {key: dict(days) for key, days in self.read_by(asset, partition).items()}
+        for upstream in self.lineage.node(asset).upstream:
+            if upstream.keys is not None and upstream.key in content:
+                keys = self._keys_known(upstream.key, upstream.keys, day(partition) + ONE_DAY)
+                content[upstream.key][upstream.keys] = keys
+        return digest_of(content) if content else ""
+
+    def digests(self, asset: str, partitions: Iterable[str]) -> dict[str, str]:
+        """The digest of what each partition reads. Take it before anything is read.
+
+        Then what is published meanwhile leaves the partition outdated, and never current by mistake.
+        """
+        return {partition: self.digest(asset, partition) for partition in partitions}
+
+    def _content(self, upstream: Upstream, days: Iterable[str], partition: str) -> dict[str, str]:
+        mine, midnight = self.publications.get(upstream.key, {}), day(partition) + ONE_DAY
+        return {
+            key: mine[key].content_hash
+            if upstream.whole and key == partition
+            else as_known(mine[key], midnight)
+            for key in days
+            if key in mine
+        }
+
+    def _keys_known(self, asset: str, column: str, midnight: dt.date) -> str:
+        """A digest of the set of a column's values that were known at a midnight."""
+        if (asset, column) not in self._keys:
+            self._keys[asset, column] = _key_history(self.lake, asset, column)
+        passed = [digest for when, digest in self._keys[asset, column] if when <= midnight]
+        return passed[-1] if passed else _NOTHING
+
+
+def _key_history(lake: Lake, asset: str, column: str) -> list[tuple[dt.date, str]]:
+    """Midnights at which new values of a column came to be known, each with a digest of all until then."""
+    if lake.table(asset).version() is None:
+        return []
+    midnight = f"CAST({CREATED_TIME} + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND AS DATE)"
+    known = f"greatest({midnight}, {PARTITION_COLUMN} + 1)"
+    found = small_answer(f"""
+WITH first AS (
+  SELECT "{column}" AS key, CAST(min({known}) AS DATE) AS midnight
+  FROM ({lake.table(asset).scan()}) WHERE "{column}" IS NOT NULL GROUP BY 1
+), new AS (
+  SELECT midnight, count(*) AS keys, sum(md5_number_lower(CAST(key AS VARCHAR))) AS total FROM first GROUP BY 1
+)
+SELECT midnight, sum(keys) OVER known, sum(total) OVER known FROM new WINDOW known AS (ORDER BY midnight)
+ORDER BY midnight""")
+    return [(when, f"{keys} {total}") for when, keys, total in found]
