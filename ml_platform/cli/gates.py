@@ -68,7 +68,7 @@ def status(
             raise InputError(
                 f"a declared asset is required: {', '.join(sorted(lineage.nodes))}; got {asset!r}"
             )
-        date = _day_of(lineage.nodes[asset], partition)
+        date = day_of(lineage.nodes[asset], partition)
         with open_instance(settings()) as instance:
             closed = closed_gates(instance, lineage, asset, date, lake=Lake(settings().lake_uri))
     if as_json:
@@ -80,7 +80,7 @@ def status(
     raise typer.Exit(1 if closed else 0)
 
 
-def _day_of(node: Node, partition: str) -> dt.date:
+def day_of(node: Node, partition: str) -> dt.date:
     """The day that a partition names; InputError when the asset has no such partition."""
     try:
         date = day(partition)

@@ -8,13 +8,14 @@ import duckdb
 import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, AssetPlan, SpecComponent, Step
+from ml_platform.features import handwritten
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
 from ml_platform.features.staging import stage_rows
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
-from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
+from ml_platform.kernel.partitions import PARTITION_COLUMN, key_of, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import audit
 from ml_platform.lake.dialect import quoted
@@ -41,6 +42,11 @@ class FeatureView(AssetComponent):
     spec_type = FeatureViewSpec
     kinds = frozenset({"feast", "deltalake", "duckdb"})
     spec: FeatureViewSpec
+
+    def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
+        if self.spec.sql is not None:
+            handwritten.statement(self.spec, catalog, key_of(self.spec.sources(catalog)[0].start))
+        return super().plans(catalog)
 
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)

@@ -22,6 +22,7 @@ from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 _TYPES = {"int64": "BIGINT", "double": "DOUBLE", "float": "FLOAT", "string": "TEXT", "boolean": "BOOLEAN"}
 _NOT_OF_EVENTS = (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime, exp.Rand, exp.Uuid)
+_NOT_OF_EVENTS_BY_NAME = frozenset({"now", "today", "random", "setseed", "get_current_timestamp", "uuid"})
 
 
 def partition_sql(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> str:
@@ -70,7 +71,7 @@ def _check(spec: FeatureViewSpec, catalog: Catalog, found: exp.Select, where: st
     unknown = sorted({one.name for one in found.find_all(exp.Table)} - allowed - steps)
     if unknown:
         raise DeclarationError(f"{where} may read {', '.join(sorted(allowed))}; it reads {unknown}")
-    if clock := found.find(*_NOT_OF_EVENTS):
+    if clock := next(filter(_is_of_no_event, found.find_all(exp.Func)), None):
         raise DeclarationError(
             f"{where} must follow from the events alone, or a partition made again has other rows; it has "
             f"{clock.sql('duckdb')}; use {{{{ partition_end }}}}"
@@ -82,6 +83,11 @@ def _check(spec: FeatureViewSpec, catalog: Catalog, found: exp.Select, where: st
             f"{where} must return {', '.join(sorted(wanted))}; missing: {sorted(wanted - returned) or 'none'}, "
             f"unknown: {sorted(returned - wanted) or 'none'}"
         )
+
+
+def _is_of_no_event(function: exp.Func) -> bool:
+    named = isinstance(function, exp.Anonymous) and function.name.lower() in _NOT_OF_EVENTS_BY_NAME
+    return named or isinstance(function, _NOT_OF_EVENTS)
 
 
 def _known(spec: FeatureViewSpec, source: SourceSpec, partition: str) -> str:

@@ -59,6 +59,13 @@ def _statements(
     return [view_sql(replace(query, prompt=prompt))]
 
 
+def query_text(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str], *, prompt: bool) -> str:
+    """The SQL that computes a range of days, of a view by hand only its first day's; no data is looked at."""
+    if spec.sql is not None:
+        return handwritten.partition_sql(spec, catalog, days[0])
+    return view_sql(replace(window_query(spec, catalog, days), prompt=prompt))
+
+
 def window_query(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str]) -> WindowQuery:
     """The query of a view of aggregations for days from first to last, over relations named as their assets."""
     source, labels = spec.sources(catalog)

@@ -38,7 +38,9 @@ def main() -> None:
 def measure(home: Home, options: argparse.Namespace) -> None:
     """Run all sides and print what came out."""
     work = {"day70": [nth(70)], "day180": [nth(180)], "full": DAYS}
-    timed = in_turn({side: lambda days=days: snapshots(home, days) for side, days in work.items()}, options.runs)
+    timed = in_turn(
+        {side: lambda days=days: snapshots(home, days) for side, days in work.items()}, options.runs
+    )
     full = timed.results["full"]
     equal = all(
         content_hash(timed.results[side][view]) == content_hash(of_day(full[view], work[side][0]))

@@ -181,7 +181,9 @@ def _ties_alike(found: pd.DataFrame, rows: pd.DataFrame, key: str) -> pd.DataFra
     """Rows of one key and time get what the last of them has: pandas counts only those that come before a row."""
     tied = rows.duplicated([key, "event_timestamp"], keep=False)
     values = found.columns.drop([key, "transaction_id"])
-    found.loc[tied, values] = found[tied].groupby([rows[key], rows["event_timestamp"]])[values].transform("last")
+    found.loc[tied, values] = (
+        found[tied].groupby([rows[key], rows["event_timestamp"]])[values].transform("last")
+    )
     return found
 
 
