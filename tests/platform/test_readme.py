@@ -195,6 +195,16 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
     assert (stale.returncode, stale.stdout) == (0, "nothing is stale\n"), stale.stdout + stale.stderr
 
 
+def test_what_the_champion_was_trained_on_is_rebuilt_also_after_upkeep(demo: str, newcomer: Path) -> None:
+    printed = run(".venv/bin/ml-platform features sql customer_spending", newcomer)
+    assert printed.stdout.startswith("WITH event_rows AS ("), printed.stderr
+    assert run(".venv/bin/ml-platform lake compact", newcomer).returncode == 0
+    assert run(".venv/bin/ml-platform lake vacuum", newcomer).returncode == 0
+    rebuilt = run(".venv/bin/ml-platform training-sets rebuild --model fraud@champion", newcomer)
+    assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
+    assert "identical" in rebuilt.stdout and "NOT identical" not in rebuilt.stdout
+
+
 def fail_again(here: Settings, asset: str, partition: str) -> None:
     """Report a failed evaluation of a partition, as an evaluation after an acceptance would."""
     key = dg.AssetKey(asset.split("/"))
