@@ -17,6 +17,7 @@ from tests.lifecycle.worlds import (
     GENERATIONS,
     Range,
     World,
+    agreed,
     die,
     make_in_process,
     spending,
@@ -57,18 +58,6 @@ def undisturbed(tmp_path: Path, home: Settings) -> Undisturbed:
         contents[generation] = world.hashes()
     begun, publishing, published, ended = heard[-4:]
     return Undisturbed(contents, ended - begun, published - publishing)
-
-
-def agreed(world: World) -> dict[str, str]:
-    """Content of each day, where table, commits, publications and ledger say the same of it."""
-    publications, hashes = world.published(), world.hashes()
-    assert {day: entry.content_hash for day, entry in publications.items()} == hashes
-    rows = {day: part.num_rows for day, part in world.days().items()}
-    assert {day: entry.rows for day, entry in publications.items()} == rows
-    then = {version: world.hashes(version) for version in {p.table_version for p in publications.values()}}
-    assert {day: then[entry.table_version][day] for day, entry in publications.items()} == hashes
-    assert set(world.recorded()) <= set(world.told())
-    return hashes
 
 
 def state_of(world: World, contents: Mapping[int, Mapping[str, str]]) -> State:
@@ -117,11 +106,13 @@ def test_a_process_that_is_killed_at_any_moment_leaves_every_partition_whole(
     assert world.recorded() == world.told(), "the last one has recorded for those who could not"
 
 
-def dies_before_the_ledger(root: Path, generation: int, ranges: Sequence[Range], says: Connection) -> None:
+def dies_before_the_ledger(
+    root: Path, generation: int, ranges: Sequence[Range], connection: Connection
+) -> None:
     from ml_platform.lake import ledger
 
     ledger._record = die
-    make_in_process(root, generation, ranges, says)
+    make_in_process(root, generation, ranges, connection)
 
 
 def test_what_was_committed_counts_although_its_process_died_before_the_ledger_had_it(world: World) -> None:
@@ -148,11 +139,13 @@ def test_the_first_days_of_a_view_count_too_when_their_process_died_before_the_l
     assert sorted(agreed(world)) == list(DAYS) and world.recorded() == world.told()
 
 
-def dies_before_the_commit(root: Path, generation: int, ranges: Sequence[Range], says: Connection) -> None:
+def dies_before_the_commit(
+    root: Path, generation: int, ranges: Sequence[Range], connection: Connection
+) -> None:
     from ml_platform.lake import tables
 
     tables.CommitProperties = die
-    make_in_process(root, generation, ranges, says)
+    make_in_process(root, generation, ranges, connection)
 
 
 def test_what_was_not_committed_leaves_everything_as_it_was(world: World) -> None:

@@ -106,13 +106,7 @@ class World:
         self, generation: int, *ranges: Range, target: Callable[..., None] | None = None
     ) -> "Process":
         """A process that makes ranges of days of the view, one after the other."""
-        here, there = PROCESSES.Pipe()
-        started = PROCESSES.Process(
-            target=target or make_in_process, args=(self.settings.root, generation, ranges, there)
-        )
-        started.start()
-        there.close()
-        return Process(started, here)
+        return started(target or make_in_process, self.settings.root, generation, ranges)
 
     def published(self) -> dict[str, Publication]:
         return published(self.lake, VIEW)
@@ -152,13 +146,13 @@ class Process:
     """A process at work, and the connection on which it says how far it has come."""
 
     itself: ForkServerProcess
-    says: Connection
+    connection: Connection
 
     def wait_for(self, *said: str) -> None:
         """Until it has said these words, in this order."""
         for word in said:
-            assert self.says.poll(PATIENCE), f"{word} was not heard"
-            assert self.says.recv() == word
+            assert self.connection.poll(PATIENCE), f"{word} was not heard"
+            assert self.connection.recv() == word
 
     def end(self, *, after: float = PATIENCE) -> int | None:
         """Kill it if it has not ended by itself after some seconds; its exit code."""
@@ -166,6 +160,27 @@ class Process:
         self.itself.kill()
         self.itself.join()
         return self.itself.exitcode
+
+
+def started(target: Callable[..., None], *arguments: Any) -> Process:
+    """A process that calls a function with these arguments and its end of the connection."""
+    here, there = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=target, args=(*arguments, there))
+    process.start()
+    there.close()
+    return Process(process, here)
+
+
+def agreed(world: World) -> dict[str, str]:
+    """Content of each day, where table, commits, publications and ledger say the same of it."""
+    publications, hashes = world.published(), world.hashes()
+    assert {day: entry.content_hash for day, entry in publications.items()} == hashes
+    rows = {day: part.num_rows for day, part in world.days().items()}
+    assert {day: entry.rows for day, entry in publications.items()} == rows
+    then = {version: world.hashes(version) for version in {p.table_version for p in publications.values()}}
+    assert {day: then[entry.table_version][day] for day, entry in publications.items()} == hashes
+    assert set(world.recorded()) <= set(world.told())
+    return hashes
 
 
 def make(settings: Settings, key: str, generation: int, ranges: Sequence[Range]) -> None:
@@ -184,17 +199,21 @@ def make(settings: Settings, key: str, generation: int, ranges: Sequence[Range])
             assert report.success, report.error
 
 
-def make_in_process(root: Path, generation: int, ranges: Sequence[Range], says: Connection) -> None:
-    """What a process does: materialize, and tell when it begins, publishes, and has published."""
+def make_in_process(
+    root: Path, generation: int, ranges: Sequence[Range], connection: Connection, *, wait: bool = False
+) -> None:
+    """What a process does: materialize, and tell when it begins, publishes (if told to wait: then), has published."""
 
     def publish_aloud(*arguments: Any) -> list[Publication]:
-        says.send("publishing")
+        connection.send("publishing")
+        if wait:
+            connection.recv()
         made = ledger.publish_days(*arguments)
-        says.send("published")
+        connection.send("published")
         return made
 
     publishing.publish_days = publish_aloud
-    says.send("begun")
+    connection.send("begun")
     make(Settings.model_validate({"home": root}), VIEW, generation, ranges)
 
 
