@@ -7,7 +7,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pytest
 
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
 from ml_platform.kernel.settings import Settings
@@ -19,23 +18,21 @@ from tests.lifecycle.worlds import (
     GENERATIONS,
     Process,
     Range,
+    Undisturbed,
     World,
     agreed,
     make_in_process,
     started,
 )
 
-ROUNDS = 3
+ROUNDS = 2
 
 
-@pytest.fixture
-def world(home: Settings) -> World:
-    return World(home).begin()
-
-
-def publishes_when_told(root: Path, generation: int, ranges: Sequence[Range], conn: Connection) -> None:
+def publishes_when_told(
+    settings: Settings, generation: int, ranges: Sequence[Range], connection: Connection
+) -> None:
     """Materialize, but do not publish before everybody is ready to."""
-    make_in_process(root, generation, ranges, conn, wait=True)
+    make_in_process(settings, generation, ranges, connection, wait=True)
 
 
 def at_once(world: World, *work: tuple[int, Range]) -> None:
@@ -48,47 +45,42 @@ def at_once(world: World, *work: tuple[int, Range]) -> None:
     assert [process.end() for process in processes] == [0] * len(processes)
 
 
-def alone(world: World, generation: int) -> dict[str, str]:
-    """Content of all days as one process makes them when nobody else is there."""
-    assert world.process(generation, (DAYS[0], DAYS[-1])).end() == 0
-    return agreed(world)
-
-
-def test_processes_that_make_days_of_their_own_lose_nothing_of_each_other(world: World) -> None:
+def test_processes_that_make_days_of_their_own_lose_nothing_of_each_other(
+    world: World, undisturbed: Undisturbed
+) -> None:
     own = ((DAYS[0], DAYS[1]), (DAYS[2], DAYS[3]), (DAYS[4], DAYS[5]))
-    found = []
-    for number in range(ROUNDS):
-        at_once(world, *((number % 2, days) for days in own))
-        found.append(agreed(world))
+    for generation in GENERATIONS:
+        at_once(world, *((generation, days) for days in own))
+        assert agreed(world) == undisturbed.contents[generation]
         told = world.told()
-        assert len(told) == len(set(told)) == len(DAYS) * (number + 1)
+        assert len(told) == len(set(told)) == len(DAYS) * (generation + 1)
         assert set(world.recorded()) == set(told)
-    assert found == [alone(world, number % 2) for number in range(ROUNDS)]
 
 
-def test_of_processes_that_make_the_same_days_with_other_rows_one_wins_whole(world: World) -> None:
+def test_of_processes_that_make_the_same_days_with_other_rows_one_wins_whole(
+    world: World, undisturbed: Undisturbed
+) -> None:
     days = (DAYS[0], DAYS[-1])
-    found = []
     for number in range(ROUNDS):
         at_once(world, *((generation, days) for generation in GENERATIONS))
-        found.append(agreed(world))
-        versions = {version for _, version, _ in world.told()}
+        found, told = agreed(world), world.told()
+        versions = {version for _, version, _ in told}
         assert len(versions) == 2 * (number + 1), "both were committed, one after the other"
-        last = {day: content for day, version, content in world.told() if version == max(versions)}
-        assert found[-1] == last
-        assert set(world.recorded()) == set(world.told())
-    one_of = [alone(world, generation) for generation in GENERATIONS]
-    assert all(contents in one_of for contents in found)
+        assert found == {day: content for day, version, content in told if version == max(versions)}
+        assert found in undisturbed.contents.values()
+        assert set(world.recorded()) == set(told)
 
 
-def test_days_that_two_ranges_share_belong_whole_to_one_of_them(world: World) -> None:
+def test_days_that_two_ranges_share_belong_whole_to_one_of_them(
+    world: World, undisturbed: Undisturbed
+) -> None:
     at_once(world, (0, (DAYS[0], DAYS[3])), (1, (DAYS[2], DAYS[5])))
     found = agreed(world)
-    old, new = (alone(world, generation) for generation in GENERATIONS)
-    contested = {day: found[day] for day in DAYS[2:4]}
-    assert [found[day] for day in DAYS[:2]] == [old[day] for day in DAYS[:2]]
-    assert [found[day] for day in DAYS[4:]] == [new[day] for day in DAYS[4:]]
-    assert contested in [{day: content[day] for day in contested} for content in (old, new)]
+    old, new = undisturbed.contents.values()
+    only_old, contested, only_new = DAYS[:2], DAYS[2:4], DAYS[4:]
+    assert [found[day] for day in only_old] == [old[day] for day in only_old]
+    assert [found[day] for day in only_new] == [new[day] for day in only_new]
+    assert [found[day] for day in contested] in [[each[day] for day in contested] for each in (old, new)]
 
 
 LEDGER = Ledger("toys", {"who": pa.int64(), "number": pa.int64()})
@@ -100,11 +92,11 @@ def toy(value: int, date: str) -> pa.Table:
     return pa.table({"value": pa.array([value] * ROWS, pa.int64()), PARTITION_COLUMN: dates})
 
 
-def writes(root: str, number: int, conn: Connection) -> None:
+def writes(root: str, number: int, connection: Connection) -> None:
     """Fill a day with small files and replace them by rows of one value, again and again; then tell."""
     table = Lake(root).table("toys")
-    conn.send("ready")
-    conn.recv()
+    connection.send("ready")
+    connection.recv()
     for value in range(WRITES):
         for _ in range(3):
             table.append(toy(-1, DAYS[number]), partition_by=[PARTITION_COLUMN])
@@ -112,16 +104,16 @@ def writes(root: str, number: int, conn: Connection) -> None:
         LEDGER.append(Lake(root), [{"who": number, "number": value}] * 2)
 
 
-def compacts(root: str, names: Sequence[str], conn: Connection) -> None:
+def compacts(root: str, names: Sequence[str], connection: Connection) -> None:
     """Merge the small files of tables until told to stop; how many were merged."""
-    conn.send("ready")
-    conn.recv()
+    connection.send("ready")
+    connection.recv()
     merged = 0
-    while not conn.poll():
+    while not connection.poll():
         for name in names:
             found = compact(Lake(root), name)
             merged += found.files_before - found.files_after
-    conn.send(merged)
+    connection.send(merged)
 
 
 def together(*work: tuple[Callable[..., None], Any], root: str) -> list[Process]:
@@ -136,8 +128,8 @@ def together(*work: tuple[Callable[..., None], Any], root: str) -> list[Process]
 
 def read(lake: Lake) -> dict[str, list[int]]:
     """Value of every row of the toys by day."""
-    with duckdb.connect() as connection:
-        found = connection.execute(
+    with duckdb.connect() as engine:
+        found = engine.execute(
             f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), list(value) FROM ({lake.table('toys').scan()}) GROUP BY 1"
         ).fetchall()
     return dict(found)

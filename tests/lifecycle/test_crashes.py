@@ -1,21 +1,16 @@
 """A process that is killed while it materializes leaves what was published before, or what it publishes, whole."""
 
 import signal
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from random import Random
 
-import pytest
-
-from ml_platform.cli.instance import prepare_home
 from ml_platform.kernel.settings import Settings
 from tests.lifecycle.worlds import (
     DAYS,
-    GENERATIONS,
+    RANGES,
     Range,
+    Undisturbed,
     World,
     agreed,
     die,
@@ -24,40 +19,8 @@ from tests.lifecycle.worlds import (
 )
 
 SEED, KILLS = 20180601, 20
-RANGES = ((DAYS[0], DAYS[2]), (DAYS[3], DAYS[5]))
 State = tuple[int | None, ...]
 """Generation of each range, None where it was never published."""
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """Content of each day by generation as nobody's kill disturbs it, and what takes how many seconds."""
-
-    contents: Mapping[int, Mapping[str, str]]
-    whole: float
-    publishing: float
-
-
-@pytest.fixture
-def world(home: Settings) -> World:
-    return World(home).begin()
-
-
-@pytest.fixture
-def undisturbed(tmp_path: Path, home: Settings) -> Undisturbed:
-    other = Settings.model_validate({"home": tmp_path / "other"})
-    prepare_home(other)
-    world, contents, heard = World(other).begin(), {}, []
-    for generation in GENERATIONS:
-        process = world.process(generation, *RANGES)
-        for word in ("begun", "publishing", "published"):
-            process.wait_for(word)
-            heard.append(time.monotonic())
-        assert process.end() == 0
-        heard.append(time.monotonic())
-        contents[generation] = world.hashes()
-    begun, publishing, published, ended = heard[-4:]
-    return Undisturbed(contents, ended - begun, published - publishing)
 
 
 def state_of(world: World, contents: Mapping[int, Mapping[str, str]]) -> State:
@@ -68,11 +31,10 @@ def state_of(world: World, contents: Mapping[int, Mapping[str, str]]) -> State:
         days = [day for day in DAYS if first <= day <= last]
         found = [hashes.get(day) for day in days]
         by_content = {tuple(contents[generation][day] for day in days): generation for generation in contents}
-        state.append(by_content[tuple(found)] if any(found) else None)
+        generation = by_content[tuple(found)] if any(found) else None
         declared = {publications[day].declaration for day in days if day in publications}
-        assert declared == {
-            spending(generation).digest() for generation in state[-1:] if generation is not None
-        }
+        assert declared == (set() if generation is None else {spending(generation).digest()})
+        state.append(generation)
     return tuple(state)
 
 
@@ -107,12 +69,12 @@ def test_a_process_that_is_killed_at_any_moment_leaves_every_partition_whole(
 
 
 def dies_before_the_ledger(
-    root: Path, generation: int, ranges: Sequence[Range], connection: Connection
+    settings: Settings, generation: int, ranges: Sequence[Range], connection: Connection
 ) -> None:
     from ml_platform.lake import ledger
 
     ledger._record = die
-    make_in_process(root, generation, ranges, connection)
+    make_in_process(settings, generation, ranges, connection)
 
 
 def test_what_was_committed_counts_although_its_process_died_before_the_ledger_had_it(world: World) -> None:
@@ -140,12 +102,12 @@ def test_the_first_days_of_a_view_count_too_when_their_process_died_before_the_l
 
 
 def dies_before_the_commit(
-    root: Path, generation: int, ranges: Sequence[Range], connection: Connection
+    settings: Settings, generation: int, ranges: Sequence[Range], connection: Connection
 ) -> None:
     from ml_platform.lake import tables
 
     tables.CommitProperties = die
-    make_in_process(root, generation, ranges, connection)
+    make_in_process(settings, generation, ranges, connection)
 
 
 def test_what_was_not_committed_leaves_everything_as_it_was(world: World) -> None:

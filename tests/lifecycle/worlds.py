@@ -7,11 +7,11 @@ import datetime as dt
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -39,6 +39,7 @@ from tests.lifecycle.disk import no_waiting_for_the_disk
 
 SOURCE, VIEW = "sources/payments", "features/spending"
 DAYS = tuple(f"2018-06-0{number}" for number in range(1, 7))
+RANGES = ((DAYS[0], DAYS[2]), (DAYS[3], DAYS[5]))
 GENERATIONS = (0, 1)
 """The view as it is declared, and with another aggregate under the same name: every row has another value."""
 
@@ -97,16 +98,14 @@ class World:
 
     def begin(self) -> "World":
         """Land and publish the source's days."""
-        path = write_delivery(_delivered(), self.settings.root / "payments.parquet")
-        ingest(self.settings, payments(), path)
-        make(self.settings, SOURCE, 0, [(DAYS[0], DAYS[-1])])
+        assert started(deliver, self.settings).end() == 0
         return self
 
     def process(
         self, generation: int, *ranges: Range, target: Callable[..., None] | None = None
     ) -> "Process":
         """A process that makes ranges of days of the view, one after the other."""
-        return started(target or make_in_process, self.settings.root, generation, ranges)
+        return started(target or make_in_process, self.settings, generation, ranges)
 
     def published(self) -> dict[str, Publication]:
         return published(self.lake, VIEW)
@@ -183,6 +182,36 @@ def agreed(world: World) -> dict[str, str]:
     return hashes
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """Content of each day by generation where nobody else works or kills, and what takes how many seconds."""
+
+    contents: Mapping[int, Mapping[str, str]]
+    whole: float
+    publishing: float
+
+
+def undisturbed_world(settings: Settings) -> Undisturbed:
+    """Make both generations in a home of their own, one after the other."""
+    world, contents, heard = World(settings).begin(), {}, []
+    for generation in GENERATIONS:
+        process = world.process(generation, *RANGES)
+        for word in ("begun", "publishing", "published"):
+            process.wait_for(word)
+            heard.append(time.monotonic())
+        assert process.end() == 0
+        heard.append(time.monotonic())
+        contents[generation] = agreed(world)
+    begun, publishing, published, ended = heard[-4:]
+    return Undisturbed(contents, ended - begun, published - publishing)
+
+
+def deliver(settings: Settings, _: Connection) -> None:
+    """Land and publish the days of the source."""
+    ingest(settings, payments(), write_delivery(_delivered(), settings.root / "payments.parquet"))
+    make(settings, SOURCE, 0, [(DAYS[0], DAYS[-1])])
+
+
 def make(settings: Settings, key: str, generation: int, ranges: Sequence[Range]) -> None:
     """Materialize ranges of days of an asset, each in one run."""
     specs = (payments(), spending(generation))
@@ -200,7 +229,12 @@ def make(settings: Settings, key: str, generation: int, ranges: Sequence[Range])
 
 
 def make_in_process(
-    root: Path, generation: int, ranges: Sequence[Range], connection: Connection, *, wait: bool = False
+    settings: Settings,
+    generation: int,
+    ranges: Sequence[Range],
+    connection: Connection,
+    *,
+    wait: bool = False,
 ) -> None:
     """What a process does: materialize, and tell when it begins, publishes (if told to wait: then), has published."""
 
@@ -214,7 +248,7 @@ def make_in_process(
 
     publishing.publish_days = publish_aloud
     connection.send("begun")
-    make(Settings.model_validate({"home": root}), VIEW, generation, ranges)
+    make(settings, VIEW, generation, ranges)
 
 
 def die(*_: Any, **__: Any) -> None:
