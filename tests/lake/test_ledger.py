@@ -80,15 +80,15 @@ def test_publications_name_the_version_of_the_table_that_has_their_rows(lake: La
 def test_the_later_commit_of_two_writers_counts_whoever_recorded_it_first(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One writer commits, another commits the same day and records it, and only then the first one records."""
-    recording = ledger._record
+    """One writer commits, another commits the same day and records it, and only then the first one records its own."""
+    appending = Ledger.append
 
     def after_another_writer(*arguments: Any) -> None:
-        monkeypatch.setattr(ledger, "_record", recording)
+        monkeypatch.setattr(Ledger, "append", appending)
         publish(lake, (A, 2))
-        recording(*arguments)
+        appending(*arguments)
 
-    monkeypatch.setattr(ledger, "_record", after_another_writer)
+    monkeypatch.setattr(Ledger, "append", after_another_writer)
     [first] = publish(lake, (A, 1))
     assert first.table_version == 1 and contents(lake) == {A: "2"}
     assert [row[0] for row in duckdb.sql(lake.table("features/toy").scan()).fetchall()] == [2]
