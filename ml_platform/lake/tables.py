@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from ml_platform.kernel.errors import StoreError
@@ -39,10 +39,12 @@ class Table:
         """The Delta table at a version (default: the newest), or None when nothing was ever written."""
         try:
             return DeltaTable(self.uri, version=version)
-        except TableNotFoundError:
+        except DeltaError as err:
             if version is not None:
-                raise StoreError(f"{self.uri}: version {version} is required and is not there") from None
-            return None
+                raise StoreError(f"{self.uri}: version {version} is required and is not there") from err
+            if isinstance(err, TableNotFoundError):
+                return None
+            raise
 
     def version(self) -> int | None:
         table = self.open()
