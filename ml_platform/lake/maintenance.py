@@ -139,7 +139,8 @@ def _plan(
             f"{name}: files that a model names must belong to a version that it names; {min(contradictory)} "
             f"belongs to none of {list(keep)}. Nothing was removed; register the model again"
         )
-    kept = unneeded - files
+    there = sizes.keys()  # the log names files that an earlier vacuum has removed
+    kept, files = (unneeded - files) & there, files & there
     return Vacuum(
         table=name,
         files=len(files),

@@ -11,12 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from ml_platform.kernel.errors import StoreError
@@ -26,7 +25,6 @@ _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",  # manifests name old versions; cleanup would lose them
     "delta.enableDeletionVectors": "false",  # readers take the data files as they are
 }
-_TAG = "commit"  # a name of its own for every commit, in what the commit says about itself
 _HIVE_TYPES = {PARTITION_COLUMN: "DATE", "partition_hour": "TIMESTAMP"}
 PartitionFilter = tuple[str, str, Any]
 
@@ -41,10 +39,12 @@ class Table:
         """The Delta table at a version (default: the newest), or None when nothing was ever written."""
         try:
             return DeltaTable(self.uri, version=version)
-        except TableNotFoundError:
+        except DeltaError as err:
             if version is not None:
-                raise StoreError(f"{self.uri}: version {version} is required and is not there") from None
-            return None
+                raise StoreError(f"{self.uri}: version {version} is required and is not there") from err
+            if isinstance(err, TableNotFoundError):
+                return None
+            raise
 
     def version(self) -> int | None:
         table = self.open()
@@ -133,26 +133,28 @@ class Table:
         told: Mapping[str, Any],
     ) -> int:
         """Write in one commit, again when another writer was faster; the version of our commit, not of theirs."""
-        existing = self.open()
-        tag = uuid4().hex
+        table = self.open() or self._created(data.schema, partition_by)
         write_deltalake(
-            self.uri if existing is None else existing,
+            table,
             data,
             mode=mode,
             predicate=predicate,
             partition_by=list(partition_by) or None,
-            configuration=_CONFIGURATION if existing is None else None,
-            schema_mode="merge" if existing is not None else None,
-            commit_properties=CommitProperties(custom_metadata={**told, _TAG: tag}),
+            schema_mode="merge",
+            commit_properties=CommitProperties(custom_metadata=dict(told)),
         )
-        # An open table follows its own commit. A first write tells nothing, and may have come second.
-        return existing.version() if existing is not None else self._version_of(tag)
+        return table.version()  # an open table follows its own commit
 
-    def _version_of(self, tag: str) -> int:
-        for commit in self.commits_after(-1):
-            if commit.get(_TAG) == tag:
-                return commit["version"]
-        raise StoreError(f"{self.uri}: a commit was made and its log does not have it")
+    def _created(self, schema: pa.Schema, partition_by: Sequence[str]) -> DeltaTable:
+        """The table, made without rows: of two first writes at once, neither would see the other's rows."""
+        DeltaTable.create(
+            self.uri,
+            schema=schema,
+            mode="ignore",
+            partition_by=list(partition_by) or None,
+            configuration=_CONFIGURATION,
+        )
+        return DeltaTable(self.uri)
 
 
 @dataclass(frozen=True)

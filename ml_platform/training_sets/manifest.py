@@ -233,11 +233,13 @@ def _file_digests(settings: Settings, lake: Lake, files: Sequence[str]) -> dict[
         for file in files:
             try:
                 found = connection.execute(_SHA256, [f"{_root(lake)}{file}"]).fetchall()
-            except duckdb.IOException as err:
+            except duckdb.IOException:
+                found = []
+            if not found:  # a local file that is not there is no row, and no error
                 raise StoreError(
                     f"{_root(lake)}{file}: this data file is required by the manifest and is not there. Nothing was "
                     f"read; restore it from a backup, and let vacuum keep the files of registered models"
-                ) from err
+                )
             digests[file] = found[0][0]
     return digests
 

@@ -26,13 +26,15 @@ def source_text(spec: OnDemandFeaturesSpec) -> str:
     from ml_platform.features.feast_objects import on_demand_function
 
     function = on_demand_function(spec)
-    outside = sorted(_globals_of(function.__code__) - set(dir(builtins)) - {function.__name__})
+    text = inspect.getsource(function)
+    code = compile(_module_text(text), spec.function, "exec")
+    outside = sorted(_names_from_outside(code) - set(dir(builtins)) - {function.__name__})
     if outside:
         raise DeclarationError(
             f"OnDemandFeatures {spec.name!r}: {spec.function} must run from its source alone, in Feast and when a "
             f"training set is rebuilt; it uses {outside} of its module. Import or define them inside the function"
         )
-    return inspect.getsource(function)
+    return text
 
 
 @contextmanager
@@ -72,8 +74,7 @@ def _load(path: str, text: str, digest: str, folder: str) -> str:
         )
     name = f"recorded_{digest}"
     file = Path(folder) / f"{name}.py"
-    # Types in the signature may come from the module of then; nobody evaluates them.
-    file.write_text(f"from __future__ import annotations\n\n{textwrap.dedent(text)}")
+    file.write_text(_module_text(text))
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
@@ -83,8 +84,17 @@ def _load(path: str, text: str, digest: str, folder: str) -> str:
     return f"{name}.{path.rpartition('.')[2]}"
 
 
-def _globals_of(code: CodeType) -> set[str]:
-    """Names that a function, and the functions inside it, look up in their module."""
-    names = {found.argval for found in dis.get_instructions(code) if found.opname == "LOAD_GLOBAL"}
-    inner = [_globals_of(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
-    return names.union(*inner)
+def _module_text(text: str) -> str:
+    """A module of one function. Types in its signature may come from the module of then; nobody evaluates them."""
+    return f"from __future__ import annotations\n\n{textwrap.dedent(text)}"
+
+
+def _names_from_outside(code: CodeType) -> set[str]:
+    """Names that code, and the functions inside it, look up and do not make: in bodies, defaults and decorators."""
+    used: dict[str, set[str]] = {"LOAD": set(), "STORE": set()}
+    for found in dis.get_instructions(code):
+        kind, _, where = found.opname.partition("_")
+        if kind in used and where in ("GLOBAL", "NAME"):
+            used[kind].add(found.argval)
+    inner = [_names_from_outside(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set().union(used["LOAD"] - used["STORE"], *inner)

@@ -73,24 +73,24 @@ def test_the_newest_publication_of_each_partition_is_what_readers_get(lake: Lake
 
 def test_publications_name_the_version_of_the_table_that_has_their_rows(lake: Lake) -> None:
     first, second = publish(lake, (A, 1), (B, 2)), publish(lake, (B, 3))
-    assert [p.table_version for p in [*first, *second]] == [0, 0, 1]
+    assert [p.table_version for p in [*first, *second]] == [1, 1, 2]
     assert published(lake, "features/toy") == {A: first[0], B: second[0]}
 
 
 def test_the_later_commit_of_two_writers_counts_whoever_recorded_it_first(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One writer commits, another commits the same day and records it, and only then the first one records."""
-    recording = ledger._record
+    """One writer commits, another commits the same day and records it, and only then the first one records its own."""
+    appending = Ledger.append
 
     def after_another_writer(*arguments: Any) -> None:
-        monkeypatch.setattr(ledger, "_record", recording)
+        monkeypatch.setattr(Ledger, "append", appending)
         publish(lake, (A, 2))
-        recording(*arguments)
+        appending(*arguments)
 
-    monkeypatch.setattr(ledger, "_record", after_another_writer)
+    monkeypatch.setattr(Ledger, "append", after_another_writer)
     [first] = publish(lake, (A, 1))
-    assert first.table_version == 0 and contents(lake) == {A: "2"}
+    assert first.table_version == 1 and contents(lake) == {A: "2"}
     assert [row[0] for row in duckdb.sql(lake.table("features/toy").scan()).fetchall()] == [2]
 
 
@@ -107,7 +107,7 @@ def test_what_a_dead_process_committed_is_published_and_the_next_publisher_recor
     assert set(publications_by_asset(lake, ["features/new"])) == {"features/toy", "features/new"}
     publish(lake, (C, 5))
     assert contents(lake) == {A: "2", B: "3", C: "5"}
-    assert recorded(lake)[1:] == [("features/toy", A, 1), ("features/toy", B, 1), ("features/toy", C, 2)]
+    assert recorded(lake)[1:] == [("features/toy", A, 2), ("features/toy", B, 2), ("features/toy", C, 3)]
 
 
 def test_readers_open_no_table_that_has_no_commits_beyond_the_ledger(

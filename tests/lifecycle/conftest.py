@@ -1,29 +1,28 @@
 """One Dagster instance on disk for all lifecycle tests: opening one costs more than most of them."""
 
-import sqlite3
 from collections.abc import Iterator
 from itertools import count
-from typing import Any
+from pathlib import Path
 
 import dagster as dg
 import pytest
-import sqlalchemy as sa
 
+from ml_platform.kernel.settings import Settings
+from tests.lifecycle.disk import no_waiting_for_the_disk
 from tests.lifecycle.toys import Toys
+from tests.lifecycle.worlds import Undisturbed, World, undisturbed_world
 
 _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
 def shared_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    """An instance whose event log other tests have written to as well; use keys of your own.
-
-    Its files need not survive a power cut: waiting for the disk would be most of the time of these tests.
-    """
-    sa.event.listen(sa.Engine, "connect", _do_not_wait_for_the_disk)
-    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
+    """An instance whose event log other tests have written to as well; use keys of your own."""
+    with (
+        no_waiting_for_the_disk(),
+        dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance,
+    ):
         yield instance
-    sa.event.remove(sa.Engine, "connect", _do_not_wait_for_the_disk)
 
 
 @pytest.fixture
@@ -32,6 +31,13 @@ def toys(shared_instance: dg.DagsterInstance) -> Toys:
     return Toys(shared_instance, f"toys{next(_numbers)}")
 
 
-def _do_not_wait_for_the_disk(connection: Any, _record: Any) -> None:
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = OFF")
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A world of the test's own, whose view nobody has made yet."""
+    return World(Settings.model_validate({"home": tmp_path / "home"})).begin()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """What the same world becomes where nobody disturbs it."""
+    return undisturbed_world(Settings.model_validate({"home": tmp_path_factory.mktemp("undisturbed")}))

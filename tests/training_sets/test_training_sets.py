@@ -4,8 +4,6 @@ import datetime as dt
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ml_platform import declarations
 from ml_platform.gates.acceptances import Acceptance, accept
@@ -33,19 +31,6 @@ def manifest(platform: Platform) -> dict[str, Any]:
 
 def days(first: str, last: str) -> list[dt.date]:
     return day_range(day(first), day(last))
-
-
-def with_labels(platform: Platform, date: str, *, frauds: int, known_at: str) -> None:
-    """Deliver a day's labels again, known at a time: so many frauds more than before, or fewer."""
-    rows = platform.delivered()
-    rows = rows.filter(pc.equal(pc.cast(rows.column("tx_datetime"), pa.date32()), day(date)))
-    labels = np.array(rows.column("tx_fraud").to_pylist())
-    changed = np.flatnonzero(labels == (0 if frauds > 0 else 1))[: abs(frauds)]
-    assert len(changed) == abs(frauds)
-    labels[changed] = 1 - labels[changed]
-    corrected = changed_column(rows, "tx_fraud", labels).take(pa.array(changed))
-    platform.deliver("fraud_labels", corrected, known_at=known_at)
-    platform.make(LABELS, date)
 
 
 def test_the_days_of_a_split_are_those_of_the_architectures_example() -> None:
@@ -170,10 +155,10 @@ def test_events_without_a_label_are_left_out_and_counted(platform: Platform) -> 
 
 def test_a_label_counts_if_it_was_known_at_the_cut_and_not_a_microsecond_later(platform: Platform) -> None:
     before = manifest(platform)["rows"]["test"]["positives"]
-    with_labels(platform, "2018-06-18", frauds=2, known_at=f"{CUT}.000001")
+    platform.relabel("2018-06-18", frauds=2, known_at=f"{CUT}.000001")
     platform.make(SET, LAST_DAY)
     assert manifest(platform)["rows"]["test"]["positives"] == before
-    with_labels(platform, "2018-06-17", frauds=3, known_at=CUT)
+    platform.relabel("2018-06-17", frauds=3, known_at=CUT)
     platform.make(SET, LAST_DAY)
     assert manifest(platform)["rows"]["test"]["positives"] == before + 3
 
@@ -181,7 +166,7 @@ def test_a_label_counts_if_it_was_known_at_the_cut_and_not_a_microsecond_later(p
 def test_twice_the_frauds_on_the_newest_matured_day_close_the_model_until_that_is_accepted(
     platform: Platform,
 ) -> None:
-    with_labels(platform, NEWEST_MATURED, frauds=13, known_at=CUT)
+    platform.relabel(NEWEST_MATURED, frauds=13, known_at=CUT)
     said = platform.refused(SET, LAST_DAY)
     assert f"label_drift: {NEWEST_MATURED}: label rate 0.0279 is 2." in said
     refusal = platform.refused(MODEL, LAST_DAY)
