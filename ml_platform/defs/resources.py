@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from ml_platform.kernel.settings import settings
+from ml_platform.kernel.settings import Settings, settings
 
 
 @dg.definitions
@@ -21,6 +21,7 @@ def resources() -> dg.Definitions:
             ),
             "mlflow": dg.ResourceDefinition(
                 resource_fn=mlflow_connection,
+                required_resource_keys={"environment"},
                 description="MLflow, with one parent run per Dagster run that is always ended.",
             ),
         }
@@ -28,13 +29,13 @@ def resources() -> dg.Definitions:
 
 
 def mlflow_connection(context: dg.InitResourceContext) -> Iterator[Any]:
-    """MLflow's functions in one parent run for this Dagster run; imports and connects only when a step needs it.
+    """MLflow of the step's environment, in one parent run for this Dagster run; connects only when a step needs it.
 
     dagster-mlflow leaves the run of an asset RUNNING, so it is ended here, whatever happened.
     """
     from ml_platform.model_registry.connection import ended, prepare
 
-    here = settings().prepare()
+    here: Settings = context.resources.environment
     prepare(here)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # dagster-mlflow as a whole is beta

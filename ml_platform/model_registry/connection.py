@@ -11,7 +11,8 @@ from ml_platform.kernel.settings import Settings
 
 def prepare(settings: Settings) -> None:
     """Make the experiment with this environment's artifact root, before anything logs to it."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "mlflow.store.db.utils"):  # they tell of every table that they make
+        logging.getLogger(name).setLevel(logging.WARNING)
     with quiet_imports():
         import mlflow
 

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ml_platform.cli.instance import Runner, open_instance
 from ml_platform.compiler import SpecComponent, compile_asset
 from ml_platform.defs.resources import resources
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.partitions import day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import SourceSpec
@@ -65,6 +67,15 @@ class Home:
 
     def publish_sources(self, first: str = FIRST_DAY, last: str = LAST_DAY) -> None:
         self.make(*(f"sources/{name}" for name in SOURCES), first=first, last=last)
+
+    def make_inputs(self, asset: str, partition: str) -> None:
+        """Materialize everything upstream of an asset's partition, exactly the days that lead to it."""
+        lineage = self.catalog.lineage
+        wanted = lineage.upstream_days(asset, day(partition))
+        reads = {key: [upstream.key for upstream in lineage.node(key).upstream] for key in wanted}
+        for key in TopologicalSorter(reads).static_order():
+            first, last = wanted[key]
+            self.make(key, first=key_of(first), last=key_of(last))
 
     def files(self, asset: str) -> list[str]:
         """The data files of a published table, for whoever reads them without the platform."""
