@@ -250,6 +250,11 @@ def _duckdb_type(kind: pa.DataType) -> str:
         return f"DECIMAL({kind.precision}, {kind.scale})"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return f"{_duckdb_type(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        fields = (f'"{field.name}" {_duckdb_type(field.type)}' for field in kind)
+        return f"STRUCT({', '.join(fields)})"
+    if pa.types.is_map(kind):
+        return f"MAP({_duckdb_type(kind.key_type)}, {_duckdb_type(kind.item_type)})"
     return _SIMPLE_TYPES[str(kind)]
 
 

@@ -12,16 +12,18 @@ from deltalake import DeltaTable, write_deltalake
 from feast import FeatureView, Field
 from feast.data_format import DeltaFormat
 from feast.on_demand_feature_view import on_demand_feature_view
-from feast.types import Float64
+from feast.types import Float64, Map, String, Struct
 
 from ml_platform.kernel.errors import DeclarationError, StoreError
 from tests.features.offline_repo import (
     CARD,
+    CARD_KEY,
     HISTORY,
     SPENT,
     OfflineRepo,
     answers_at,
     arrow,
+    asked,
     at,
     card_view,
     file_source,
@@ -96,6 +98,33 @@ def test_an_empty_delta_table_gives_typed_nulls(repo: OfflineRepo) -> None:
     got = store.get_historical_features(frame, ["spending:spent", "spending:count"]).to_arrow()
     assert got.schema.field("spent").type == pa.float64()
     assert got.select(["spent", "count"]).to_pylist() == [{"spent": None, "count": None}]
+
+
+@pytest.mark.parametrize("count", [4, 0])
+def test_structs_and_maps_of_a_delta_table_come_as_they_are(repo: OfflineRepo, count: int) -> None:
+    profile = pa.struct([("vehicle type", pa.string()), ("ratings", pa.list_(pa.int64()))])
+    limits = pa.map_(pa.string(), pa.float64())
+    table = arrow(HISTORY)
+    table = table.append_column(
+        "profile", pa.array([{"vehicle type": "van", "ratings": [4, 5]}] * 4, profile)
+    )
+    table = table.append_column("limits", pa.array([[("day", 0.5)]] * 4, limits))
+    write_deltalake(repo.folder / "lake" / "spending", table[:count])
+    schema = [
+        CARD_KEY,
+        Field(name="profile", dtype=Struct({"vehicle type": String})),
+        Field(name="limits", dtype=Map),
+    ]
+    store = repo.store()
+    store.apply([CARD, card_view("spending", file_source("lake/spending"), schema=schema)])
+    got = store.get_historical_features(
+        asked((1, at(9)), (7, at(9))), ["spending:profile", "spending:limits"]
+    )
+    answer = got.to_arrow()
+    assert (answer.schema.field("profile").type, answer.schema.field("limits").type) == (profile, limits)
+    vans = [{"vehicle type": "van", "ratings": [4, 5]} if count else None, None]
+    assert answer.column("profile").to_pylist() == vans
+    assert answer.column("limits").to_pylist() == [[("day", 0.5)] if count else None, None]
 
 
 def test_columns_of_a_delta_table_are_inferred_from_the_repository(repo: OfflineRepo) -> None:
