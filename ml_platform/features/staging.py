@@ -158,7 +158,7 @@ def _telling_values(spec: FeatureViewSpec) -> Iterator[None]:
         yield
     except (duckdb.ConversionException, duckdb.OutOfRangeException) as err:
         raise InputError(
-            f"{spec.key}: numbers of at most nine billion (with six decimals) are required in what is aggregated, "
-            f"and of text what the view says it is; {str(err).splitlines()[0]}. Nothing was published; bound the "
-            f"column with `minimum:` and `maximum:` in its source, so that such rows are quarantined"
+            f"{spec.key}: numbers within the bounds of their source, and below nine billion, are required in what "
+            f"is aggregated; {str(err).splitlines()[0]}. Nothing was published; bound the column with `minimum:` "
+            f"and `maximum:` in the source, so that such rows are quarantined, or leave them out with `where:`"
         ) from err

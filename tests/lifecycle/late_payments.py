@@ -87,6 +87,14 @@ def specs(**payments: Any) -> list[NamedSpec]:
     ]
 
 
+def by_event() -> FeatureViewSpec:
+    """What a customer paid in three days, with and without the payment itself, for every payment."""
+    paid = {"column": "amount", "function": "sum", "windows": ["3d"]}
+    aggregations = [paid, {**paid, "include_current": True, "named": "with_itself"}]
+    view = {"name": "paid", "entity": "customer", "source": "payments", "accuracy": "event", "ttl": "1d"}
+    return FeatureViewSpec.model_validate({**view, "aggregations": aggregations})
+
+
 def consumers() -> list[NamedSpec]:
     """A profile and a training set of the payments."""
     service = {"name": "scoring", "source": "payments", "views": ["spending", "risk"]}

@@ -23,6 +23,7 @@ from tests.lifecycle.late_payments import (
     RISK,
     SPENDING,
     World,
+    by_event,
     consumers,
     differing,
     specs,
@@ -82,6 +83,15 @@ def test_a_late_event_re_opens_the_snapshots_between_when_it_was_known_and_when_
 ) -> None:
     world.deliver("payments", [payment(900, "2018-04-04", 1)], known_at="2018-04-05T12:00:00")
     assert settled(world, tmp_path / "fresh") == {PAYMENTS: {"2018-04-04"}, SPENDING: days(5, 6)}
+
+
+def test_a_late_event_re_opens_its_own_day_of_a_view_by_event_and_the_days_of_events_that_count_it(
+    home: Settings, tmp_path: Path
+) -> None:
+    world = built(home, [by_event()])
+    world.deliver("payments", [payment(900, "2018-04-04", 1)], known_at="2018-04-05T12:00:00")
+    reopened = days(6, 7) | {"2018-04-04"}  # at 10:00 on the fifth it was not known
+    assert settled(world, tmp_path / "fresh")[by_event().key] == reopened
 
 
 def test_the_reason_of_a_late_event_is_told_by_day(world: World) -> None:
