@@ -84,12 +84,13 @@ class FrameRows:
         return cls(pa.table(columns, names=table.column_names), time)
 
     @cached_property
-    def _micros(self) -> pa.ChunkedArray:
+    def micros(self) -> pa.ChunkedArray:
+        """The event times."""
         return self.table.column(self.time).cast(pa.int64())
 
     @cached_property
     def times(self) -> Times:
-        bounds = pc.call_function("min_max", [self._micros]).as_py()
+        bounds = pc.call_function("min_max", [self.micros]).as_py()
         return Times(bounds["min"], bounds["max"])
 
     def outline(self, connection: duckdb.DuckDBPyConnection | None = None) -> Outline:
@@ -100,7 +101,7 @@ class FrameRows:
         """Hand the row numbers, times and keys to the connection, without copies. Raises if a key is missing."""
         require_columns(self.table.column_names, keys)
         key_columns = {key: f"j{i}" for i, key in enumerate(keys)}
-        columns = {"r": pa.array(np.arange(self.table.num_rows)), "t": self._micros}
+        columns = {"r": pa.array(np.arange(self.table.num_rows)), "t": self.micros}
         columns |= {column: self.table.column(key) for key, column in key_columns.items()}
         connection.register(ENTITY_ROWS, pa.table(columns))
         return EntityRelation(tuple(self.table.column_names), (), key_columns, self.times, self.table)

@@ -49,6 +49,7 @@ _FAMILIES = {
     "time": (_TIME,),
     "other time": ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMPTZ_NS"),
 }
+_NUMBERS_IN_A_TEXT = 8
 _FAMILY = {kind: family for family, kinds in _FAMILIES.items() for kind in kinds}
 
 
@@ -193,6 +194,12 @@ def answer_type(declared: Field | None, found: str) -> str | None:
     wanted_family = _FAMILY[wanted.removesuffix("[]")]
     number_as_time = wanted_family == "time" and family in ("integer", "float", "exact", "boolean")
     return None if wanted_family == family or number_as_time else wanted
+
+
+def values_held(kind: str) -> int | None:
+    """How many numbers take as much memory as a value of a DuckDB type; None if that cannot be said."""
+    family = _FAMILY.get(kind.partition("(")[0])
+    return None if family is None else _NUMBERS_IN_A_TEXT if family == "text" else 1
 
 
 def comparable(left: str, right: str) -> bool:

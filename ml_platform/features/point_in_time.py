@@ -40,6 +40,13 @@ def join_sql(
     return f"{head}SELECT {selected}\nFROM {ENTITY_ROWS} e{''.join(joins)}{tail}"
 
 
+def answers_sql(view: ViewRead, order: RowOrder, times: Times) -> str:
+    """SQL of the rows that the join looks among: keys `k0`…, `ts`, `known_from` and the features `f0`…."""
+    features = [f"f{i}" for i in range(len(view.features))]
+    columns = ", ".join([*view.key_names[: len(view.keys)], "ts", "known_from", *features])
+    return f"WITH {', '.join(ordered_rows('answers', view, order, times))} SELECT {columns} FROM answers"
+
+
 def range_sql(views: Sequence[ViewRead], times: Times) -> str:
     """SQL of one entity row per key and event time that any view has within the times, both ends included.
 

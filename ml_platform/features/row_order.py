@@ -23,13 +23,14 @@ _HASHES_IN_TEXT = 1_000
 
 @dataclass(frozen=True)
 class RowOrder:
-    """What a scan found in a view's rows.
+    """What a scan found in a view's rows: how many there are, and how their times lie.
 
     Every row is known `delay` microseconds after its event, unless `late` says that this differs between rows.
     `ties` is None if no rows share keys, event time and the moment they are known; else SQL that selects the
     hashes of what they share. Hashes of rows that tie with nothing may be among them: that only costs time.
     """
 
+    rows: int
     delay: int
     late: bool = False
     ties: str | None = None
@@ -40,8 +41,8 @@ def scan(connection: duckdb.DuckDBPyConnection, view: ViewRead, times: Times) ->
     rows = view.rows("NULL", times)
     counted = f"SELECT count(*), min(created - ts), max(created - ts) FROM ({rows})"
     count, least, greatest = connection.execute(counted).fetchall()[0]
-    order = _order_if_none_tie(view, least, greatest)
-    return replace(order, ties=_ties(connection, view, order, times=times, rows=count))
+    order = _order_if_none_tie(view, count, least, greatest)
+    return replace(order, ties=_ties(connection, view, order, times))
 
 
 def ordered_rows(name: str, view: ViewRead, order: RowOrder, times: Times) -> Iterable[str]:
@@ -72,22 +73,20 @@ def newest_first(view: ViewRead) -> list[str]:
     return [f"{view.created_micros} DESC NULLS LAST", *whole_row]
 
 
-def _order_if_none_tie(view: ViewRead, least: int | None, greatest: int | None) -> RowOrder:
-    """The order of rows that are created between `least` and `greatest` after their event."""
+def _order_if_none_tie(view: ViewRead, rows: int, least: int | None, greatest: int | None) -> RowOrder:
+    """The order of so many rows that are created between `least` and `greatest` after their event."""
     if not view.cuts_created or least is None or greatest is None or greatest <= view.available_after:
-        return RowOrder(delay=view.available_after)
+        return RowOrder(rows, delay=view.available_after)
     if least == greatest:
-        return RowOrder(delay=greatest)
-    return RowOrder(delay=view.available_after, late=True)
+        return RowOrder(rows, delay=greatest)
+    return RowOrder(rows, delay=view.available_after, late=True)
 
 
-def _ties(
-    connection: duckdb.DuckDBPyConnection, view: ViewRead, order: RowOrder, *, times: Times, rows: int
-) -> str | None:
+def _ties(connection: duckdb.DuckDBPyConnection, view: ViewRead, order: RowOrder, times: Times) -> str | None:
     """SQL of the hashes that several rows share, or None if there are none."""
     hashes = f"SELECT {_shared(view)} AS h FROM ({view.rows(_known_from(view, order), times)})"
     grouped = f"SELECT h FROM ({hashes}) GROUP BY h HAVING count(*) > 1"
-    if rows > _HASHES_IN_MEMORY:
+    if order.rows > _HASHES_IN_MEMORY:
         return grouped if connection.execute(f"{grouped} LIMIT 1").fetchall() else None
     found = np.sort(connection.sql(hashes).to_arrow_table().column(0).to_numpy())
     repeated = np.unique(found[1:][found[1:] == found[:-1]])

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
@@ -40,6 +41,7 @@ class Event:
     created: int | None
     value: int | None
     note: str | None
+    world: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Asked:
     card: int | None
     shop: str | None
     t: int | None
+    world: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,51 @@ everywhere = [
     Asked(card, shop, second * SECOND - nanos)
     for card, shop, second, nanos in itertools.product((1, 2), ("x", "y"), range(15), (0, 1000))
 ]
+
+
+@dataclass(frozen=True)
+class World:
+    """A history of its own, and who asks in it."""
+
+    history: list[Event]
+    rows: list[Asked]
+
+
+DELAYS = {  # after the event, in seconds
+    "in time": (0,),
+    "all alike": (2,),
+    "some late": (0, 0, 0.0000005, 1, 2, 4, 7, -1),
+    "all late": (0.0000005, 1, 2, 4, 7),
+}
+
+
+def worlds(random: Random, delays: Sequence[float], count: int) -> list[World]:
+    """Small worlds, told apart by their number, which is a key: many can be read at once."""
+
+    def moment() -> int:
+        return random.randint(0, 9) * SECOND + random.choice([0, 0, 0, 500, -500, 1000])
+
+    def sometimes(value: Any) -> Any:
+        return value if random.random() > 0.07 else None
+
+    def event(world: int) -> Event:
+        ts = moment()
+        created = sometimes(ts + round(random.choice(delays) * SECOND))
+        card, shop = sometimes(random.choice([1, 1, 2])), sometimes(random.choice("xyy"))
+        value, note = random.choice([None, 0, 1, 2, 3]), random.choice(["a", "b", None])
+        return Event(card, shop, sometimes(ts), created, value, note, world)
+
+    def row(world: int) -> Asked:
+        return Asked(
+            sometimes(random.choice([1, 1, 2])), sometimes(random.choice("xy")), sometimes(moment()), world
+        )
+
+    return [
+        World([event(n) for _ in range(random.randint(0, 9))], [row(n) for _ in range(6)])
+        for n in range(count)
+    ]
+
+
 readings = st.builds(
     Reading,
     keys=st.sampled_from([(), ("card",), ("card",), ("card",), KEYS]),
@@ -152,7 +200,7 @@ def answer(row: Asked, history: Sequence[Event], reading: Reading) -> tuple[int 
         rank = (
             ts,
             present(created),
-            *(present(vars(event)[name]) for name in ("card", "created", "note", "shop", "value")),
+            *(present(vars(event)[name]) for name in ("card", "created", "note", "shop", "value", "world")),
         )
         if best is None or rank > best:
             best, found = rank, (event.value, event.note)
@@ -177,6 +225,7 @@ def source(history: Sequence[Event], path: Path) -> None:
                     [None if e.created is None else START + e.created for e in history], time
                 ),
                 "value": pa.array([event.value for event in history], pa.int64()),
+                "world": pa.array([event.world for event in history], pa.int64()),
             }
         ),
         path,
@@ -187,8 +236,9 @@ def view(name: str, reading: Reading, path: Path) -> FeatureView:
     entities = {
         "card": Entity(name="card", join_keys=["card"], value_type=ValueType.INT64),
         "shop": Entity(name="shop", join_keys=["shop"], value_type=ValueType.STRING),
+        "world": Entity(name="world", join_keys=["world"], value_type=ValueType.INT64),
     }
-    types = {"card": Int64, "shop": String}
+    types = {"card": Int64, "shop": String, "world": Int64}
     return FeatureView(
         name=name,
         entities=[entities[key] for key in reading.keys],
@@ -213,6 +263,7 @@ def frame(rows: Sequence[Asked]) -> pd.DataFrame:
         {
             "shop": pd.Series([row.shop for row in rows], dtype=object),
             "card": pd.Series([row.card for row in rows], dtype="Int64"),
+            "world": pd.Series([row.world for row in rows], dtype="int64"),
             "event_timestamp": pd.Series(times, dtype="datetime64[ns, UTC]"),
             "position": range(len(rows)),
         }
@@ -225,11 +276,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 COUNTER = itertools.count()
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@settings(quick, max_examples=80)
 @given(
     histories,
     histories,
@@ -255,10 +305,83 @@ def test_every_answer_is_the_one_that_the_definitions_give(
     hashes_in_memory: int,
 ) -> None:
     reading, other = (dataclasses.replace(one, known_at=known_at) for one in (reading, other))
+    with pytest.MonkeyPatch.context() as patch:  # few rows, and the ways for more than are held in memory
+        patch.setattr(row_order, "_HASHES_IN_TEXT", hashes_in_text)
+        patch.setattr(row_order, "_HASHES_IN_MEMORY", hashes_in_memory)
+        got = read(folder, (first, reading), (second, other), rows=rows)
+    expected = [(*answer(row, first, reading), *answer(row, second, other)) for row in rows]
+    assert got == expected
+
+
+@settings(quick, max_examples=60)
+@given(st.integers(0), st.sampled_from(sorted(DELAYS)), readings, readings, st.booleans())
+def test_every_answer_of_many_worlds_is_the_one_that_the_definitions_give(
+    folder: Path, seed: int, delays: str, reading: Reading, other: Reading, known_at: bool
+) -> None:
+    reading, other = (of_worlds(one, known_at=known_at) for one in (reading, other))
+    made = worlds(Random(seed), DELAYS[delays], count=50)
+    history = [event for world in made for event in world.history]
+    got = iter(
+        read(folder, (history, reading), (history, other), rows=[row for world in made for row in world.rows])
+    )
+    for world in made:
+        answers = [
+            (*answer(row, world.history, reading), *answer(row, world.history, other)) for row in world.rows
+        ]
+        assert list(itertools.islice(got, len(world.rows))) == answers, world
+
+
+@settings(quick, max_examples=30)
+@given(st.integers(0), st.sampled_from(sorted(DELAYS)), readings, st.booleans())
+def test_a_row_of_later_or_created_later_never_changes_what_is_read(
+    folder: Path, seed: int, delays: str, reading: Reading, known_at: bool
+) -> None:
+    random, reading = Random(seed), of_worlds(reading, known_at=known_at)
+    made = [
+        World(world.history, [dataclasses.replace(row, t=now(world)) for row in world.rows])
+        for world in worlds(random, DELAYS[delays], count=50)
+    ]
+    rows = [row for world in made for row in world.rows]
+    before = [event for world in made for event in world.history]
+    after = [*before, *(event for world in made for event in later(random, world, reading))]
+    random.shuffle(after)
+    assert read(folder, (after, reading), rows=rows) == read(folder, (before, reading), rows=rows)
+
+
+def of_worlds(reading: Reading, *, known_at: bool) -> Reading:
+    """The same reading of a view that is also keyed on the world."""
+    return dataclasses.replace(reading, keys=("world", *reading.keys), known_at=known_at)
+
+
+def now(world: World) -> int:
+    """The one time at which all rows of a world ask."""
+    return next((row.t for row in world.rows if row.t is not None), 5 * SECOND)
+
+
+def later(random: Random, world: World, reading: Reading) -> list[Event]:
+    """New rows that nobody may see yet: their event is still to come, or they are still to be created."""
+    t = now(world)
+    created_counts = reading.known_at and reading.has_created
+    added = []
+    for row in world.rows:
+        ahead = t + random.choice([1, 1000, SECOND, 3 * SECOND])
+        past = t - random.choice([0, 1, SECOND, 2 * SECOND])
+        ts, created = random.choice(
+            [(ahead, past), (ahead, ahead), (past, ahead)] if created_counts else [(ahead, past)]
+        )
+        added.append(Event(row.card, row.shop, ts, created, 9, "later", row.world))
+    return added
+
+
+def read(
+    folder: Path, *views: tuple[list[Event], Reading], rows: list[Asked]
+) -> list[tuple[int | str | None, ...]]:
+    """Value and note of each view for all rows, as one table; it must be what the stream gives too."""
     run = next(COUNTER)
-    paths = [folder / f"{run}_{side}.parquet" for side in ("first", "second")]
-    source(first, paths[0])
-    source(second, paths[1])
+    paths = [folder / f"{run}_{n}.parquet" for n in range(len(views))]
+    for path, (history, _) in zip(paths, views, strict=True):
+        source(history, path)
+    known_at = views[0][1].known_at
     config = RepoConfig(
         project="properties",
         provider="local",
@@ -268,23 +391,17 @@ def test_every_answer_is_the_one_that_the_definitions_give(
     )
     job = DuckDBPointInTimeOfflineStore.get_historical_features(
         config,
-        [view("one", reading, paths[0]), view("two", other, paths[1])],
-        ["one:value", "one:note", "two:note", "two:value"],
+        [view(f"v{n}", reading, paths[n]) for n, (_, reading) in enumerate(views)],
+        [f"v{n}:{name}" for n in range(len(views)) for name in ("value", "note")],
         frame(rows),
         NoOnDemandViews(),
         "properties",
         full_feature_names=True,
     )
-    with pytest.MonkeyPatch.context() as patch:  # few rows, and the ways for more than are held in memory
-        patch.setattr(row_order, "_HASHES_IN_TEXT", hashes_in_text)
-        patch.setattr(row_order, "_HASHES_IN_MEMORY", hashes_in_memory)
-        got = job.to_arrow()
-        if not hashes_in_text:
-            assert job.to_arrow_reader(batch_rows=3).read_all().equals(got)
-    expected = [
-        (i, *answer(row, first, reading), *reversed(answer(row, second, other))) for i, row in enumerate(rows)
-    ]
-    columns = ["position", "one__value", "one__note", "two__note", "two__value"]
-    assert list(zip(*(got.column(name).to_pylist() for name in columns), strict=True)) == expected
+    got = job.to_arrow()
+    assert job.to_arrow_reader(batch_rows=7).read_all().equals(got)
+    assert got.column("position").to_pylist() == list(range(len(rows)))
     for path in paths:
         path.unlink()
+    names = [f"v{n}__{name}" for n in range(len(views)) for name in ("value", "note")]
+    return list(zip(*(got.column(name).to_pylist() for name in names), strict=True))
