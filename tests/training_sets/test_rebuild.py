@@ -24,6 +24,7 @@ from ml_platform.kernel.settings import PROJECT_ROOT
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.model_registry import registry
 from ml_platform.training_sets import store
+from ml_platform.training_sets.spec import TrainingSetSpec
 from tests.built import CUSTOMERS, NEXT_DAY, Platform, changed_column, day_of_transactions
 from tests.support import LAST_DAY
 
@@ -132,6 +133,23 @@ def test_later_deliveries_and_corrections_change_the_set_of_today_and_not_the_on
     platform.make(SET, LAST_DAY)
     assert platform.hashes(SET)[LAST_DAY] != before
     assert rebuilt()["recorded"] == before
+
+
+def test_a_set_whose_process_died_between_its_manifest_and_its_rows_is_still_the_one_before(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = platform.catalog.get(TrainingSetSpec, "fraud", wanted_by="a test")
+    before = store.read_manifest(platform.settings, spec, LAST_DAY)
+    platform.relabel(MATURED, frauds=3, known_at=CUT)
+    with monkeypatch.context() as dying:
+        dying.setattr(store, "publish_days", lambda *_: 1 / 0)
+        assert "division by zero" in platform.refused(SET, LAST_DAY)
+    assert store.read_manifest(platform.settings, spec, LAST_DAY) == before
+    arrays = store.read_arrays(platform.settings, spec, LAST_DAY, before)
+    assert len(arrays["test"].labels) == before["rows"]["test"]["rows"]
+    platform.make(SET, LAST_DAY)
+    after = store.read_manifest(platform.settings, spec, LAST_DAY)
+    assert after["content_hash"] == platform.hashes(SET)[LAST_DAY] != before["content_hash"]
 
 
 def changed_project(folder: Path) -> Path:
