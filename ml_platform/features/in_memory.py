@@ -4,17 +4,18 @@ It is left to those joins what may not fit, keys that are neither whole numbers 
 length, such as lists.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from ml_platform.features.entity_rows import FrameRows
 from ml_platform.features.feast_sources import values_held
-from ml_platform.features.point_in_time import answers_sql
-from ml_platform.features.row_order import RowOrder, scan
-from ml_platform.features.search import Answers, Asking, positions, searchable, taken
+from ml_platform.features.point_in_time import answers_sql, winners_sql
+from ml_platform.features.row_order import RowOrder, scan_times
+from ml_platform.features.search import Answers, Asking, TiedError, positions, searchable, taken
 from ml_platform.features.view_reads import ViewRead
 
 _VALUES = 64_000_000
@@ -24,6 +25,9 @@ _CHUNK_BYTES = 2**31 - 1
 """Text beyond this does not fit in one chunk of Arrow's."""
 
 
+Columns = dict[str, pa.ChunkedArray]
+
+
 def features_in_memory(
     connection: duckdb.DuckDBPyConnection, views: Sequence[ViewRead], frame: FrameRows
 ) -> list[pa.ChunkedArray] | None:
@@ -31,19 +35,48 @@ def features_in_memory(
 
     While one view is searched the next is read; searching needs one thread for each.
     """
-    orders = [scan(connection, view, frame.times) for view in views]
-    if not all(_fits(view, order) for view, order in zip(views, orders, strict=True)):
+    orders = [scan_times(connection, view, frame.times) for view in views]
+    if not all(map(_fits, views, orders)):
         return None
     threads = connection.execute("SELECT current_setting('threads')").fetchall()[0][0]
     with ThreadPoolExecutor(threads) as pool:
-        searches = [
-            pool.submit(_found, dict(zip(rows.column_names, rows.columns, strict=True)), view, frame)
-            for view, order in zip(views, orders, strict=True)
-            for rows in [connection.sql(answers_sql(view, order, frame.times)).to_arrow_table()]
-        ]
-        found = [search.result() for search in searches]
+        searches = []
+        for view, order in zip(views, orders, strict=True):
+            columns = _columns(connection, answers_sql(view, order, frame.times))
+            searches.append((pool.submit(_found, columns, view, frame), columns, view, order))
+        found = []
+        for search, columns, view, order in searches:
+            try:
+                found.append(search.result())
+            except TiedError as ties:
+                decided = _with_winners(connection, columns, ties.rows, view, order, frame)
+                found.append(_found(decided, view, frame, last_wins=True))
     complete = [features for features in found if features is not None]
     return [column for features in complete for column in features] if len(complete) == len(found) else None
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, query: str) -> Columns:
+    rows = connection.sql(query).to_arrow_table()
+    return dict(zip(rows.column_names, rows.columns, strict=True))
+
+
+def _with_winners(
+    connection: duckdb.DuckDBPyConnection,
+    columns: Columns,
+    tied: np.ndarray,
+    view: ViewRead,
+    order: RowOrder,
+    frame: FrameRows,
+) -> Columns:
+    """The rows with those that win ties once more, at the end."""
+    shared = [*view.key_names, "ts", "known_from"]
+    rows = pa.array(tied)
+    connection.register("tied", pa.table({name: columns[name].take(rows) for name in shared}))
+    winners = _columns(connection, winners_sql(view, order, "tied", frame.times))
+    return {
+        name: pa.chunked_array([*column.chunks, *winners[name].chunks], column.type)
+        for name, column in columns.items()
+    }
 
 
 def _fits(view: ViewRead, order: RowOrder) -> bool:
@@ -53,22 +86,17 @@ def _fits(view: ViewRead, order: RowOrder) -> bool:
 
 
 def _found(
-    columns: dict[str, pa.ChunkedArray], view: ViewRead, frame: FrameRows
+    columns: Columns, view: ViewRead, frame: FrameRows, *, last_wins: bool = False
 ) -> list[pa.ChunkedArray] | None:
     """The features of one view, whose rows come as columns by name and are freed as they are used up."""
     asked = [frame.table.column(name) for _, name in view.keys]
-    stored = [columns.pop(name) for name in view.key_names[: len(view.keys)]]
+    stored = [columns[name] for name in view.key_names[: len(view.keys)]]
     if not all(searchable(ours.type, theirs.type) for ours, theirs in zip(asked, stored, strict=True)):
         return None
-    event_times, known_from = columns.pop("ts"), columns.pop("known_from")
-    if any(column.nbytes > _CHUNK_BYTES for column in columns.values()):
+    names = [f"f{i}" for i in range(len(view.features))]
+    if any(columns[name].nbytes > _CHUNK_BYTES for name in names):
         return None
-    answers = Answers(known_from, stored, event_times if view.ttl else None, view.ttl)
+    event_times = columns["ts"] if view.ttl else None
+    answers = Answers(columns["known_from"], stored, event_times, view.ttl, last_wins)
     places = positions(Asking(frame.micros, asked), answers)
-    return None if places is None else [taken(column, places) for column in _emptied(columns)]
-
-
-def _emptied(columns: dict[str, pa.ChunkedArray]) -> Iterator[pa.ChunkedArray]:
-    """The columns one by one, each of which can be freed when the next is asked for."""
-    for name in list(columns):
-        yield columns.pop(name)
+    return None if places is None else [taken(columns.pop(name), places) for name in names]

@@ -6,7 +6,7 @@ that `row_order` has made: each of them is the answer from one moment on, until 
 
 from collections.abc import Mapping, Sequence
 
-from ml_platform.features.row_order import RowOrder, newest_first, ordered_rows
+from ml_platform.features.row_order import RowOrder, first_of_tied, newest_first, ordered_rows
 from ml_platform.features.view_reads import Times, ViewRead, feature_sql, quoted
 
 ENTITY_ROWS = "entity_rows"
@@ -41,10 +41,19 @@ def join_sql(
 
 
 def answers_sql(view: ViewRead, order: RowOrder, times: Times) -> str:
-    """SQL of the rows that the join looks among: keys `k0`…, `ts`, `known_from` and the features `f0`…."""
-    features = [f"f{i}" for i in range(len(view.features))]
-    columns = ", ".join([*view.key_names[: len(view.keys)], "ts", "known_from", *features])
-    return f"WITH {', '.join(ordered_rows('answers', view, order, times))} SELECT {columns} FROM answers"
+    """SQL of the rows that the join looks among: `answer_columns`."""
+    parts = ", ".join(ordered_rows("answers", view, order, times))
+    return f"WITH {parts} SELECT {answer_columns(view)} FROM answers"
+
+
+def winners_sql(view: ViewRead, order: RowOrder, tied: str, times: Times) -> str:
+    """SQL of the rows that go first among rows that tie: `answer_columns`; `tied` is a relation of their columns."""
+    return f"SELECT {answer_columns(view)} FROM ({first_of_tied(view, order, tied, times)})"
+
+
+def answer_columns(view: ViewRead) -> str:
+    """Keys `k0`…, event time `ts`, the moment `known_from`, and the features `f0`…."""
+    return ", ".join([*view.key_names, "ts", "known_from", *(f"f{i}" for i in range(len(view.features)))])
 
 
 def range_sql(views: Sequence[ViewRead], times: Times) -> str:

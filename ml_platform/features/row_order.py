@@ -38,11 +38,15 @@ class RowOrder:
 
 def scan(connection: duckdb.DuckDBPyConnection, view: ViewRead, times: Times) -> RowOrder:
     """Look at the times of a view's rows to learn what work they need."""
+    order = scan_times(connection, view, times)
+    return replace(order, ties=_ties(connection, view, order, times))
+
+
+def scan_times(connection: duckdb.DuckDBPyConnection, view: ViewRead, times: Times) -> RowOrder:
+    """The same without a search for ties."""
     rows = view.rows("NULL", times)
     counted = f"SELECT count(*), min(created - ts), max(created - ts) FROM ({rows})"
-    count, least, greatest = connection.execute(counted).fetchall()[0]
-    order = _order_if_none_tie(view, count, least, greatest)
-    return replace(order, ties=_ties(connection, view, order, times))
+    return _order_if_none_tie(view, *connection.execute(counted).fetchall()[0])
 
 
 def ordered_rows(name: str, view: ViewRead, order: RowOrder, times: Times) -> Iterable[str]:
@@ -61,6 +65,17 @@ def ordered_rows(name: str, view: ViewRead, order: RowOrder, times: Times) -> It
         return
     yield f"{name}_all AS NOT MATERIALIZED ({rows})"
     yield from _without_overtaken(name, view)
+
+
+def first_of_tied(view: ViewRead, order: RowOrder, tied: str, times: Times) -> str:
+    """SELECT of the rows that rank first among those that share keys, event time and moment known.
+
+    `tied` is a relation of such keys and times; further rows that tie with no other may come as well.
+    """
+    rows = view.rows(_known_from(view, order), times, whole=True)
+    ties = f"SELECT {_shared(view)} FROM {tied}"
+    columns = ", ".join(_columns(view))
+    return f"SELECT {columns} FROM ({rows}) WHERE {_shared(view)} IN ({ties}) {_ranked_first(view)}"
 
 
 def newest_first(view: ViewRead) -> list[str]:
@@ -109,12 +124,15 @@ def _without_ties(name: str, view: ViewRead) -> str:
     """SELECT of the rows; of those with the same keys, event time and moment known, the one that ranks first."""
     columns = ", ".join(_columns(view))
     tied = f"{_shared(view)} IN (FROM {name}_ties)"
+    plain = f"SELECT {columns} FROM {name}_rows WHERE NOT {tied}"
+    return f"{plain} UNION ALL SELECT {columns} FROM {name}_rows WHERE {tied} {_ranked_first(view)}"
+
+
+def _ranked_first(view: ViewRead) -> str:
     same = ", ".join([*view.key_names, "ts", "known_from"])
     whole_row = [f"o{i} DESC NULLS LAST" for i in range(len(view.columns))]
     ranked = ", ".join(["created DESC NULLS LAST", *whole_row])
-    first = f"QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY {ranked}) = 1"
-    plain = f"SELECT {columns} FROM {name}_rows WHERE NOT {tied}"
-    return f"{plain} UNION ALL SELECT {columns} FROM {name}_rows WHERE {tied} {first}"
+    return f"QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY {ranked}) = 1"
 
 
 def _without_overtaken(name: str, view: ViewRead) -> Iterable[str]:

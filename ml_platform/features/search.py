@@ -27,12 +27,24 @@ class Asking:
 
 @dataclass(frozen=True)
 class Answers:
-    """Rows of a view, each the answer of its keys from one moment on; `event_times` only if there is a ttl."""
+    """Rows of a view, each the answer of its keys from one moment on; `event_times` only if there is a ttl.
+
+    Of rows with the same keys and moment the last one is the answer if `last_wins`; else there must be none.
+    """
 
     known_from: pa.ChunkedArray
     keys: Sequence[pa.ChunkedArray]
     event_times: pa.ChunkedArray | None = None
     ttl: int = 0
+    last_wins: bool = False
+
+
+class TiedError(Exception):
+    """Rows share keys and moment; `rows` are their positions."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        super().__init__(f"{len(rows)} rows tie")
+        self.rows = rows
 
 
 def searchable(asked: pa.DataType, stored: pa.DataType) -> bool:
@@ -42,7 +54,10 @@ def searchable(asked: pa.DataType, stored: pa.DataType) -> bool:
 
 
 def positions(asking: Asking, answers: Answers) -> pa.Array | None:
-    """For each entity row the position of its answer, or null; None if keys and times make too many places."""
+    """For each entity row the position of its answer, or null; None if keys and times make too many places.
+
+    Raises TiedError if rows tie that must not.
+    """
     if not len(answers.known_from):
         return pa.nulls(len(asking.times), pa.int64())
     asked, stored, count = _codes(asking.keys, answers.keys, len(asking.times), len(answers.known_from))
@@ -54,6 +69,9 @@ def positions(asking: Asking, answers: Answers) -> pa.Array | None:
     times = _numbers(asking.times.fill_null(first - 1))
     order = _order(stored, moments)
     places = (stored * width + (moments - first + 1))[order]
+    tied = places[1:] == places[:-1]
+    if not answers.last_wins and tied.any():
+        raise TiedError(order[1:][tied])
     wanted = asked * width + (np.clip(times, first - 1, last) - first + 1)
     found = _last_at_or_before(places, wanted, _order(asked, times))
     answered = found >= 0
