@@ -19,7 +19,7 @@ from ml_platform.gates.conditions import upstream_checks_passed
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.recording import record
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.lineage import Days, Node, Upstream
+from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.tables import Lake
@@ -43,11 +43,6 @@ class Step:
     context: dg.AssetExecutionContext
     partitions: tuple[str, ...]
     catalog: Catalog
-
-    @property
-    def days(self) -> Days:
-        """First and last day of the step's partitions."""
-        return day(min(self.partitions)), day(max(self.partitions))
 
     @property
     def resources(self) -> Any:

@@ -15,11 +15,11 @@ from ml_platform.gates.acceptances import Accepted, accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day_range, key_of, spans
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import partition_hashes
 from ml_platform.lake.inputs import Inputs
-from ml_platform.lake.ledger import Publication, require_published
+from ml_platform.lake.ledger import Publication
 from ml_platform.lake.tables import Lake
 
 
@@ -59,9 +59,9 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
     features = spec.service(step.catalog).feature_names(step.catalog)
-    for upstream, days_read in step.catalog.lineage.direct_days(spec.key, step.days).items():
-        require_published(lake, upstream, [key_of(found) for found in day_range(*days_read)], reader=spec.key)
-    inputs = Inputs.now(lake, step.catalog.lineage).digests(spec.key, step.partitions)
+    read = Inputs.now(lake, step.catalog.lineage)
+    read.require(spec.key, step.partitions)
+    inputs = read.digests(spec.key, step.partitions)
     rows = computed(spec, step.catalog, settings, step.partitions)
     days = store.split_days(rows, [*features, *id_columns(spec, step.catalog)])
     step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))

@@ -86,7 +86,9 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     """Compute the rows of a range of days in one query, audit them, publish what passed."""
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
-    inputs = Inputs.now(lake, step.catalog.lineage).digests(spec.key, step.partitions)
+    read = Inputs.now(lake, step.catalog.lineage)
+    read.require(spec.key, step.partitions)
+    inputs = read.digests(spec.key, step.partitions)
     with connect(settings) as connection:
         stage_rows(connection, spec, step.catalog, lake, step.partitions)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
@@ -102,8 +104,10 @@ def computed(
     spec: FeatureViewSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
 ) -> pa.Table:
     """The rows of some partitions as they would be published now, in their order; nothing is written."""
+    lake = Lake(settings.lake_uri)
+    Inputs.now(lake, catalog.lineage).require(spec.key, partitions)
     with connect(settings) as connection:
-        stage_rows(connection, spec, catalog, Lake(settings.lake_uri), partitions)
+        stage_rows(connection, spec, catalog, lake, partitions)
         return connection.sql("FROM staged").to_arrow_table()
 
 

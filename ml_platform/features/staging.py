@@ -16,9 +16,8 @@ from ml_platform.features.known_at import prompt_sql
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, day_range, key_of
+from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
 from ml_platform.lake.dialect import quoted
-from ml_platform.lake.ledger import require_published
 from ml_platform.lake.tables import Lake, scan_sql
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
@@ -34,10 +33,9 @@ def stage_rows(
 ) -> None:
     """Make the temporary table `staged`: the view's rows of contiguous partitions, by partition and key.
 
-    Raises InputError when a day that is read has no published version, or a value is out of range.
+    Every day that they read has a published version. Raises InputError for a value that is out of range.
     """
     days = (min(partitions), max(partitions))
-    require_inputs(spec, catalog, lake, days)
     for name, select in relations(spec, catalog, lake, days).items():
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {select}")
     order = ", ".join([PARTITION_COLUMN, *map(quoted, spec.row_key(catalog))])
@@ -101,13 +99,6 @@ def relations(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, days: tuple[s
     if spec.accuracy == "snapshot":
         selects[_keys(source)] = _all_days(spec, lake, source, days)
     return selects
-
-
-def require_inputs(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, days: tuple[str, str]) -> None:
-    """Raise InputError when a day that the partitions read has no published version."""
-    read = catalog.lineage.direct_days(spec.key, (day(days[0]), day(days[1])))
-    for asset, range_ in read.items():
-        require_published(lake, asset, [key_of(d) for d in day_range(*range_)], reader=spec.key)
 
 
 def _days_read(

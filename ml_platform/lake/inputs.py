@@ -5,15 +5,24 @@ to be known later belongs to later partitions.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from ml_platform.kernel.digest import digest_of
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Lineage, Upstream
-from ml_platform.kernel.partitions import CREATED_TIME, ONE_DAY, PARTITION_COLUMN, day, day_range, key_of
+from ml_platform.kernel.partitions import (
+    CREATED_TIME,
+    ONE_DAY,
+    PARTITION_COLUMN,
+    day,
+    day_range,
+    key_of,
+    spans,
+)
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.engine import small_answer
 from ml_platform.lake.ledger import Publication, publications_by_asset
@@ -66,6 +75,18 @@ class Inputs:
     @classmethod
     def now(cls, lake: Lake, lineage: Lineage) -> "Inputs":
         return cls(lake, lineage, publications_by_asset(lake, lineage.nodes))
+
+    def require(self, asset: str, partitions: Collection[str]) -> None:
+        """Raise InputError when a day that a range of partitions reads has no published version."""
+        days = day(min(partitions)), day(max(partitions))
+        for upstream, read in self.lineage.direct_days(asset, days).items():
+            missing = sorted(set(map(key_of, day_range(*read))) - set(self.publications.get(upstream, {})))
+            if missing:
+                raise InputError(
+                    f"{asset}: published partitions of {upstream} are required; {spans(missing)} have none, because "
+                    f"they were never materialized or were refused. Nothing was computed; materialize {upstream} for "
+                    f"them first"
+                )
 
     def read_by(self, asset: str, partition: str) -> Content:
         """What a partition reads of each upstream that has published days."""

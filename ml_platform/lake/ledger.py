@@ -11,8 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import spans
 from ml_platform.lake.tables import Lake
 
 _TIME = pa.timestamp("us", "UTC")
@@ -185,13 +183,3 @@ def _version(publication: Publication) -> int:
 def published(lake: Lake, asset: str) -> dict[str, Publication]:
     """The newest publication of each partition of an asset, by partition key."""
     return _newest(lake, [asset], _recorded(lake)).get(asset, {})
-
-
-def require_published(lake: Lake, asset: str, partitions: Sequence[str], *, reader: str) -> None:
-    """Raise InputError when a partition that is about to be read has no published version."""
-    missing = sorted(set(partitions) - set(published(lake, asset)))
-    if missing:
-        raise InputError(
-            f"{reader}: published partitions of {asset} are required; {spans(missing)} have none, because they were "
-            f"never materialized or were refused. Nothing was computed; materialize {asset} for them first"
-        )

@@ -12,10 +12,10 @@ from ml_platform.gates.acceptances import Accepted, accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.partitions import ONE_DAY, day, day_range, key_of
+from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.inputs import Inputs
-from ml_platform.lake.ledger import Publication, require_published
+from ml_platform.lake.ledger import Publication
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets import store
@@ -54,10 +54,9 @@ def materialize(spec: TrainingSetSpec, step: Step) -> list[Outcome]:
 def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outcome:
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
-    read = step.catalog.lineage.direct_days(spec.key, (day(partition), day(partition)))
-    for upstream, days_read in read.items():
-        require_published(lake, upstream, [key_of(found) for found in day_range(*days_read)], reader=spec.key)
-    inputs = Inputs.now(lake, step.catalog.lineage).digest(spec.key, partition)
+    read = Inputs.now(lake, step.catalog.lineage)
+    read.require(spec.key, [partition])
+    inputs = read.digest(spec.key, partition)
     built = store.build(settings, spec, step.catalog, partition)
     manifest = built.manifest
     digest, rows = manifest["content_hash"], built.rows.num_rows
