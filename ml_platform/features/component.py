@@ -31,6 +31,7 @@ _CODE = (
     "features.known_at",
     "features.measures",
     "features.staging",
+    "features.view_query",
     "lake.dialect",
 )
 """Modules that decide what values are."""

@@ -1,11 +1,10 @@
-"""A view's windowed aggregates as one query, exact under both times.
+"""The measures of every row of a view, over history as it is known today.
 
-Windows are computed on history as it is known today: over days that were added up before, where all windows are
-whole days, else event by event. That is right for every row at whose time all that it counts was known as it is
-today. If a look at the sources says that this holds for all rows, it is the whole query; if events came late or
-were corrected, `known_at` finds the rows for which it does not hold and counts them one by one.
+Windows run over days that were added up before, where all windows are whole days, else event by event. That is
+right for every row at whose time all that it counts was known as it is today; `known_at` has what else is needed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -14,7 +13,6 @@ from sqlglot import exp
 
 from ml_platform.features.aggregation import Aggregate, Ratio, Stream
 from ml_platform.features.measures import Argument, Measures, bucketable, windows
-from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake import dialect
 from ml_platform.lake.dialect import DAY, Frame, column, greatest, is_not_null, number, table
 
@@ -95,22 +93,6 @@ class WindowQuery:
         return Frame(
             max(a.far for a in mine), min(a.near for a in mine), open=not any(a.closed for a in mine)
         )
-
-
-def view_sql(query: WindowQuery) -> str:
-    """SQL of the view's rows, in no order: key, event id if rows are events, both times, features, partition day.
-
-    Counts are BIGINT and zero when idle; sums, means, deviations and ratios are DOUBLE, other values of their
-    column's type, and all of these null when there is nothing. `event_timestamp` is the row's time, and
-    `created_timestamp` too, but for an event that was known later.
-    """
-    from ml_platform.features import known_at
-
-    found = prompt_rows(query) if query.prompt else known_at.all_rows(query)
-    select = _features(query)
-    for name, step in found:
-        select = select.with_(name, as_=step)
-    return dialect.printed(select)
 
 
 def prompt_rows(query: WindowQuery) -> list[Step]:
@@ -200,17 +182,24 @@ def windowed_rows(query: WindowQuery) -> list[Step]:
 
 def _grouped(query: WindowQuery) -> exp.Select:
     """All windows of one midnight: each event is looked at once, and nothing has to be in order."""
-    order = exp.Tuple(expressions=[column("us", "e"), column("id", "e")])
-    values = [
-        dialect.counted(inside(m.frame), m.part.aggregate(column(m.part.name, "e"), order.copy())).as_(m.name)
-        for m in query.measures.all
-    ]
+    added = {name: column(name, "e") for name in query.part_names}
     own = [column("key", "r"), column("us", "r")]
-    select = exp.select(own[0], own[1].as_("at"), exp.true().as_("answers"), *values).from_(
-        table("answered", "r")
-    )
+    select = exp.select(own[0], own[1].as_("at"), exp.true().as_("answers"), *measured(query, added))
     on = exp.and_(column("key", "e").eq(column("key", "r")), inside(query.reach()))
-    return select.join(table("today", "e"), on=on, join_type="left").group_by(*(c.copy() for c in own))
+    select = select.from_(table("answered", "r")).join(table("today", "e"), on=on, join_type="left")
+    return select.group_by(*(c.copy() for c in own))
+
+
+def measured(query: WindowQuery, added: Mapping[str, exp.Expr]) -> list[exp.Expr]:
+    """The measures of a row r from the events e that it is joined with; `added` has what an event adds to parts."""
+    order = exp.Tuple(expressions=[column("us", "e"), column("id", "e")])
+    return [
+        dialect.counted(inside(m.frame), m.part.aggregate(added[m.part.name].copy(), order.copy())).as_(
+            m.name
+        )
+        for m in query.measures.all
+        if m.part.name in added
+    ]
 
 
 def inside(frame: Frame) -> exp.Expr:
@@ -225,11 +214,11 @@ def _in_order(query: WindowQuery) -> list[Step]:
     """`in_order`: what windows run over, and among it the rows that are answered."""
     values = [column(name) for name in query.part_names]
     if query.by_event:
-        inside = column("us") >= number(query.first)
+        of_the_days = column("us") >= number(query.first)
         own = [column(name) for name in query.carried]
         if query.prompt:
-            return [("in_order", exp.select(*own, *values, inside.as_("answers")).from_(table("today")))]
-        answer = exp.not_(column("several")).and_(inside).as_("answers")
+            return [("in_order", exp.select(*own, *values, of_the_days.as_("answers")).from_(table("today")))]
+        answer = exp.not_(column("several")).and_(of_the_days).as_("answers")
         events = exp.select(*own, *values, answer).from_(table("today"))
         rows = _without_values(query).join(table("event_changed"), using=["id"], join_type="semi")
         return [("in_order", exp.union(events, rows, distinct=False))]
@@ -272,28 +261,6 @@ def answers(query: WindowQuery) -> exp.Select:
     own = [column("at").as_("us") if name == "us" else column(name) for name in query.carried]
     values = [column(name) for name in query.measure_names]
     return exp.select(*own, *values).from_(table("windowed")).where(column("answers"))
-
-
-def _features(query: WindowQuery) -> exp.Select:
-    """The view's columns from `answers`."""
-    own = [column("key").as_(query.entity_key)]
-    own += [column("id").as_(query.event_id)] if query.by_event else []
-    created = dialect.time_of(greatest(column("us"), column("known")) if query.by_event else column("us"))
-    times = [dialect.time_of(column("us")).as_("event_timestamp"), created.as_("created_timestamp")]
-    values = [query.measures.value(aggregate).as_(aggregate.name) for aggregate in query.aggregates]
-    day = dialect.date_of(column("us") if query.by_event else column("us") - number(DAY)).as_(
-        PARTITION_COLUMN
-    )
-    numbers: exp.Expr = table("answers")
-    if unpacked := query.measures.unpacked():
-        numbers = exp.select(exp.Star(), *unpacked).from_(numbers).subquery("numbers")
-    select = exp.select(*own, *times, *values, day).from_(numbers)
-    if not query.ratios:
-        return select
-    ratios = [dialect.ratio(column(r.numerator), column(r.denominator)).as_(r.named) for r in query.ratios]
-    names = [found.alias for found in (*own, *times, *values)]
-    outer = exp.select(*(column(name) for name in names), *ratios, column(PARTITION_COLUMN))
-    return outer.from_(select.subquery("valued"))
 
 
 def _in_time() -> exp.Expr:

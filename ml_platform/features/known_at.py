@@ -15,6 +15,7 @@ from ml_platform.features.compute import (
     WindowQuery,
     answers,
     inside,
+    measured,
     parts,
     snapshot_rows,
     source_rows,
@@ -191,17 +192,9 @@ def _counted(query: WindowQuery, stream: Stream, versions: str) -> exp.Select:
         itself = exp.and_(column("id", "e").eq(column("id", "r")), column("is_first", "e"))
         known = known.or_(itself.and_(column("known", "e") > time.copy()))
     on = exp.and_(column("key", "e").eq(column("key", "r")), inside(reach), known)
-    order = exp.Tuple(expressions=[column("us", "e"), column("id", "e")])
     added = {part.alias: part.this for part in parts(query, labels="e", stream=stream)}
-    values = [
-        dialect.counted(inside(m.frame), m.part.aggregate(added[m.part.name].copy(), order.copy())).as_(
-            m.name
-        )
-        for m in query.measures.all
-        if m.part.name in added
-    ]
     own = [column(name, "r") for name in query.carried]
-    select = exp.select(*own, *values).from_(table("affected", "r"))
+    select = exp.select(*own, *measured(query, added)).from_(table("affected", "r"))
     return select.join(table(versions, "e"), on=on, join_type="left").group_by(*(c.copy() for c in own))
 
 

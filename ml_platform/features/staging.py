@@ -11,9 +11,10 @@ from dataclasses import replace
 import duckdb
 
 from ml_platform.features import handwritten
-from ml_platform.features.compute import WindowQuery, view_sql
+from ml_platform.features.compute import WindowQuery
 from ml_platform.features.known_at import prompt_sql
 from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.features.view_query import view_sql
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ml_platform.features.aggregation import Aggregate, Ratio
-from ml_platform.features.compute import WindowQuery, view_sql
+from ml_platform.features.compute import WindowQuery
 from ml_platform.features.known_at import prompt_sql
+from ml_platform.features.view_query import view_sql
 from ml_platform.kernel.durations import Duration
 
 START = dt.datetime(2018, 4, 1, tzinfo=dt.UTC)

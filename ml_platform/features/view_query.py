@@ -1,0 +1,49 @@
+"""A view's windowed aggregates as one query, exact under both times.
+
+If a look at the sources says that all that any row counts was known in time, `compute` has the whole query; if
+events came late or were corrected, `known_at` finds the rows that this concerns and counts them one by one.
+"""
+
+from sqlglot import exp
+
+from ml_platform.features.compute import WindowQuery, prompt_rows
+from ml_platform.features.known_at import all_rows
+from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.lake import dialect
+from ml_platform.lake.dialect import DAY, column, greatest, number, table
+
+
+def view_sql(query: WindowQuery) -> str:
+    """SQL of the view's rows, in no order: key, event id if rows are events, both times, features, partition day.
+
+    Counts are BIGINT and zero when idle; sums, means, deviations and ratios are DOUBLE, other values of their
+    column's type, and all of these null when there is nothing. `event_timestamp` is the row's time, and
+    `created_timestamp` too, but for an event that was known later.
+    """
+    found = prompt_rows(query) if query.prompt else all_rows(query)
+    select = _features(query)
+    for name, step in found:
+        select = select.with_(name, as_=step)
+    return dialect.printed(select)
+
+
+def _features(query: WindowQuery) -> exp.Select:
+    """The view's columns from `answers`."""
+    own = [column("key").as_(query.entity_key)]
+    own += [column("id").as_(query.event_id)] if query.by_event else []
+    created = dialect.time_of(greatest(column("us"), column("known")) if query.by_event else column("us"))
+    times = [dialect.time_of(column("us")).as_("event_timestamp"), created.as_("created_timestamp")]
+    values = [query.measures.value(aggregate).as_(aggregate.name) for aggregate in query.aggregates]
+    day = dialect.date_of(column("us") if query.by_event else column("us") - number(DAY)).as_(
+        PARTITION_COLUMN
+    )
+    numbers: exp.Expr = table("answers")
+    if unpacked := query.measures.unpacked():
+        numbers = exp.select(exp.Star(), *unpacked).from_(numbers).subquery("numbers")
+    select = exp.select(*own, *times, *values, day).from_(numbers)
+    if not query.ratios:
+        return select
+    ratios = [dialect.ratio(column(r.numerator), column(r.denominator)).as_(r.named) for r in query.ratios]
+    names = [found.alias for found in (*own, *times, *values)]
+    outer = exp.select(*(column(name) for name in names), *ratios, column(PARTITION_COLUMN))
+    return outer.from_(select.subquery("valued"))
