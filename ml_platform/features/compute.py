@@ -192,9 +192,8 @@ def _grouped(query: WindowQuery) -> exp.Select:
 
 def measured(query: WindowQuery, added: Mapping[str, exp.Expr]) -> list[exp.Expr]:
     """The measures of a row r from the events e that it is joined with; `added` has what an event adds to parts."""
-    order = exp.Tuple(expressions=[column("us", "e"), column("id", "e")])
     return [
-        dialect.counted(inside(m.frame), m.part.aggregate(added[m.part.name].copy(), order.copy())).as_(
+        dialect.counted(inside(m.frame), m.part.aggregate(added[m.part.name].copy(), _in_time("e"))).as_(
             m.name
         )
         for m in query.measures.all
@@ -263,6 +262,6 @@ def answers(query: WindowQuery) -> exp.Select:
     return exp.select(*own, *values).from_(table("windowed")).where(column("answers"))
 
 
-def _in_time() -> exp.Expr:
+def _in_time(table: str | None = None) -> exp.Expr:
     """The order of events: by time, those at the same time by their ids."""
-    return exp.Tuple(expressions=[column("us"), column("id")])
+    return exp.Tuple(expressions=[column("us", table), column("id", table)])

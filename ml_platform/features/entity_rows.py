@@ -15,8 +15,9 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 
 from ml_platform.features.feast_sources import answer_type, describe
 from ml_platform.features.point_in_time import ENTITY_ROWS
-from ml_platform.features.view_reads import Times, microseconds, quoted
+from ml_platform.features.view_reads import Times, microseconds
 from ml_platform.kernel.errors import InputError
+from ml_platform.lake.dialect import quoted
 
 _TIME = pa.timestamp("us", "UTC")
 

@@ -86,10 +86,6 @@ class Part:
     def kind(self) -> Kind:
         return self.numbers[0][0].kind
 
-    @property
-    def additive(self) -> bool:
-        return self.kind in (*_IN_LANES, "squares")
-
     def streams(self) -> set[Stream]:
         return {number.argument.stream for number, _ in self.numbers}
 

@@ -29,6 +29,7 @@ from ml_platform.features.offline_files import FileTarget
 from ml_platform.features.reads import PointInTimeRead
 from ml_platform.features.retrieval import Engine, PointInTimeRetrievalJob, RowsRead
 from ml_platform.features.view_reads import Times
+from ml_platform.kernel.durations import since_epoch
 from ml_platform.kernel.errors import DeclarationError, InputError
 
 
@@ -247,8 +248,7 @@ def _is_local_now(date: dt.datetime | None) -> bool:
 
 def _span(start: dt.datetime | None, end: dt.datetime | None) -> Times:
     """Dates as microseconds; a date without a zone is UTC, whatever the machine's zone."""
-    moments = [None if date is None else make_tzaware(date) - _EPOCH for date in (start, end)]
-    first, last = (None if moment is None else moment // dt.timedelta(microseconds=1) for moment in moments)
+    first, last = (None if date is None else since_epoch(make_tzaware(date)) for date in (start, end))
     return Times(first, last)
 
 
@@ -283,6 +283,3 @@ def _pull(config: RepoConfig, read: RowsRead) -> PointInTimeRetrievalJob:
 def _target(config: RepoConfig, source: DataSource | None) -> FileTarget:
     declared = file_source(source)
     return FileTarget(declared, _settings(config).reader(config).absolute(declared.path))
-
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -7,7 +7,8 @@ that `row_order` has made: each of them is the answer from one moment on, until 
 from collections.abc import Mapping, Sequence
 
 from ml_platform.features.row_order import RowOrder, first_of_tied, newest_first, ordered_rows
-from ml_platform.features.view_reads import Times, ViewRead, feature_sql, quoted
+from ml_platform.features.view_reads import Times, ViewRead, feature_sql
+from ml_platform.lake.dialect import quoted
 
 ENTITY_ROWS = "entity_rows"
 """The entity relation: row number `r` from 0, time `t` in microseconds, join keys, and what is carried."""
@@ -22,9 +23,8 @@ def join_sql(
     times: Times,
     key_columns: Mapping[str, str],
     carried: Sequence[str] = (),
-    ordered: bool = True,
 ) -> str:
-    """SQL of the point-in-time join of the entity rows with the views, by default in the entity rows' order.
+    """SQL of the point-in-time join of the entity rows with the views, in the entity rows' order.
 
     `key_columns` names the column of the entity rows that holds each join key. The answer has the row number
     `r`, the carried columns of the entity rows, then `f0`, `f1`, … for the features of all views in order.
@@ -36,8 +36,7 @@ def join_sql(
     selected = ", ".join(["e.r", *(f"e.{column}" for column in carried), *numbered])
     joins = [f"\nASOF LEFT JOIN {name} ON {_condition(name, view, key_columns)}" for name, view, _ in named]
     head = "WITH " + ",\n".join(parts) + "\n" if parts else ""
-    tail = "\nORDER BY e.r" if ordered else ""
-    return f"{head}SELECT {selected}\nFROM {ENTITY_ROWS} e{''.join(joins)}{tail}"
+    return f"{head}SELECT {selected}\nFROM {ENTITY_ROWS} e{''.join(joins)}\nORDER BY e.r"
 
 
 def answers_sql(view: ViewRead, order: RowOrder, times: Times) -> str:

@@ -21,8 +21,7 @@ from ml_platform.features.offline_files import FileTarget
 from ml_platform.features.point_in_time import rows_sql
 from ml_platform.features.reads import BATCH_ROWS, PointInTimeRead, Read
 from ml_platform.features.view_reads import Feature, Times, ViewRead
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+from ml_platform.kernel.durations import EPOCH
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ class PointInTimeRetrievalJob(RetrievalJob):
 
 
 def _moment(micros: int | None) -> dt.datetime | None:
-    return None if micros is None else _EPOCH + dt.timedelta(microseconds=micros)
+    return None if micros is None else EPOCH + dt.timedelta(microseconds=micros)
 
 
 def _closing(connection: duckdb.DuckDBPyConnection, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import duckdb
 import numpy as np
 
-from ml_platform.features.view_reads import Times, ViewRead, quoted
+from ml_platform.features.view_reads import Times, ViewRead
+from ml_platform.lake.dialect import quoted
 
 _HASHES_IN_MEMORY = 16_000_000
 """Hashes that are compared here (128 MB); DuckDB groups more than that, which is slower but spills."""

@@ -16,6 +16,7 @@ from ml_platform.features.known_at import prompt_sql
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.features.view_query import view_sql
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.durations import since_epoch
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
 from ml_platform.lake.dialect import quoted
@@ -77,8 +78,8 @@ def window_query(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str])
         events=source.key,
         labels=labels.key if labels is not None else None,
         keys=_keys(source),
-        first=_microseconds(complete_at(key_of(day(days[0]) - ONE_DAY))),
-        last=_microseconds(complete_at(days[1])),
+        first=since_epoch(complete_at(key_of(day(days[0]) - ONE_DAY))),
+        last=since_epoch(complete_at(days[1])),
     )
 
 
@@ -137,10 +138,6 @@ def _all_days(spec: FeatureViewSpec, lake: Lake, source: SourceSpec, days: tuple
 
 def _keys(source: SourceSpec) -> str:
     return f"{source.key}, all days"
-
-
-def _microseconds(time: dt.datetime) -> int:
-    return (time - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
 
 
 @contextmanager

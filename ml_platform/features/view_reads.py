@@ -7,6 +7,8 @@ that no later row is ever seen.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ml_platform.lake.dialect import quoted
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -125,8 +127,3 @@ def microseconds(column: str, kind: str, *, up: bool) -> str:
     if kind in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE"):
         return f"epoch_us({column})"
     return f"epoch_us(CAST({column} AS TIMESTAMPTZ))"
-
-
-def quoted(name: str) -> str:
-    """A name as a SQL identifier, whatever characters it has."""
-    return '"' + name.replace('"', '""') + '"'

@@ -12,7 +12,7 @@ from graphlib import TopologicalSorter
 import pyarrow as pa
 
 from ml_platform.kernel.lineage import Lineage
-from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, contiguous, day, key_of, spans
+from ml_platform.kernel.partitions import PARTITION_COLUMN, contiguous, day, day_range, key_of, spans
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
 from ml_platform.lake.inputs import Inputs, known_midnights
 from ml_platform.lake.ledger import Publication, history, restamp
@@ -165,8 +165,7 @@ class Reasons:
         read = self.inputs.lineage.direct_days(mine.asset, (day(mine.partition), day(mine.partition)))
         then: dict[str, dict[str, Publication]] = {}
         for asset, (first, last) in read.items():
-            keys = [key_of(first + n * ONE_DAY) for n in range((last - first).days + 1)]
-            for key in keys:
+            for key in map(key_of, day_range(first, last)):
                 earlier = [self.past[i] for i in self._positions.get((asset, key), ()) if i < end]
                 if earlier:
                     then.setdefault(asset, {})[key] = max(earlier, key=lambda found: found.table_version)

@@ -11,6 +11,12 @@ from pydantic_core import CoreSchema, core_schema
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _PATTERN = re.compile(r"(\d+)([smhd])")
 DAY_SECONDS = 86_400
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def since_epoch(time: dt.datetime) -> int:
+    """Microseconds from 1970 in UTC to a time with a zone, rounded down."""
+    return (time - EPOCH) // dt.timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, order=True)

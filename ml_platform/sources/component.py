@@ -95,16 +95,16 @@ def _accounts(
 ) -> dict[str, Account]:
     expected = store.expected_rows(lake, spec.name)
     staged = store.count_by_day(connection, "staged")
-    repeats = store.count_repeats(connection, spec)
+    repeated = dict.fromkeys(partitions, store.Repeats()) | store.count_repeats(connection, spec)
     quarantined = store.count_quarantined(connection, lake, spec)
     return {
         key: Account(
             expected.get(key, 0),
             staged.get(key, 0),
-            repeats.get(key, store.Repeats()).unchanged,
+            repeated[key].unchanged,
             quarantined.get(key, 0),
-            repeats.get(key, store.Repeats()).contradicting,
-            repeats.get(key, store.Repeats()).replaced,
+            repeated[key].contradicting,
+            repeated[key].replaced,
         )
         for key in partitions
     }

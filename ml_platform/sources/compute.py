@@ -2,7 +2,7 @@
 
 import datetime as dt
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -296,11 +296,6 @@ SELECT min({event_id}), count(*) FROM (
 
 def _packed(columns: str) -> str:
     return ", ".join(f"{name} := {name}" for name in columns.split(", "))
-
-
-def days_text(days: Sequence[str]) -> str:
-    """First and last day of a delivery, for people."""
-    return days[0] if len(days) == 1 else f"{days[0]} … {days[-1]} ({len(days)} days)"
 
 
 def latest_versions_sql(spec: SourceSpec, relation: str, *, known_by: str | None = None) -> str:
