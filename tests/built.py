@@ -1,7 +1,6 @@
 """A private copy of the small built platform, what tests ask of it, and runs under changed declarations."""
 
 import datetime as dt
-import importlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ import pytest
 
 from ml_platform import declarations
 from ml_platform.cli.instance import Runner, RunReport, open_instance
-from ml_platform.compiler import compile_asset
 from ml_platform.defs.resources import resources
 from ml_platform.defs.sources.transactions.simulator import simulate
 from ml_platform.kernel.catalog import Catalog
@@ -31,7 +29,7 @@ from ml_platform.lake.tables import Lake
 from ml_platform.sources.feed import write_delivery
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.sources.store import Landed, ingest
-from tests.support import LAST_DAY, SCALE, all_assets, copied_home
+from tests.support import LAST_DAY, SCALE, all_assets, compiled, copied_home
 
 NEXT_DAY = (dt.date.fromisoformat(LAST_DAY) + dt.timedelta(days=1)).isoformat()
 CUSTOMERS, TERMINALS = "features/customer_spending", "features/terminal_risk"
@@ -164,16 +162,8 @@ def job_under(changed: Sequence[NamedSpec]) -> dg.JobDefinition:
     catalog = Catalog(
         {**declared.specs, **{(type(spec), spec.name): spec for spec in changed}}, declared.origins
     )
-    plans = [plan for spec in catalog.specs.values() for plan in _component(spec).plans(catalog)]
-    assets = [compile_asset(plan, catalog) for plan in plans]
-    return dg.Definitions(
-        assets=assets, resources=resources().resources
-    ).resolve_implicit_global_asset_job_def()
-
-
-def _component(spec: NamedSpec) -> Any:
-    module = importlib.import_module(f"{type(spec).__module__.removesuffix('.spec')}.component")
-    return getattr(module, type(spec).__name__.removesuffix("Spec"))(spec)
+    defs = dg.Definitions(assets=compiled(catalog), resources=resources().resources)
+    return defs.resolve_implicit_global_asset_job_def()
 
 
 @contextmanager

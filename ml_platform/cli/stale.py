@@ -1,10 +1,11 @@
 """`ml-platform stale`: which published partitions late data or other declarations have re-opened, and what to run."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
+import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -92,6 +93,7 @@ def find_stale(inputs: Inputs, assets: Sequence[Declared], console: Console) -> 
 
 def declared_assets(catalog: Catalog, here: Settings) -> Iterator[Declared]:
     """Every asset with published partitions as it is declared, each after what it reads."""
+    from ml_platform.compiler import AssetComponent
     from ml_platform.drift_profiles import component as drift_profiles
     from ml_platform.drift_profiles.spec import DriftProfileSpec
     from ml_platform.features import component as features
@@ -102,20 +104,19 @@ def declared_assets(catalog: Catalog, here: Settings) -> Iterator[Declared]:
     from ml_platform.training_sets import component as training_sets
     from ml_platform.training_sets.spec import TrainingSetSpec
 
-    stages: Mapping[Any, Any] = {
-        SourceSpec: lambda spec, _, *asked: sources.computed(spec, *asked),
-        FeatureViewSpec: features.computed,
-        DriftProfileSpec: drift_profiles.computed,
-        TrainingSetSpec: training_sets.computed,
+    stages: Mapping[Any, tuple[type[AssetComponent], Callable[..., pa.Table]]] = {
+        SourceSpec: (sources.Source, sources.computed),
+        FeatureViewSpec: (features.FeatureView, features.computed),
+        DriftProfileSpec: (drift_profiles.DriftProfile, drift_profiles.computed),
+        TrainingSetSpec: (training_sets.TrainingSet, training_sets.computed),
     }
     specs: dict[str, Any] = {spec.key: spec for kind in stages for spec in catalog.all(kind)}
     for key in (key for key in in_order(catalog.lineage) if key in specs):
         spec = specs[key]
+        component, computed = stages[type(spec)]
         landed = landed_inputs(Lake(here.lake_uri), spec.name) if isinstance(spec, SourceSpec) else None
-        whole_ranges = training_sets.TrainingSet.one_run_per_range or not isinstance(spec, TrainingSetSpec)
-        yield Declared(
-            key, spec.digest(), partial(stages[type(spec)], spec, catalog, here), landed, whole_ranges
-        )
+        asked = partial(computed, spec, catalog, here)
+        yield Declared(key, spec.digest(), asked, landed, component.one_run_per_range)
 
 
 def to_run(declared: Declared, partitions: Sequence[str]) -> list[str]:

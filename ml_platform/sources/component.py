@@ -61,8 +61,8 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
     return publish(lake, staged, run_id=step.run_id)
 
 
-def computed(spec: SourceSpec, settings: Settings, partitions: Sequence[str]) -> pa.Table:
-    """The versions of a range of days as they would be published; nothing is written."""
+def computed(spec: SourceSpec, _: Catalog, settings: Settings, partitions: Sequence[str]) -> pa.Table:
+    """The versions of a range of days as they would be published; nothing is written. A source reads no other asset."""
     with connect(settings) as connection:
         store.stage_versions(connection, Lake(settings.lake_uri), spec, (min(partitions), max(partitions)))
         return connection.sql("SELECT * FROM staged").to_arrow_table()

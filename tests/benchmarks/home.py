@@ -1,6 +1,5 @@
 """A home of its own for a benchmark: data landed and published the way that users do it."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,6 @@ import dagster as dg
 
 from ml_platform import declarations
 from ml_platform.cli.instance import Runner, open_instance
-from ml_platform.compiler import SpecComponent, compile_asset
 from ml_platform.defs.resources import resources
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import day, key_of
@@ -20,6 +18,7 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.sources.store import ingest
+from tests.support import compiled
 
 FIRST_DAY, LAST_DAY = "2018-04-01", "2018-09-30"
 SOURCES = ("transactions", "fraud_labels")
@@ -87,19 +86,10 @@ class Home:
 
     @cached_property
     def _definitions(self) -> dg.Definitions:
-        assets = [
-            compile_asset(plan, self.catalog)
-            for spec in self.catalog.specs.values()
-            for plan in component(type(spec))(spec).plans(self.catalog)
-        ]
         given = {"environment": dg.ResourceDefinition.hardcoded_resource(self.settings)}
-        return dg.Definitions(assets=assets, resources={**(resources().resources or {}), **given})
-
-
-def component(spec_type: type) -> type[SpecComponent]:
-    """The component of a spec, by the platform's naming."""
-    module = importlib.import_module(f"{spec_type.__module__.removesuffix('.spec')}.component")
-    return getattr(module, spec_type.__name__.removesuffix("Spec"))
+        return dg.Definitions(
+            assets=compiled(self.catalog), resources={**(resources().resources or {}), **given}
+        )
 
 
 def listed(files: Sequence[str]) -> str:

@@ -8,7 +8,6 @@ import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +29,7 @@ from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.sources.store import ingest
 from ml_platform.training_sets.spec import TrainingSetSpec
+from tests.support import component_module
 
 FIRST, LAST = "2018-04-01", "2018-04-12"
 PAYMENTS, LABELS = "sources/payments", "sources/labels"
@@ -143,7 +143,7 @@ class World:
             run=SimpleNamespace(run_id="a run"),
         )
         for run in contiguous(partitions):
-            _component(spec).materialize(spec, Step(context, tuple(run), self.catalog))
+            component_module(spec).materialize(spec, Step(context, tuple(run), self.catalog))
 
     def make_all(self) -> None:
         """Materialize everything that the declared days have."""
@@ -204,7 +204,3 @@ def differing(
         for asset in before
     }
     return {asset: keys for asset, keys in found.items() if keys}
-
-
-def _component(spec: NamedSpec) -> Any:
-    return import_module(f"{type(spec).__module__.removesuffix('.spec')}.component")

@@ -254,6 +254,7 @@ def test_rebuilding_what_random_late_data_re_opened_is_rebuilding_everything(
         for _ in range(chance.randint(1, 4)):
             deliver_something_late(world, chance)
         settled(world, tmp_path / f"fresh {number}")
+        assert world.stale() == [], "what was rebuilt is current, and stays so"
 
 
 def deliver_something_late(world: World, chance: random.Random) -> None:
