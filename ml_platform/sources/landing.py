@@ -20,7 +20,8 @@ from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.tables import Lake
-from ml_platform.sources.compute import columns_of, conflicts_sql, declared_time, split_file
+from ml_platform.sources.compute import columns_of, conflicts_sql
+from ml_platform.sources.delivery import declared_time, split_file
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.sources.store import (
     LANDED_FILES,
