@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.spec import DurationField, Name, Spec
-from ml_platform.lake.dialect import predicate_columns
-from ml_platform.sources.spec import SourceColumn
+from ml_platform.lake.dialect import check_predicate, predicate_columns
+from ml_platform.sources.spec import SourceColumn, SourceSpec
 
 AggregateFunction = Literal["count", "sum", "mean", "min", "max", "stddev", "first", "last", "count_distinct"]
 FieldType = Literal["int64", "double", "float", "string", "boolean"]
@@ -135,8 +135,30 @@ class Aggregation(Spec):
         """How long before t the longest window begins."""
         return Duration(self.delay.seconds + max(window.seconds for window in self.windows))
 
-    def aggregates(self, *, stream: Stream, declared: SourceColumn, owner: str) -> Iterator[Aggregate]:
-        """One aggregate for each window, in their order; DeclarationError where the column's type has none."""
+    def stream(self, events: SourceSpec, labels: SourceSpec | None) -> Stream:
+        """Where its column comes from: one that both have is the events'."""
+        of_labels = labels is not None and self.column in set(labels.columns) - set(events.columns)
+        return "labels" if of_labels else "events"
+
+    def check(self, events: SourceSpec, labels: SourceSpec | None, *, owner: str) -> None:
+        """Raise DeclarationError for labels that are read before they are final, or a `where` that is no predicate."""
+        if labels is not None and self.stream(events, labels) == "labels" and self.delay < labels.maturity:
+            raise DeclarationError(
+                f"{owner}.delay must be at least {labels.maturity}, the maturity of {labels.name!r}; got {self.delay}. "
+                f"A shorter delay would count labels that are not final"
+            )
+        if self.where is not None:
+            check_predicate(self.where, columns=list(events.columns), owner=f"{owner}.where")
+
+    def aggregates(self, events: SourceSpec, labels: SourceSpec | None, *, owner: str) -> Iterator[Aggregate]:
+        """One aggregate for each window, in their order; DeclarationError where the column or its type has none."""
+        columns = {**(labels.columns if labels is not None else {}), **events.columns}
+        declared = columns.get(self.column)
+        if declared is None:
+            raise DeclarationError(
+                f"{owner}.column {self.column!r} is not among {sorted(columns)}; "
+                f"take one of them, or declare it in the source"
+            )
         kind = declared.type
         if (self.function in _NUMERIC and kind in ("string", "timestamp", "boolean")) or (
             self.function not in _COUNTS and kind == "timestamp"
@@ -153,7 +175,7 @@ class Aggregation(Spec):
                 function=self.function,
                 window=window,
                 delay=self.delay,
-                stream=stream,
+                stream=self.stream(events, labels),
                 where=self.where,
                 closed=self.include_current,
                 kind=kind,

@@ -1,7 +1,7 @@
 """What can be declared about features: views of windowed aggregates, on-demand features, services."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
@@ -101,11 +101,6 @@ class FeatureViewSpec(NamedSpec):
         reaches = [aggregation.reach for aggregation in self.aggregations]
         return max(reach.whole_days for reach in (*reaches, self.look_back or Duration(0)))
 
-    def label_columns(self, catalog: Catalog) -> frozenset[str]:
-        """Columns that come from the label source."""
-        source, labels = self.sources(catalog)
-        return frozenset(labels.columns) - frozenset(source.columns) if labels is not None else frozenset()
-
     def features(self, catalog: Catalog) -> list[Feature]:
         """All features of the view, in declared order."""
         if self.sql is not None:
@@ -120,20 +115,9 @@ class FeatureViewSpec(NamedSpec):
     def aggregates(self, catalog: Catalog) -> list[Aggregate]:
         """All windowed aggregates of the view, in declared order; DeclarationError for a column that is not there."""
         source, labels = self.sources(catalog)
-        late = self.label_columns(catalog)
         found: list[Aggregate] = []
         for i, aggregation in enumerate(self.aggregations):
-            where = f"{self._where}: aggregations.{i}"
-            of_label = labels is not None and aggregation.column in late
-            columns = labels.columns if of_label and labels is not None else source.columns
-            declared = columns.get(aggregation.column)
-            if declared is None:
-                raise DeclarationError(
-                    f"{where}.column {aggregation.column!r} is not among {sorted({*source.columns, *late})}; "
-                    f"take one of them, or declare it in the source"
-                )
-            stream = "labels" if of_label else "events"
-            found += aggregation.aggregates(stream=stream, declared=declared, owner=where)
+            found += aggregation.aggregates(source, labels, owner=f"{self._where}: aggregations.{i}")
         return found
 
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
@@ -146,7 +130,7 @@ class FeatureViewSpec(NamedSpec):
             Upstream(source.key, first=first, whole=by_event, keys=None if by_event else self.entity_key)
         ]
         if labels is not None:
-            upstream.append(Upstream(labels.key, first=first, last=-self._label_delay(catalog, labels)))
+            upstream.append(Upstream(labels.key, first=first, last=-self._label_delay(source, labels)))
         return (
             Node(
                 self.key,
@@ -166,28 +150,13 @@ class FeatureViewSpec(NamedSpec):
                 f"{', '.join(source.columns)}; name it with `join_key:`"
             )
         for i, aggregation in enumerate(self.aggregations):
-            late = labels is not None and aggregation.column in self.label_columns(catalog)
-            if late and labels is not None and aggregation.delay < labels.maturity:
-                raise DeclarationError(
-                    f"{self._where}: aggregations.{i}.delay must be at least {labels.maturity}, the maturity of "
-                    f"{labels.name!r}; got {aggregation.delay}. A shorter delay would count labels that are not final"
-                )
-            if aggregation.where is not None:
-                check_predicate(
-                    aggregation.where,
-                    columns=list(source.columns),
-                    owner=f"{self._where}: aggregations.{i}.where",
-                )
+            aggregation.check(source, labels, owner=f"{self._where}: aggregations.{i}")
         self._check_names(catalog)
 
     def _check_names(self, catalog: Catalog) -> None:
         """Raise DeclarationError for features of one name, and for expectations on columns that are not there."""
         names = [feature.name for feature in self.features(catalog)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise DeclarationError(
-                f"{self._where}: one name per feature is required; {twice} come twice; use `named:`"
-            )
+        _require_distinct(names, owner=self._where)
         columns = [*self.row_key(catalog), EVENT_TIME, CREATED_TIME, *names]
         for i, expectation in enumerate(self.expectations):
             check_predicate(
@@ -202,10 +171,9 @@ class FeatureViewSpec(NamedSpec):
         labels = catalog.get(SourceSpec, self.labels, wanted_by=self._where) if self.labels else None
         return source, labels
 
-    def _label_delay(self, catalog: Catalog, labels: SourceSpec) -> int:
+    def _label_delay(self, source: SourceSpec, labels: SourceSpec) -> int:
         """Whole days before a partition's end after which no label is read."""
-        late = self.label_columns(catalog)
-        delays = [a.delay.seconds for a in self.aggregations if a.column in late]
+        delays = [a.delay.seconds for a in self.aggregations if a.stream(source, labels) == "labels"]
         return min(delays, default=labels.maturity.seconds) // DAY_SECONDS
 
     @property
@@ -274,11 +242,7 @@ class FeatureServiceSpec(NamedSpec):
         names = list(self.request_features)
         names += [f.name for view in self.view_specs(catalog) for f in view.features(catalog)]
         names += [output for spec in self.on_demand_specs(catalog) for output in spec.outputs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise DeclarationError(
-                f"{self._where}: one name per feature is required; {twice} come twice; rename one with `named:`"
-            )
+        _require_distinct(names, owner=self._where)
         return names
 
     def upstream(self, catalog: Catalog, *, first: int = 0, last: int = 0) -> tuple[Upstream, ...]:
@@ -306,3 +270,11 @@ class FeatureServiceSpec(NamedSpec):
     @property
     def _where(self) -> str:
         return f"FeatureService {self.name!r}"
+
+
+def _require_distinct(names: Sequence[str], *, owner: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DeclarationError(
+            f"{owner}: one name per feature is required; {twice} come twice; rename one with `named:`"
+        )
