@@ -168,29 +168,35 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             automation_condition=_automation(plan),
             output_required=False,
             required_resource_keys=set(plan.resources),
-            check_specs=[
-                dg.AssetCheckSpec(
-                    name=name,
-                    asset=dg.AssetKey(node.key.split("/")),
-                    blocking=True,
-                    partitions_def=partitions,
-                    description=CHECK_DESCRIPTIONS.get(name),
-                )
-                for name in node.blocking_checks
-            ],
+            check_specs=[_check_spec(node, name, partitions) for name in node.blocking_checks],
         )
         def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster would read it as an output type
             keys = tuple(context.partition_keys) if partitions is not None else ()
             if plan.gated:
-                lake = (
-                    Lake(context.resources.environment.lake_uri) if "environment" in plan.resources else None
-                )
-                for key in keys:
-                    guard.require_open(context.instance, catalog.lineage, node.key, day(key), lake=lake)
+                _require_open_gates(plan, context, keys, catalog)
             outcomes = plan.work(Step(context, keys, catalog))
             yield from record(context, outcomes)
 
     return compiled
+
+
+def _check_spec(node: Node, name: str, partitions: dg.DailyPartitionsDefinition | None) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        name=name,
+        asset=dg.AssetKey(node.key.split("/")),
+        blocking=True,
+        partitions_def=partitions,
+        description=CHECK_DESCRIPTIONS.get(name),
+    )
+
+
+def _require_open_gates(
+    plan: AssetPlan, context: dg.AssetExecutionContext, keys: Sequence[str], catalog: Catalog
+) -> None:
+    """Raise Dagster's Failure at the first partition that a gate upstream closes."""
+    lake = Lake(context.resources.environment.lake_uri) if "environment" in plan.resources else None
+    for key in keys:
+        guard.require_open(context.instance, catalog.lineage, plan.node.key, day(key), lake=lake)
 
 
 def partitions_of(node: Node) -> dg.DailyPartitionsDefinition | None:

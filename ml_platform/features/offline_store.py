@@ -24,7 +24,7 @@ from pydantic import Field
 
 from ml_platform.features.entity_rows import EntityRows, FrameRows, QueryRows, require_columns
 from ml_platform.features.feast_sources import SourceReader, file_source
-from ml_platform.features.feature_requests import check_names, requested_views
+from ml_platform.features.feature_requests import RequestedView, check_names, requested_views
 from ml_platform.features.offline_files import FileTarget
 from ml_platform.features.reads import PointInTimeRead
 from ml_platform.features.retrieval import Engine, PointInTimeRetrievalJob, RowsRead
@@ -92,7 +92,6 @@ class DuckDBPointInTimeOfflineStore(OfflineStore):
         `entity_df` is a pandas frame, a SQL query, or None for every key and event time between the dates. Rows
         come in the order of the entity rows. A view tagged `available_after` is read that much earlier than `t`.
         """
-        settings = _settings(config)
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         views = requested_views(
             feature_views,
@@ -102,18 +101,16 @@ class DuckDBPointInTimeOfflineStore(OfflineStore):
             registry=registry,
             project=project,
         )
-        read = PointInTimeRead(
-            reader=settings.reader(config),
-            views=views,
-            known_at=settings.known_at or filter_by_created_timestamp,
+        read = _point_in_time_read(
+            config,
+            views,
             entities=_entity_rows(entity_df),
             span=_range(feature_views, start_date, end_date),
+            known_at=filter_by_created_timestamp,
         )
-        _check_frame(read)
         return PointInTimeRetrievalJob(
             read,
-            engine=settings.engine(),
-            reader=read.reader,
+            engine=_settings(config).engine(),
             full_feature_names=full_feature_names,
             on_demand_feature_views=on_demand,
             features=feature_refs,
@@ -133,15 +130,12 @@ class DuckDBPointInTimeOfflineStore(OfflineStore):
         """The newest row of each key with an event time between the dates, both included."""
         return _pull(
             config,
-            _rows_read(
-                config,
-                data_source,
-                keys=join_key_columns,
-                features=feature_name_columns,
-                times=(timestamp_field, created_timestamp_column),
-                span=_span(start_date, end_date),
-                latest=True,
-            ),
+            data_source,
+            keys=join_key_columns,
+            features=feature_name_columns,
+            times=(timestamp_field, created_timestamp_column),
+            span=_span(start_date, end_date),
+            latest=True,
         )
 
     @staticmethod
@@ -158,15 +152,12 @@ class DuckDBPointInTimeOfflineStore(OfflineStore):
         """All rows with an event time between the dates, both included; None leaves an end open."""
         return _pull(
             config,
-            _rows_read(
-                config,
-                data_source,
-                keys=join_key_columns,
-                features=feature_name_columns,
-                times=(timestamp_field, created_timestamp_column),
-                span=_span(start_date, end_date),
-                latest=False,
-            ),
+            data_source,
+            keys=join_key_columns,
+            features=feature_name_columns,
+            times=(timestamp_field, created_timestamp_column),
+            span=_span(start_date, end_date),
+            latest=False,
         )
 
     @staticmethod
@@ -225,12 +216,28 @@ def _entity_rows(entities: pd.DataFrame | str | None) -> EntityRows | None:
     raise InputError(f"entity_df must be a pandas frame, a SQL query or None; got {type(entities).__name__}")
 
 
-def _check_frame(read: PointInTimeRead) -> None:
-    """Raise at once, not when the job runs, if a frame in memory cannot be joined with the views."""
-    if isinstance(read.entities, FrameRows):
-        names = read.entities.table.column_names
+def _point_in_time_read(
+    config: RepoConfig,
+    views: tuple[RequestedView, ...],
+    *,
+    entities: EntityRows | None,
+    span: Times,
+    known_at: bool,
+) -> PointInTimeRead:
+    """The read of the views; raises at once, not when it runs, if a frame in memory cannot be joined with them."""
+    settings = _settings(config)
+    read = PointInTimeRead(
+        reader=settings.reader(config),
+        views=views,
+        known_at=settings.known_at or known_at,
+        entities=entities,
+        span=span,
+    )
+    if isinstance(entities, FrameRows):
+        names = entities.table.column_names
         require_columns(names, read.entity_columns)
-        check_names(names, read.views)
+        check_names(names, views)
+    return read
 
 
 def _range(views: list[FeatureView], start: dt.datetime | None, end: dt.datetime | None) -> Times:
@@ -252,7 +259,7 @@ def _span(start: dt.datetime | None, end: dt.datetime | None) -> Times:
     return Times(first, last)
 
 
-def _rows_read(
+def _pull(
     config: RepoConfig,
     source: DataSource,
     *,
@@ -261,10 +268,10 @@ def _rows_read(
     times: tuple[str, str | None],
     span: Times,
     latest: bool,
-) -> RowsRead:
+) -> PointInTimeRetrievalJob:
     event_time, created_time = times
     named = [*keys, *features, event_time, *([created_time] if created_time else [])]
-    return RowsRead(
+    read = RowsRead(
         reader=_settings(config).reader(config),
         source=file_source(source),
         keys=tuple(keys),
@@ -274,10 +281,7 @@ def _rows_read(
         span=span,
         latest=latest,
     )
-
-
-def _pull(config: RepoConfig, read: RowsRead) -> PointInTimeRetrievalJob:
-    return PointInTimeRetrievalJob(read, engine=_settings(config).engine(), reader=read.reader)
+    return PointInTimeRetrievalJob(read, engine=_settings(config).engine())
 
 
 def _target(config: RepoConfig, source: DataSource | None) -> FileTarget:

@@ -23,6 +23,9 @@ BATCH_ROWS = 122_880
 class Read(Protocol):
     """A read that can be run as often as asked: batch by batch, as one table, or only shown as SQL."""
 
+    @property
+    def reader(self) -> SourceReader: ...
+
     def stream(self, connection: duckdb.DuckDBPyConnection, batch_rows: int) -> pa.RecordBatchReader: ...
 
     def table(self, connection: duckdb.DuckDBPyConnection) -> pa.Table: ...

@@ -126,14 +126,12 @@ class PointInTimeRetrievalJob(RetrievalJob):
         read: Read,
         *,
         engine: Engine,
-        reader: SourceReader,
         full_feature_names: bool = False,
         on_demand_feature_views: Sequence[OnDemandFeatureView] = (),
         features: Sequence[str] | None = None,
     ) -> None:
         self._read = read
         self._engine = engine
-        self._reader = reader
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = list(on_demand_feature_views)
         self._metadata = None if features is None else ReadMetadata(features, self._outline)
@@ -188,7 +186,7 @@ class PointInTimeRetrievalJob(RetrievalJob):
         Raises Feast's SavedDatasetLocationAlreadyExists if something is there and may not be overwritten.
         """
         source = file_source(storage.to_data_source())
-        target = FileTarget(source, self._reader.absolute(source.path))
+        target = FileTarget(source, self._read.reader.absolute(source.path))
         target.check_free(allow_overwrite=allow_overwrite)
         rows = self.to_arrow().to_reader() if self._on_demand_feature_views else self.to_arrow_reader()
         target.replace(rows)
