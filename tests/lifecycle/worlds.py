@@ -19,8 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml_platform.cli.instance import Runner, open_instance
-from ml_platform.compiler import compile_asset
-from ml_platform.features.component import FeatureView
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates import publishing
 from ml_platform.kernel.catalog import Catalog
@@ -31,11 +29,11 @@ from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import Publication, published
 from ml_platform.lake.tables import Lake
-from ml_platform.sources.component import Source
 from ml_platform.sources.feed import write_delivery
 from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
 from tests.lifecycle.disk import no_waiting_for_the_disk
+from tests.support import compiled
 
 SOURCE, VIEW = "sources/payments", "features/spending"
 DAYS = tuple(f"2018-06-0{number}" for number in range(1, 7))
@@ -50,8 +48,12 @@ Range = tuple[str, str]
 STORAGES = ("event_log", "runs", "schedules", "local_compute_log_manager", "root")
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    # What Dagster and pyarrow would import in each process only when they get there.
-    [__name__, "dagster._daemon", *(f"dagster._core.storage.{name}" for name in STORAGES), "pandas"]
+    # What a process would import only when it gets there.
+    [
+        __name__,
+        *(f"ml_platform.{stage}.component" for stage in ("sources", "features")),
+        *("dagster._daemon", "pandas", *(f"dagster._core.storage.{name}" for name in STORAGES)),
+    ]
 )
 
 
@@ -80,6 +82,7 @@ def spending(generation: int) -> FeatureViewSpec:
             "entity": "customer",
             "source": "payments",
             "aggregations": [aggregation],
+            "online": False,
             "ttl": "3d",
             "expectations": [{"column": "customer_id", "unique": True}],
         }
@@ -216,11 +219,8 @@ def make(settings: Settings, key: str, generation: int, ranges: Sequence[Range])
     """Materialize ranges of days of an asset, each in one run."""
     specs = (payments(), spending(generation))
     catalog = Catalog({(type(spec), spec.name): spec for spec in specs})
-    plans = [*Source(specs[0]).plans(catalog), *FeatureView(specs[1]).plans(catalog)[:1]]
     environment = dg.ResourceDefinition.hardcoded_resource(settings)
-    defs = dg.Definitions(
-        assets=[compile_asset(plan, catalog) for plan in plans], resources={"environment": environment}
-    )
+    defs = dg.Definitions(assets=compiled(catalog), resources={"environment": environment})
     with no_waiting_for_the_disk(), open_instance(settings) as instance:
         runner = Runner(instance, defs.resolve_implicit_global_asset_job_def())
         for first, last in ranges:
