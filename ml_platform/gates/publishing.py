@@ -14,7 +14,7 @@ from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.audit import Finding
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
-from ml_platform.lake.inputs import known_midnights
+from ml_platform.lake.inputs import equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.tables import Lake, Table
 
@@ -99,6 +99,7 @@ def _publication(
         run_id=run_id,
         inputs=staged.inputs.get(key, ""),
         known=known_midnights(part.drop_columns([PARTITION_COLUMN])) if staged.versions and part else {},
+        lag=equal_lag(part) if staged.versions and part else None,
     )
 
 

@@ -61,6 +61,7 @@ class Publication:
     known: Mapping[str, str] = field(
         default_factory=dict
     )  # content hash by the midnights at which it changes
+    lag: int | None = None  # microseconds from every row's event to when it was known, if they are the same
 
 
 _TOLD = "publications"  # under this name a commit says what it published
@@ -77,6 +78,7 @@ _PUBLICATIONS = Ledger(
         "run_id": pa.string(),
         "inputs": pa.string(),
         "known": pa.string(),
+        "lag": pa.int64(),
     },
 )
 

@@ -15,7 +15,7 @@ from deltalake import TableFeatures
 from deltalake.exceptions import DeltaError
 
 from ml_platform.kernel.errors import StoreError
-from ml_platform.lake.tables import Lake, Table, scan_sql
+from ml_platform.lake.tables import Lake, Table
 
 A, B, C = "2018-06-01", "2018-06-02", "2018-06-03"
 
@@ -77,7 +77,7 @@ def test_a_scan_of_named_files_reads_those_and_nothing_else(table: Table) -> Non
     table.replace_days(rows(1), days=[A])
     first = table.files()
     table.replace_days(rows(2), days=[A])
-    assert read(scan_sql(table.uri, files=first)) == [(1, dt.date(2018, 6, 1))]
+    assert read(table.at().scan(first)) == [(1, dt.date(2018, 6, 1))]
 
 
 def test_a_table_without_files_has_no_rows_and_its_columns_types(table: Table) -> None:
