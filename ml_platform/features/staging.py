@@ -98,7 +98,7 @@ def _known_prompt(
     """
     for stream, source in zip(query.streams_read, _sources(spec, catalog), strict=False):
         lags = inputs.lags(source.key, opened[source.key].version, _days_read(spec, catalog, source, days))
-        if len(lags) != 1 or None in lags or max(lags) > query.reach(stream).nearest:
+        if len(lags) != 1 or any(lag is None or lag > query.reach(stream).nearest for lag in lags):
             return False
     return True
 

@@ -1,5 +1,6 @@
 """The compute engine: a DuckDB connection per step, to one in-memory database of the process, which spills to disk."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,3 +45,6 @@ def _connection(**limits: str) -> Iterator[duckdb.DuckDBPyConnection]:
 def _database(_process: int, **limits: str) -> duckdb.DuckDBPyConnection:
     """The database of a process, opened once: that takes longer than a small query. A fork needs one of its own."""
     return duckdb.connect(":memory:", config=dict(limits))
+
+
+atexit.register(_database.cache_clear)  # nothing of the engine is left when the interpreter ends

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import InputError
@@ -43,7 +42,7 @@ def known_midnights(rows: pa.Table) -> dict[str, str]:
 
     Midnights are named by the day that they begin.
     """
-    created = rows.column(CREATED_TIME).cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    created = _micros(rows.column(CREATED_TIME))
     midnights = np.clip(-(-created // DAY), _FIRST, _LAST)
     changes = np.unique(midnights)
     return {
@@ -56,12 +55,13 @@ def known_midnights(rows: pa.Table) -> dict[str, str]:
 
 def equal_lag(rows: pa.Table) -> int | None:
     """Microseconds from event to when it was known, if they are the same for all rows of a day."""
-    created, event = (
-        rows.column(name).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-        for name in (CREATED_TIME, EVENT_TIME)
-    )
-    lags = pc.min_max(pc.subtract(created, event)).as_py()
-    return lags["min"] if lags["min"] == lags["max"] else None
+    created, event = (_micros(rows.column(name)) for name in (CREATED_TIME, EVENT_TIME))
+    lags = np.unique(created - event)
+    return int(lags[0]) if len(lags) == 1 else None
+
+
+def _micros(times: pa.ChunkedArray) -> np.ndarray:
+    return times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
 
 
 def as_known(publication: Publication, midnight: dt.date) -> str:
