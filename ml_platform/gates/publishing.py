@@ -25,7 +25,8 @@ from ml_platform.lake.tables import Lake, Table
 class Staged:
     """Computed rows of some partitions, ordered by partition and key, with what their audit found.
 
-    `rows` is a relation of a connection that is open until they are published, and are read a partition at a time.
+    `rows` is a relation over a table of a connection that is open until they are published: they are read twice, a
+    partition at a time, and a query could give other bits the second time.
     `inputs` has the digest of what each partition was made from; `versions` says that the rows have a created
     time of their own. `metadata` is shown with each partition; every key of `partitions` is committed or refused.
     """
@@ -74,7 +75,7 @@ def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
 
 
 def _commit(lake: Lake, staged: Staged, good: Sequence[str], *, run_id: str) -> dict[str, Publication]:
-    """Publish the good partitions; their publications by partition."""
+    """Hash the good partitions, then publish them; their publications by partition."""
     rows = of_days(staged.rows, good)
     publications = {key: _publication(staged, key, None, NO_ROWS_HASH, run_id=run_id) for key in good}
     for key, part, content_hash in partition_hashes(rows, PARTITION_COLUMN):
