@@ -93,12 +93,12 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     with connect(settings) as connection:
         stage_rows(connection, spec, step.catalog, read, step.partitions)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
-        rows = connection.sql("FROM staged").to_arrow_table()
+        rows = connection.sql("FROM staged")
+        step.log.info("%s: %s rows staged for %s", spec.key, f"{len(rows):,}", spans(step.partitions))
         entities = _entities(connection, spec)
-    step.log.info("%s: %s rows staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
-    metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
-    staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), inputs, metadata=metadata)
-    return publish(lake, staged, run_id=step.run_id)
+        metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
+        staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), inputs, metadata=metadata)
+        return publish(lake, staged, run_id=step.run_id)
 
 
 def computed(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ml_platform.lake.rows import Rows
 from ml_platform.lake.tables import Lake
 
 _TIME = pa.timestamp("us", "UTC")
@@ -83,7 +84,7 @@ _PUBLICATIONS = Ledger(
 )
 
 
-def publish_days(lake: Lake, rows: Any, publications: Sequence[Publication]) -> list[Publication]:
+def publish_days(lake: Lake, rows: Rows, publications: Sequence[Publication]) -> list[Publication]:
     """Replace the rows of the published days of one asset, and say so in the same commit; with their version.
 
     The commit carries the publications: from then on readers have them, even if this process dies before the

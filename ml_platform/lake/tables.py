@@ -9,17 +9,20 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pa_fs
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.lake.rows import Rows, stream
 from ml_platform.lake.snapshots import PartitionFilter, Snapshot, files_of, open_table, snapshot
 
 _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",  # manifests name old versions; cleanup would lose them
     "delta.enableDeletionVectors": "false",  # readers take the data files as they are
 }
+# The files of all partitions stay open until the commit; dictionaries of a megabyte a column would outgrow their rows.
+_WRITER = WriterProperties(dictionary_page_size_limit=64 * 1024)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Table:
 
     def replace(
         self,
-        data: Any,
+        data: Rows,
         *,
         predicate: str,
         partition_by: Sequence[str] = (PARTITION_COLUMN,),
@@ -59,15 +62,14 @@ class Table:
     ) -> int:
         """Replace the rows that match the predicate by the given ones, in one commit; that commit's version.
 
-        `data` is anything with the Arrow stream interface: a table, a reader, a DuckDB relation. What is
-        `told` (JSON values by name) is kept with the commit, and `commits_after` gives it back.
+        A relation is written as it is read, and not held. What is `told` (JSON values by name) is kept with
+        the commit, and `commits_after` gives it back.
         """
-        data = data if isinstance(data, pa.Table) else pa.table(data)
         return self._write(
             data, mode="overwrite", predicate=predicate, partition_by=partition_by, told=told or {}
         )
 
-    def replace_days(self, data: Any, *, days: Sequence[str], told: Mapping[str, Any] | None = None) -> int:
+    def replace_days(self, data: Rows, *, days: Sequence[str], told: Mapping[str, Any] | None = None) -> int:
         """Replace whole daily partitions in one commit; that commit's version."""
         listed = ", ".join(f"'{day}'" for day in days)
         return self.replace(data, predicate=f"{PARTITION_COLUMN} IN ({listed})", told=told)
@@ -100,7 +102,7 @@ class Table:
     )
     def _write(
         self,
-        data: pa.Table,
+        data: Rows,
         *,
         mode: Any,
         predicate: str | None,
@@ -108,14 +110,16 @@ class Table:
         told: Mapping[str, Any],
     ) -> int:
         """Write in one commit, again when another writer was faster; the version of our commit, not of theirs."""
-        table = self.open() or self._created(data.schema, partition_by)
+        reader = stream(data)
+        table = self.open() or self._created(reader.schema, partition_by)
         write_deltalake(
             table,
-            data,
+            reader,
             mode=mode,
             predicate=predicate,
             partition_by=list(partition_by) or None,
             schema_mode="merge",
+            writer_properties=_WRITER,
             commit_properties=CommitProperties(custom_metadata=dict(told)),
         )
         return table.version()  # an open table follows its own commit

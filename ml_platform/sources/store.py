@@ -23,6 +23,7 @@ from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake, Table
 from ml_platform.sources.compute import (
+    Delivery,
     columns_of,
     conflicts_sql,
     declared_time,
@@ -127,7 +128,7 @@ def _ingest(
     with connect(settings) as connection:
         delivery = split_file(connection, spec, path, known_at=known_at)
         _require_consistent(connection, lake, spec, path, without=replaced)
-        _write(connection, lake, spec, digest)
+        _write(connection, lake, spec, digest, delivery)
     entry = {
         "source": spec.name,
         "digest": digest,
@@ -270,14 +271,16 @@ def _require_consistent(
         )
 
 
-def _write(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, digest: str) -> None:
+def _write(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, digest: str, delivery: Delivery
+) -> None:
     columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
     tagged = f"SELECT {columns}, position, '{digest}' AS file_digest"
     good = connection.sql(f"{tagged} FROM delivered WHERE reason IS NULL")
     predicate = f"file_digest = '{digest}'"
     _landing(lake, spec.name).replace(good, predicate=predicate, partition_by=_LANDING_PARTITIONS)
-    bad = connection.sql(f"{tagged}, reason FROM delivered WHERE reason IS NOT NULL").to_arrow_table()
-    if bad.num_rows:
+    if delivery.bad:
+        bad = connection.sql(f"{tagged}, reason FROM delivered WHERE reason IS NOT NULL")
         quarantine(lake, spec.name).replace(bad, predicate=predicate, partition_by=("file_digest",))
 
 
