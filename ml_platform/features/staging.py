@@ -70,18 +70,23 @@ def _statements(
     """SQL of the rows in their order: one query, or one for each partition if somebody wrote it by hand."""
     days = (partitions[0], partitions[-1])
     opened = {source.key: inputs.lake.table(source.key).at() for source in _sources(spec, catalog)}
-    for name, select in _relations(spec, catalog, opened, days).items():
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {select}")
+    relations = _relations(spec, catalog, opened, days)
     if spec.sql is not None:
         found = [handwritten.partition_sql(spec, catalog, partition) for partition in partitions]
     else:
         query = window_query(spec, catalog, days)
         prompt = _known_prompt(query, spec, catalog, inputs, opened, days) or all(
-            connection.execute(sql).fetchall()[0][0] for sql in prompt_sql(query)
+            connection.execute(_reading(relations, sql)).fetchall()[0][0] for sql in prompt_sql(query)
         )
         found = [view_sql(replace(query, prompt=prompt))]
     order = ", ".join([PARTITION_COLUMN, *map(quoted, spec.row_key(catalog))])
-    return [f"SELECT * FROM ({rows}) ORDER BY {order}" for rows in found]
+    return [f"{_reading(relations, rows)} ORDER BY {order}" for rows in found]
+
+
+def _reading(relations: Mapping[str, str], query: str) -> str:
+    """A query with the relations that it names."""
+    named = ", ".join(f"{quoted(name)} AS ({select})" for name, select in relations.items())
+    return f"WITH {named} SELECT * FROM ({query})"
 
 
 def _known_prompt(
