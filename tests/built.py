@@ -27,8 +27,8 @@ from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.feed import write_delivery
+from ml_platform.sources.landing import Landed, ingest
 from ml_platform.sources.spec import SourceSpec
-from ml_platform.sources.store import Landed, ingest
 from tests.support import LAST_DAY, SCALE, all_assets, compiled, copied_home
 
 NEXT_DAY = (dt.date.fromisoformat(LAST_DAY) + dt.timedelta(days=1)).isoformat()

@@ -19,8 +19,8 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.sources.feed import write_delivery
+from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
-from ml_platform.sources.store import ingest
 
 FIRST_DAY = "2018-04-01"
 LAST_DAY = "2018-06-26"

@@ -35,8 +35,9 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.online.spec import OnlineStoreSpec
 from ml_platform.releases.spec import ReleaseSpec
+from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import Feed, SourceSpec
-from ml_platform.sources.store import ingest, landed_days
+from ml_platform.sources.store import landed_days
 
 
 @dataclass(frozen=True)

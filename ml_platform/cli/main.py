@@ -77,9 +77,9 @@ def ingest(
 ) -> None:
     """Land files for a source: good rows by day, bad rows in quarantine. The same file twice changes nothing."""
     from ml_platform import declarations
+    from ml_platform.sources.landing import expand
+    from ml_platform.sources.landing import ingest as land
     from ml_platform.sources.spec import SourceSpec
-    from ml_platform.sources.store import expand
-    from ml_platform.sources.store import ingest as land
 
     console = Console(stderr=as_json)
     here = settings().prepare()

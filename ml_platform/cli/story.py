@@ -12,8 +12,8 @@ from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.sources.feed import deliver, write_delivery
+from ml_platform.sources.landing import expand
 from ml_platform.sources.spec import EVENT_TIME, Feed, SourceSpec
-from ml_platform.sources.store import expand
 
 _WEEK = dt.timedelta(days=7)
 

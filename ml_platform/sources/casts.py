@@ -1,6 +1,6 @@
 """How a value of a delivered file becomes a value of the lake, as SQL.
 
-Apart from the work on whole files in `compute.py` because each rule here is about one value: nothing is
+Apart from the work on whole files in `delivery.py` because each rule here is about one value: nothing is
 rounded, shifted or guessed without being said, and what cannot be read is null.
 """
 

@@ -1,36 +1,12 @@
-"""Pure work of sources: read a delivered file by its declaration, split good rows from bad, merge versions."""
+"""Pure work of sources: rows that have landed become versions of events, and versions what was known at a time."""
 
-import datetime as dt
-import glob
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import duckdb
-
-from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
-from ml_platform.sources.casts import accepts, parsed_sql, value_sql
-from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceColumn, SourceSpec
+from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
-_TEXT_SUFFIXES = (".csv", ".gz", ".txt")
-_POSITION = "__position"
-# Only the delimiter is guessed: guessing lines to skip, comments or quotes can lose rows without a word.
-_CSV_OPTIONS = """all_varchar = true, header = true, skip = 0, comment = '', quote = '"', escape = '"'"""
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """One file as it was split: rows in all, bad rows, and good rows by the day of their event."""
-
-    rows: int
-    bad: int
-    rows_by_day: Mapping[str, int]
-
-    @property
-    def days(self) -> tuple[str, ...]:
-        return tuple(self.rows_by_day)
+_CHANGED = "__content IS DISTINCT FROM __before"
 
 
 def columns_of(spec: SourceSpec) -> list[str]:
@@ -39,44 +15,27 @@ def columns_of(spec: SourceSpec) -> list[str]:
     return names if CREATED_TIME in names else [*names, CREATED_TIME]
 
 
-def declared_time(text: str) -> str:
-    """A time that a person declares, as ISO text in UTC; InputError when it is none. Without a zone it is UTC."""
-    try:
-        time = dt.datetime.fromisoformat(text)
-    except ValueError as err:
-        raise InputError(
-            f"--known-at requires a time such as 2018-06-01T00:00:00, in UTC unless it names a zone; got {text!r}. "
-            f"Nothing was landed"
-        ) from err
-    return (time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)).isoformat()
+def arrival_sql(spec: SourceSpec) -> str:
+    """SQL of the time at which an event is known as its source declares it: `arrival` after it happened."""
+    return f"{EVENT_TIME} + to_microseconds({spec.arrival.microseconds})"
 
 
-def split_file(
-    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, path: Path, *, known_at: str | None = None
-) -> Delivery:
-    """Read one file into the temporary table `delivered`: typed columns, position, day, and why a row is bad.
+@dataclass(frozen=True)
+class _LateData:
+    """What a mode of `late_data` makes of several contents of one event, as SQL: all that the modes differ in."""
 
-    Raises InputError, and leaves nothing behind, for a file that is refused whole: unreadable, empty, wrong
-    columns or types, one (id, created) with two contents, or more bad rows than declared. `known_at` is a
-    time as `declared_time` gives it.
-    """
-    created = _created_sql(spec, known_at)
-    file = _open(connection, path)
-    _require_columns(spec, file)
-    _read(connection, f"CREATE OR REPLACE TEMP TABLE typed AS {_typed_sql(spec, file)}", file)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE delivered AS {_reasons_sql(spec, file, created)}")
-    connection.execute("DROP TABLE typed")
-    rows, bad = connection.execute("SELECT count(*), count(reason) FROM delivered").fetchall()[0]
-    if rows == 0:
-        raise InputError(f"{path}: rows are required and the file has none; nothing was landed")
-    if bad > rows * spec.max_bad_share:
-        raise InputError(_too_many_bad(connection, spec, path, rows, bad))
-    _require_one_content(connection, spec, path)
-    found = connection.execute(
-        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM delivered WHERE reason IS NULL "
-        "GROUP BY 1 ORDER BY 1"
-    ).fetchall()
-    return Delivery(rows, bad, {row[0]: row[1] for row in found})
+    is_version: str
+    """Which of the `ordered` rows of an event are versions of it."""
+    created: str
+    """When a version was known."""
+    can_contradict: str
+    """Whether a second content of one (id, created) is a contradiction."""
+
+
+def _late_data(spec: SourceSpec) -> _LateData:
+    if spec.late_data == "restate":
+        return _LateData(is_version="__last", created=arrival_sql(spec), can_contradict="false")
+    return _LateData(is_version=_CHANGED, created=CREATED_TIME, can_contradict="true")
 
 
 def versions_sql(spec: SourceSpec, landed: str) -> str:
@@ -85,18 +44,17 @@ def versions_sql(spec: SourceSpec, landed: str) -> str:
     `landed` is a relation with the source's columns, the partition day, `landing_order` and `position`. Where late
     data restates, an event has one version, its last, known `arrival` after the event.
     """
-    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
+    late = _late_data(spec)
     event_id = f'"{spec.event_id}"'
-    chosen = "WHERE __content IS DISTINCT FROM __before"
-    if spec.late_data == "restate":
-        known = f"{EVENT_TIME} + to_microseconds({spec.arrival.microseconds})"
-        columns = columns.replace(f'"{CREATED_TIME}"', f'{known} AS "{CREATED_TIME}"')
-        chosen = "WHERE __last"
+    columns = ", ".join(
+        f'{late.created} AS "{name}"' if name == CREATED_TIME else f'"{name}"'
+        for name in [*columns_of(spec), PARTITION_COLUMN]
+    )
     return f"""
 {_repeats(spec, landed)}
 SELECT {columns} FROM {landed} ANTI JOIN repeated USING ({event_id})
 UNION ALL
-SELECT {columns} FROM ordered {chosen}
+SELECT {columns} FROM ordered WHERE {late.is_version}
 ORDER BY {PARTITION_COLUMN}, {event_id}, {CREATED_TIME}"""
 
 
@@ -106,30 +64,36 @@ def repeats_sql(spec: SourceSpec, landed: str) -> str:
     A contradiction is a second content of one (id, created): ingest refuses it, unless two ran at once. Where late
     data restates there is none; what is not the event's last content was replaced.
     """
-    changed = "__content IS DISTINCT FROM __before"
-    contradicting, replaced = f"count_if({changed} AND {CREATED_TIME} = __created_before)", "0"
-    if spec.late_data == "restate":
-        contradicting, replaced = "0", f"count_if({changed}) - count_if(__last)"
+    late = _late_data(spec)
     return f"""
 {_repeats(spec, landed)}
-SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count_if(NOT ({changed})), {contradicting}, {replaced}
+SELECT CAST({PARTITION_COLUMN} AS VARCHAR),
+       count_if(NOT ({_CHANGED})),
+       count_if({_CHANGED} AND {CREATED_TIME} = __created_before AND {late.can_contradict}),
+       count_if({_CHANGED}) - count_if({late.is_version})
 FROM ordered GROUP BY 1"""
 
 
 def _repeats(spec: SourceSpec, landed: str) -> str:
     """Steps that order the rows of ids which landed more than once, each beside the row before it."""
     columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
-    content = ", ".join(f'"{name}"' for name in columns_of(spec) if name != CREATED_TIME)
+    content = _packed([name for name in columns_of(spec) if name != CREATED_TIME])
     event_id = f'"{spec.event_id}"'
     return f"""WITH repeated AS (
   SELECT {event_id} FROM {landed} GROUP BY {event_id} HAVING count(*) > 1
 ), ordered AS (
-  SELECT {columns}, struct_pack({_packed(content)}) AS __content,
+  SELECT {columns}, {content} AS __content,
          lag(__content) OVER versions AS __before, lag({CREATED_TIME}) OVER versions AS __created_before,
          lead(1) OVER versions IS NULL AS __last
   FROM {landed} SEMI JOIN repeated USING ({event_id})
   WINDOW versions AS (PARTITION BY {event_id} ORDER BY {CREATED_TIME}, landing_order, position)
 )"""
+
+
+def _packed(columns: Sequence[str]) -> str:
+    """SQL of one value that holds those of all the columns."""
+    fields = ", ".join(f'"{name}" := "{name}"' for name in columns)
+    return f"struct_pack({fields})"
 
 
 def conflicts_sql(spec: SourceSpec, landed: str) -> str:
@@ -140,162 +104,14 @@ def conflicts_sql(spec: SourceSpec, landed: str) -> str:
     event_id = f'"{spec.event_id}"'
     others = [c for c in columns_of(spec) if c not in (spec.event_id, CREATED_TIME, EVENT_TIME)]
     differs = " OR ".join(f'd."{c}" IS DISTINCT FROM l."{c}"' for c in others) or "false"
-    if spec.late_data == "restate":
-        differs = "false"
+    second_content = (
+        f"(d.{CREATED_TIME} = l.{CREATED_TIME} AND ({differs}) AND {_late_data(spec).can_contradict})"
+    )
     return f"""
 SELECT count_if(d.{EVENT_TIME} <> l.{EVENT_TIME}),
-       count_if(d.{CREATED_TIME} = l.{CREATED_TIME} AND d.{EVENT_TIME} = l.{EVENT_TIME} AND ({differs})),
-       min(d.{event_id}) FILTER (d.{EVENT_TIME} <> l.{EVENT_TIME}
-                                 OR (d.{CREATED_TIME} = l.{CREATED_TIME} AND ({differs})))
+       count_if(d.{EVENT_TIME} = l.{EVENT_TIME} AND {second_content}),
+       min(d.{event_id}) FILTER (d.{EVENT_TIME} <> l.{EVENT_TIME} OR {second_content})
 FROM delivered d JOIN ({landed}) l USING ({event_id}) WHERE d.reason IS NULL"""
-
-
-@dataclass(frozen=True)
-class _File:
-    """A delivered file as DuckDB reads it: a relation with the position of each row, and its column types."""
-
-    path: Path
-    relation: str
-    is_text: bool
-    types: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-def _open(connection: duckdb.DuckDBPyConnection, path: Path) -> _File:
-    quoted = "'" + glob.escape(str(path)).replace("'", "''") + "'"  # one file, whatever its name
-    is_text = path.suffix.lower() in _TEXT_SUFFIXES
-    reader = f"read_csv({quoted}, {_CSV_OPTIONS})" if is_text else f"read_parquet({quoted})"
-    file = _File(path, f"(SELECT *, row_number() OVER () - 1 AS {_POSITION} FROM {reader})", is_text)
-    described = _read(connection, f"DESCRIBE SELECT * FROM {file.relation}", file)
-    return replace(file, types={row[0]: row[1] for row in described if row[0] != _POSITION})
-
-
-def _read(connection: duckdb.DuckDBPyConnection, query: str, file: _File) -> list[tuple[Any, ...]]:
-    """Run a query over a delivered file; one that breaks off or is garbled is an InputError."""
-    try:
-        return connection.execute(query).fetchall()
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error as err:
-        wanted = "a CSV file with a header" if file.is_text else "a complete Parquet file"
-        first_line = str(err).splitlines()[0]
-        raise InputError(
-            f"{file.path}: {wanted} is required; {first_line}. The file was refused whole"
-        ) from err
-
-
-def _require_columns(spec: SourceSpec, file: _File) -> None:
-    wanted = spec.file_columns()
-    missing = sorted(set(wanted.values()) - set(file.types))
-    unknown = sorted(set(file.types) - set(wanted.values()) - set(spec.ignore))
-    if missing or unknown:
-        raise InputError(
-            f"{file.path}: source {spec.name!r} requires columns {sorted(set(wanted.values()))}; "
-            f"missing: {missing or 'none'}, unknown: {unknown or 'none'}. The file was refused whole; "
-            f"map columns with `from:` or name what to leave out under `ignore:` in the declaration"
-        )
-    wrong = [
-        f"{column} must be {spec.columns[name].type}, is {file.types[column]}"
-        for name, column in wanted.items()
-        if not file.is_text and not accepts(spec.columns[name].type, file.types[column])
-    ]
-    if wrong:
-        raise InputError(f"{file.path}: wrong column types: {'; '.join(wrong)}. The file was refused whole")
-
-
-def _typed_sql(spec: SourceSpec, file: _File) -> str:
-    wanted = spec.file_columns()
-    columns = [
-        f'{value_sql(column.type, wanted[name], found=None if file.is_text else file.types[wanted[name]])} AS "{name}"'
-        for name, column in spec.columns.items()
-    ]
-    unread = [
-        f'("{wanted[name]}" IS NOT NULL AND {parsed_sql(column.type, wanted[name])} IS NULL) AS __unread_{name}'
-        for name, column in spec.columns.items()
-        if file.is_text
-    ]
-    return f"SELECT {', '.join(columns + unread)}, {_POSITION} AS position FROM {file.relation}"
-
-
-def _created_sql(spec: SourceSpec, known_at: str | None) -> str:
-    """SQL of the time at which a row is known: its column, or the declared time, or its event's plus `arrival`."""
-    if known_at is None:
-        shifted = f"{EVENT_TIME} + to_microseconds({spec.arrival.microseconds})"
-        return CREATED_TIME if CREATED_TIME in spec.columns else shifted
-    if CREATED_TIME in spec.columns:
-        raise InputError(
-            f"--known-at is for files that do not say when their rows were known; those of source {spec.name!r} "
-            f"carry {CREATED_TIME}. Nothing was landed; leave it out"
-        )
-    return f"TIMESTAMPTZ '{known_at}'"
-
-
-def _reasons_sql(spec: SourceSpec, file: _File, created: str) -> str:
-    reasons = [reason for name, column in spec.columns.items() for reason in _row_rules(name, column, spec)]
-    if file.is_text:
-        reasons += [
-            f"CASE WHEN __unread_{n} THEN '{n} cannot be read' END"
-            for n, c in spec.columns.items()
-            if c.nullable
-        ]
-    bounds = [f"{EVENT_TIME} < TIMESTAMPTZ '{spec.start}'"]
-    if spec.end is not None:
-        bounds.append(f"{EVENT_TIME} >= TIMESTAMPTZ '{spec.end}' + INTERVAL 1 DAY")
-    outside = f"event outside the source''s declared range from {spec.start}" + (
-        f" to {spec.end}" if spec.end else ""
-    )
-    reasons.append(f"CASE WHEN {' OR '.join(bounds)} THEN '{outside}' END")
-    columns = ", ".join(f'"{name}"' for name in spec.columns if name != CREATED_TIME)
-    return f"""
-SELECT {columns}, {created} AS {CREATED_TIME}, CAST({EVENT_TIME} AS DATE) AS {PARTITION_COLUMN}, position,
-       nullif(concat_ws('; ', {", ".join(reasons)}), '') AS reason
-FROM typed"""
-
-
-def _row_rules(name: str, column: SourceColumn, spec: SourceSpec) -> list[str]:
-    """SQL of the reasons for which one column makes a row bad."""
-    quoted = f'"{name}"'
-    required = not column.nullable or name in (spec.event_id, EVENT_TIME, CREATED_TIME)
-    rules = [f"CASE WHEN {quoted} IS NULL THEN '{name} is missing or cannot be read' END"] if required else []
-    if column.minimum is not None:
-        rules.append(f"CASE WHEN {quoted} < {column.minimum!r} THEN '{name} below {column.minimum:g}' END")
-    if column.maximum is not None:
-        rules.append(f"CASE WHEN {quoted} > {column.maximum!r} THEN '{name} above {column.maximum:g}' END")
-    return rules
-
-
-def _too_many_bad(
-    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, path: Path, rows: int, bad: int
-) -> str:
-    top = connection.execute(
-        "SELECT reason, count(*), min(position) FROM delivered WHERE reason IS NOT NULL "
-        "GROUP BY 1 ORDER BY 2 DESC LIMIT 3"
-    ).fetchall()
-    examples = "; ".join(f"{reason} ({count} rows, first at {first})" for reason, count, first in top)
-    return (
-        f"{path}: at most {spec.max_bad_share:.1%} bad rows are allowed; {bad:,} of {rows:,} are bad: {examples}. "
-        f"The file was refused whole; mend it, or raise `max_bad_share` of source {spec.name!r}"
-    )
-
-
-def _require_one_content(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, path: Path) -> None:
-    event_id = f'"{spec.event_id}"'
-    content = ", ".join(f'"{name}"' for name in columns_of(spec))
-    found = connection.execute(f"""
-WITH repeated AS (SELECT {event_id} FROM delivered WHERE reason IS NULL GROUP BY 1 HAVING count(*) > 1)
-SELECT min({event_id}), count(*) FROM (
-  SELECT {event_id} FROM delivered SEMI JOIN repeated USING ({event_id}) WHERE reason IS NULL GROUP BY 1
-  HAVING count(DISTINCT {EVENT_TIME}) > 1 OR count(DISTINCT hash({content})) > count(DISTINCT {CREATED_TIME}))
-""").fetchall()[0]
-    if found[1]:
-        raise InputError(
-            f"{path}: one content per ({spec.event_id}, created) and one event time per id are required; "
-            f"{found[1]} ids have several, such as {spec.event_id} {found[0]}. The file was refused whole; "
-            f"give corrections a later created time"
-        )
-
-
-def _packed(columns: str) -> str:
-    return ", ".join(f"{name} := {name}" for name in columns.split(", "))
 
 
 def latest_versions_sql(spec: SourceSpec, relation: str, *, known_by: str | None = None) -> str:

@@ -13,8 +13,8 @@ from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.partitions import contiguous, day
 from ml_platform.kernel.settings import Settings
+from ml_platform.sources.landing import Landed, ingest
 from ml_platform.sources.spec import Feed, SourceSpec
-from ml_platform.sources.store import Landed, ingest
 
 
 def land_from_feed(settings: Settings, spec: SourceSpec, days: Sequence[str]) -> list[Landed]:

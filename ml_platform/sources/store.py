@@ -1,39 +1,18 @@
-"""Where deliveries land, and where versions of events are published.
+"""What has landed for a source, by the ledger of files, and the versions of events that it makes."""
 
-Landing is idempotent by file digest: rows of a digest are replaced, never added, and the `landed_files`
-ledger entry comes last, so a killed ingest leaves nothing that a reader would see.
-"""
-
-import glob
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-from filelock import FileLock
 
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
-from ml_platform.kernel.settings import Settings
-from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake, Table
-from ml_platform.sources.compute import (
-    Delivery,
-    columns_of,
-    conflicts_sql,
-    declared_time,
-    repeats_sql,
-    split_file,
-    versions_sql,
-)
+from ml_platform.sources.compute import columns_of, repeats_sql, versions_sql
 from ml_platform.sources.spec import SourceSpec
-
-_LANDING_PARTITIONS = (PARTITION_COLUMN, "file_digest")
 
 LANDED_FILES = Ledger(
     "landed_files",
@@ -52,108 +31,29 @@ LANDED_FILES = Ledger(
 )
 
 
-@dataclass(frozen=True)
-class Landed:
-    """What one ingest of one file did; `unchanged` means that these very bytes had landed before."""
-
-    source: str
-    path: str
-    digest: str
-    rows: int
-    quarantined: int
-    days: tuple[str, ...]
-    unchanged: bool = False
+def landed_files(lake: Lake, source: str) -> list[dict[str, Any]]:
+    """Entries of a source in the ledger of files, in landing order; a file that landed again has several."""
+    return [entry for entry in LANDED_FILES.entries(lake) if entry["source"] == source]
 
 
-def expand(paths: Sequence[str]) -> list[Path]:
-    """Files that paths, folders and globs name, in a stable order; InputError for one that names none."""
-    found: list[Path] = []
-    for text in paths:
-        path = Path(text).expanduser()
-        # Path.glob wants a folder to start from; here any part of the path may be a pattern.
-        matching = glob.glob(str(path), recursive=True)  # noqa: PTH207
-        named = [path] if path.exists() else sorted(Path(name) for name in matching)
-        files = [file for one in named for file in (_deliveries(one) if one.is_dir() else [one])]
-        if not files:
-            raise InputError(
-                f"{text}: a Parquet or CSV file, a folder or a glob of them is required; found none"
-            )
-        found += files
-    return list(dict.fromkeys(found))
-
-
-def _deliveries(folder: Path) -> list[Path]:
-    endings = (".parquet", ".csv", ".csv.gz")
-    return sorted(
-        path for path in folder.rglob("*") if path.name.lower().endswith(endings) and path.is_file()
-    )
-
-
-def ingest(
-    settings: Settings,
-    spec: SourceSpec,
-    path: Path,
-    *,
-    known_at: str | None = None,
-    replaces: str | None = None,
-) -> Landed:
-    """Land one file for a source: good rows by event day, bad rows in quarantine, the file in the ledger.
-
-    Landing the same bytes again changes nothing. `replaces` names the digest (or its start) of a landed file
-    whose place this one takes. Raises InputError, with nothing changed, for a file that is refused whole.
-    """
-    digest = _digest(path)
-    (settings.root / "locks").mkdir(parents=True, exist_ok=True)
-    # Two that run at once here could contradict each other; elsewhere, materializing the day finds it.
-    with FileLock(settings.root / "locks" / f"ingest-{spec.name}"):
-        return _ingest(settings, spec, path, digest, known_at=known_at, replaces=replaces)
-
-
-def _ingest(
-    settings: Settings,
-    spec: SourceSpec,
-    path: Path,
-    digest: str,
-    *,
-    known_at: str | None,
-    replaces: str | None,
-) -> Landed:
-    lake = Lake(settings.lake_uri)
-    known_at = declared_time(known_at) if known_at is not None else None
-    entries = _entries(lake, spec.name)
-    replaced = _replaced(entries, replaces, spec)
-    before = _landed_before(entries, digest, known_at=known_at, replaced=replaced)
-    if before is not None:
-        return _landed(before, path=str(path), unchanged=True)
-    with connect(settings) as connection:
-        delivery = split_file(connection, spec, path, known_at=known_at)
-        _require_consistent(connection, lake, spec, path, without=replaced)
-        _write(connection, lake, spec, digest, delivery)
-    entry = {
-        "source": spec.name,
-        "digest": digest,
-        "path": str(path),
-        "rows": delivery.rows,
-        "quarantined": delivery.bad,
-        "days": list(delivery.days),
-        "rows_by_day": list(delivery.rows_by_day.values()),
-        "known_at": known_at,
-        "replaces": replaced,
-        "actor": settings.who,
-    }
-    LANDED_FILES.append(lake, [entry])
-    return _landed(entry, path=str(path))
+def digests_that_count(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Digests of the files that count after all entries, in landing order: each entry ends what it replaces."""
+    valid: dict[str, None] = {}
+    for entry in entries:
+        valid.pop(entry["replaces"], None)
+        valid[entry["digest"]] = None
+    return list(valid)
 
 
 def valid_digests(lake: Lake, source: str) -> list[str]:
     """Digests of the files that count for a source, in landing order."""
-    return _valid(_entries(lake, source))
+    return digests_that_count(landed_files(lake, source))
 
 
 def landed_days(lake: Lake, source: str) -> set[str]:
     """Days for which some valid file has landed rows."""
-    entries = _entries(lake, source)
-    valid = set(_valid(entries))
+    entries = landed_files(lake, source)
+    valid = set(digests_that_count(entries))
     return {day for entry in entries if entry["digest"] in valid for day in entry["days"]}
 
 
@@ -164,7 +64,7 @@ def landed_inputs(lake: Lake, source: str) -> dict[str, list[str]]:
     """
     counting: dict[str, dict[str, Any]] = {}
     found: dict[str, list[str]] = {}
-    for entry in _entries(lake, source):
+    for entry in landed_files(lake, source):
         gone = counting.pop(entry["replaces"], None)
         before = counting.get(entry["digest"])
         counting[entry["digest"]] = entry
@@ -176,11 +76,45 @@ def landed_inputs(lake: Lake, source: str) -> dict[str, list[str]]:
     return found
 
 
+def expected_rows(lake: Lake, source: str) -> dict[str, int]:
+    """Good rows by day that the files which count have landed, as the ledger says: what must be accounted for."""
+    entries = landed_files(lake, source)
+    # Two that landed one file at once told it twice.
+    by_digest = {entry["digest"]: entry for entry in entries}
+    expected: dict[str, int] = {}
+    for digest in digests_that_count(entries):
+        entry = by_digest[digest]
+        for day, rows in zip(entry["days"], entry["rows_by_day"], strict=True):
+            expected[day] = expected.get(day, 0) + rows
+    return expected
+
+
+def landing_table(lake: Lake, source: str) -> Table:
+    """Good rows of deliveries, of valid files and others: by the day of their event and by file."""
+    return lake.table(f"landing/{source}")
+
+
+def quarantine(lake: Lake, source: str) -> Table:
+    """Bad rows of deliveries that were taken: reason, file and position."""
+    return lake.table(f"quarantine/{source}")
+
+
+def landed_sql(lake: Lake, spec: SourceSpec, where: Sequence[Any], without: str | None = None) -> str:
+    """SQL of the landed rows of valid files, each with the order in which its file landed."""
+    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
+    digests = [digest for digest in valid_digests(lake, spec.name) if digest != without]
+    order = ", ".join(f"('{digest}', {i})" for i, digest in enumerate(digests)) or "(NULL, NULL)"
+    return (
+        f"SELECT {columns}, position, landing_order FROM ({landing_table(lake, spec.name).scan(where=where)}) "
+        f"JOIN (VALUES {order}) AS files(file_digest, landing_order) USING (file_digest)"
+    )
+
+
 def stage_versions(
     connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, days: tuple[str, str]
 ) -> None:
     """Make the temporary table `staged`: the event versions of a range of days, from all that has landed."""
-    landed = _landed_sql(lake, spec, [(PARTITION_COLUMN, ">=", days[0]), (PARTITION_COLUMN, "<=", days[1])])
+    landed = landed_sql(lake, spec, [(PARTITION_COLUMN, ">=", days[0]), (PARTITION_COLUMN, "<=", days[1])])
     connection.execute(f"CREATE OR REPLACE TEMP TABLE landed AS {landed}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {versions_sql(spec, 'landed')}")
 
@@ -189,20 +123,6 @@ def count_by_day(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, 
     """Rows by day of `landed` (good rows of the staged days) or `staged` (the versions that they make)."""
     query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM {rows} GROUP BY 1"
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}
-
-
-def expected_rows(lake: Lake, source: str) -> dict[str, int]:
-    """Good rows by day that the files which count have landed, as the ledger says: what must be accounted for."""
-    entries = _entries(lake, source)
-    by_digest = {
-        entry["digest"]: entry for entry in entries
-    }  # two that landed one file at once told it twice
-    expected: dict[str, int] = {}
-    for digest in _valid(entries):
-        entry = by_digest[digest]
-        for day, rows in zip(entry["days"], entry["rows_by_day"], strict=True):
-            expected[day] = expected.get(day, 0) + rows
-    return expected
 
 
 @dataclass(frozen=True)
@@ -233,131 +153,3 @@ def count_quarantined(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: S
         f"WHERE file_digest IN ({listed}) AND {PARTITION_COLUMN} IS NOT NULL GROUP BY 1"
     )
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}
-
-
-def quarantine(lake: Lake, source: str) -> Table:
-    """Bad rows of deliveries that were taken: reason, file and position."""
-    return lake.table(f"quarantine/{source}")
-
-
-def _landing(lake: Lake, source: str) -> Table:
-    return lake.table(f"landing/{source}")
-
-
-def _landed_sql(lake: Lake, spec: SourceSpec, where: Sequence[Any], without: str | None = None) -> str:
-    """SQL of the landed rows of valid files, each with the order in which its file landed."""
-    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
-    digests = [digest for digest in valid_digests(lake, spec.name) if digest != without]
-    order = ", ".join(f"('{digest}', {i})" for i, digest in enumerate(digests)) or "(NULL, NULL)"
-    return (
-        f"SELECT {columns}, position, landing_order FROM ({_landing(lake, spec.name).scan(where=where)}) "
-        f"JOIN (VALUES {order}) AS files(file_digest, landing_order) USING (file_digest)"
-    )
-
-
-def _require_consistent(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, path: Path, *, without: str | None
-) -> None:
-    if _landing(lake, spec.name).version() is None:
-        return
-    landed = _landed_sql(lake, spec, [], without=without)
-    moved, contradicted, example = connection.execute(conflicts_sql(spec, landed)).fetchall()[0]
-    if moved or contradicted:
-        raise InputError(
-            f"{path}: an id keeps its event time, and one ({spec.event_id}, created) has one content; against "
-            f"what has landed, {moved} rows move their event and {contradicted} contradict, such as "
-            f"{spec.event_id} {example}. The file was refused whole; land corrections with --known-at TIME, "
-            f"or put it in the place of the wrong file with --replaces DIGEST"
-        )
-
-
-def _write(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, digest: str, delivery: Delivery
-) -> None:
-    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
-    tagged = f"SELECT {columns}, position, '{digest}' AS file_digest"
-    good = connection.sql(f"{tagged} FROM delivered WHERE reason IS NULL")
-    predicate = f"file_digest = '{digest}'"
-    _landing(lake, spec.name).replace(good, predicate=predicate, partition_by=_LANDING_PARTITIONS)
-    if delivery.bad:
-        bad = connection.sql(f"{tagged}, reason FROM delivered WHERE reason IS NOT NULL")
-        quarantine(lake, spec.name).replace(bad, predicate=predicate, partition_by=("file_digest",))
-
-
-def _entries(lake: Lake, source: str) -> list[dict[str, Any]]:
-    return [entry for entry in LANDED_FILES.entries(lake) if entry["source"] == source]
-
-
-def _valid(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """Digests that count after all entries, in landing order: each entry ends what it replaces."""
-    valid: dict[str, None] = {}
-    for entry in entries:
-        valid.pop(entry["replaces"], None)
-        valid[entry["digest"]] = None
-    return list(valid)
-
-
-def _replaced(entries: Sequence[dict[str, Any]], replaces: str | None, spec: SourceSpec) -> str | None:
-    """The digest of the landed file that `replaces` names; InputError when it names none, or several."""
-    if replaces is None:
-        return None
-    paths = {entry["digest"]: entry["path"] for entry in entries}
-    matching = [digest for digest in paths if replaces and digest.startswith(replaces)]
-    if len(matching) != 1:
-        known = ", ".join(f"{digest[:12]} ({path})" for digest, path in list(paths.items())[-5:])
-        raise InputError(
-            f"--replaces {replaces}: the digest of one landed file of source {spec.name!r} is required; "
-            f"{len(matching)} match. Nothing was landed. The newest are: {known or 'none'}"
-        )
-    return matching[0]
-
-
-def _landed_before(
-    entries: Sequence[dict[str, Any]], digest: str, *, known_at: str | None, replaced: str | None
-) -> dict[str, Any] | None:
-    """The entry of these very bytes when there is nothing left to do; InputError when that would hide a wish."""
-    before = next((entry for entry in reversed(entries) if entry["digest"] == digest), None)
-    valid = _valid(entries)
-    if replaced is not None and replaced not in valid and digest not in valid:
-        raise InputError(
-            f"--replaces {replaced[:12]}: a file that still counts is required; another has taken its place. "
-            f"Nothing was landed; name that one"
-        )
-    if before is None or (digest not in valid and replaced is not None):
-        return None
-    if digest in valid and before["known_at"] != known_at:
-        raise InputError(
-            f"these bytes have landed as {digest[:12]}, known at {before['known_at'] or 'their own times'}; "
-            f"--known-at {known_at or 'their own times'} would change that. Nothing was landed; write the rows to "
-            f"another file, and land it with --replaces {digest[:12]} if this one was wrong"
-        )
-    return before if replaced in (None, digest) or replaced not in valid else None
-
-
-def _landed(entry: dict[str, Any], *, path: str, unchanged: bool = False) -> Landed:
-    return Landed(
-        entry["source"],
-        path,
-        entry["digest"],
-        entry["rows"],
-        entry["quarantined"],
-        tuple(entry["days"]),
-        unchanged,
-    )
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex; InputError when it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        for block in _blocks(path):
-            digest.update(block)
-    except OSError as err:
-        raise InputError(f"{path}: a readable file is required; {err.strerror}. Nothing was landed") from err
-    return digest.hexdigest()
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            yield block

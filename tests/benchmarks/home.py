@@ -16,8 +16,8 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
+from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
-from ml_platform.sources.store import ingest
 from tests.support import compiled
 
 FIRST_DAY, LAST_DAY = "2018-04-01", "2018-09-30"

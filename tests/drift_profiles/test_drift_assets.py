@@ -15,8 +15,9 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.feed import write_delivery
+from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
-from ml_platform.sources.store import ingest, valid_digests
+from ml_platform.sources.store import valid_digests
 from tests.support import LAST_DAY, SCALE, made, run_asset
 
 PROFILE = "drift_profiles/fraud"

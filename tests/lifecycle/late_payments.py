@@ -26,8 +26,8 @@ from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
+from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
-from ml_platform.sources.store import ingest
 from ml_platform.training_sets.spec import TrainingSetSpec
 from tests.support import component_module
 

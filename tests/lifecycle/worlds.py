@@ -33,8 +33,8 @@ from ml_platform.lake.ledger import Publication, published
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.component import Source
 from ml_platform.sources.feed import write_delivery
+from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
-from ml_platform.sources.store import ingest
 from tests.lifecycle.disk import no_waiting_for_the_disk
 
 SOURCE, VIEW = "sources/payments", "features/spending"

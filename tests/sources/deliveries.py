@@ -17,8 +17,8 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake, Table
 from ml_platform.sources.component import Source
+from ml_platform.sources.landing import Landed, ingest
 from ml_platform.sources.spec import SourceSpec
-from ml_platform.sources.store import Landed, ingest
 
 Row = Mapping[str, Any]
 DAY, NEXT_DAY = "2018-04-01", "2018-04-02"

@@ -3,7 +3,7 @@
 import pytest
 from deltalake import DeltaTable
 
-from ml_platform.sources import store
+from ml_platform.sources import landing
 from tests.sources.deliveries import DAY, Materialized, payment, rows_of
 
 
@@ -22,7 +22,7 @@ def test_files_that_contradict_each_other_and_landed_at_once_refuse_their_day(
     asset.source.land([payment(1, amount=1.0), payment(2)])
     assert asset.run(DAY).success
     monkeypatch.setattr(
-        store, "_require_consistent", lambda *_, **__: None
+        landing, "_require_consistent", lambda *_, **__: None
     )  # it ran before the other was there
     asset.source.land([payment(1, amount=2.0)])
     refused = asset.run(DAY)

@@ -20,16 +20,16 @@ FILES = ([payment(1), payment(2, amount=-1)], [payment(1), payment(3, "2018-04-0
 DIES_BEFORE_THE_LEDGER = """
 import os, pathlib, signal, sys
 from ml_platform.kernel.settings import settings
-from ml_platform.sources import store
+from ml_platform.sources import landing
 from ml_platform.sources.spec import SourceSpec
 
-class Deadly(type(store.LANDED_FILES)):
+class Deadly(type(landing.LANDED_FILES)):
     def append(self, lake, entries):
         os.kill(os.getpid(), signal.SIGKILL)
 
-store.LANDED_FILES = Deadly(store.LANDED_FILES.name, store.LANDED_FILES.columns)
+landing.LANDED_FILES = Deadly(landing.LANDED_FILES.name, landing.LANDED_FILES.columns)
 spec = SourceSpec.model_validate_json(sys.argv[1])
-store.ingest(settings(), spec, pathlib.Path(sys.argv[2]))
+landing.ingest(settings(), spec, pathlib.Path(sys.argv[2]))
 """
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from ml_platform import declarations
 from ml_platform.kernel.settings import Settings
+from ml_platform.sources.landing import expand, ingest
 from ml_platform.sources.spec import SourceSpec
-from ml_platform.sources.store import LANDED_FILES, expand, ingest, landed_days
+from ml_platform.sources.store import LANDED_FILES, landed_days
 from tests.sources.deliveries import (
     DAY,
     NEXT_DAY,

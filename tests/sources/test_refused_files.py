@@ -10,7 +10,7 @@ import pytest
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import Settings
-from ml_platform.sources.store import expand, ingest
+from ml_platform.sources.landing import expand, ingest
 from tests.sources.deliveries import SCHEMA, Deliveries, Row, csv, everything, payment, payments
 
 
