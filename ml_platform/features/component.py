@@ -10,7 +10,7 @@ import pyarrow as pa
 from ml_platform.compiler import AssetComponent, AssetPlan, SpecComponent, Step
 from ml_platform.features import handwritten
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
-from ml_platform.features.staging import stage_rows
+from ml_platform.features.staging import row_table, stage_rows
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, publish
 from ml_platform.kernel.catalog import Catalog
@@ -91,25 +91,24 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     read.require(spec.key, step.partitions)
     inputs = read.digests(spec.key, step.partitions)
     with connect(settings) as connection:
-        stage_rows(connection, spec, step.catalog, lake, step.partitions)
+        stage_rows(connection, spec, step.catalog, read, step.partitions)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
-        rows = connection.sql("FROM staged").to_arrow_table()
+        rows = connection.sql("FROM staged")
+        step.log.info("%s: %s rows staged for %s", spec.key, f"{len(rows):,}", spans(step.partitions))
         entities = _entities(connection, spec)
-    step.log.info("%s: %s rows staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
-    metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
-    staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), inputs, metadata=metadata)
-    return publish(lake, staged, run_id=step.run_id)
+        metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
+        staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), inputs, metadata=metadata)
+        return publish(lake, staged, run_id=step.run_id)
 
 
 def computed(
     spec: FeatureViewSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
 ) -> pa.Table:
     """The rows of some partitions as they would be published now, in their order; nothing is written."""
-    lake = Lake(settings.lake_uri)
-    Inputs.now(lake, catalog.lineage).require(spec.key, partitions)
+    read = Inputs.now(Lake(settings.lake_uri), catalog.lineage)
+    read.require(spec.key, partitions)
     with connect(settings) as connection:
-        stage_rows(connection, spec, catalog, lake, partitions)
-        return connection.sql("FROM staged").to_arrow_table()
+        return row_table(connection, spec, catalog, read, partitions)
 
 
 def column_schema(spec: FeatureViewSpec, catalog: Catalog) -> dg.TableSchema:

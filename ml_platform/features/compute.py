@@ -72,7 +72,14 @@ class WindowQuery:
     @property
     def carried(self) -> list[str]:
         """What is known of a row of the answer, beside its measures."""
-        return ["id", "key", "us", "known"] if self.by_event else ["key", "us"]
+        if not self.by_event:
+            return ["key", "us"]
+        return ["id", "key", "us", "known"] if self.known_later else ["id", "key", "us"]
+
+    @property
+    def known_later(self) -> bool:
+        """Whether a row may be of an event that was known only after it happened."""
+        return self.by_event and not (self.prompt and any(a.closed for a in self.aggregates))
 
     @property
     def identity(self) -> list[str]:

@@ -17,7 +17,7 @@ from feast.value_type import ValueType
 
 from ml_platform.features.view_reads import Feature, ViewRead
 from ml_platform.kernel.errors import DeclarationError, StoreError
-from ml_platform.lake.tables import scan_sql
+from ml_platform.lake.snapshots import snapshot
 
 AVAILABLE_AFTER_TAG = "available_after"
 """Tag of a feature view: whole seconds after its event time from which a row may be used."""
@@ -70,7 +70,7 @@ class SourceReader:
         location = self.absolute(declared.path)
         pinned = self.files.get(declared.path)
         if is_delta(declared, location):
-            return scan_sql(location, version=self.versions.get(declared.path), files=pinned)
+            return snapshot(location, self.versions.get(declared.path)).scan(pinned)
         if pinned is not None:
             return _parquet_sql(pinned, hive=any("=" in Path(name).parent.name for name in pinned))
         return _parquet_rows(location)

@@ -31,9 +31,9 @@ def partition_sql(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> st
     It reads relations named as the sources' assets, which hold all versions of the days that the view reaches.
     """
     end = dialect.timestamp(complete_at(partition))
-    values = [exp.cast(column(name), _TYPES[kind]).as_(name) for name, kind in spec.columns.items()]
+    values = [dialect.cast(column(name), _TYPES[kind]).as_(name) for name, kind in spec.columns.items()]
     times = [end.as_(EVENT_TIME), end.copy().as_(CREATED_TIME)]
-    date = exp.cast(exp.Literal.string(partition), "DATE").as_(PARTITION_COLUMN)
+    date = dialect.cast(exp.Literal.string(partition), "DATE").as_(PARTITION_COLUMN)
     select = exp.select(column(spec.entity_key), *times, *values, date)
     select = select.from_(statement(spec, catalog, partition).subquery("computed"))
     for source in spec.sources(catalog):

@@ -149,7 +149,7 @@ def _affected(query: WindowQuery) -> list[Step]:
 
 def _late(query: WindowQuery, relation: str, settled: str, reach: Frame) -> exp.Select:
     """Times, per key, at which windows count something that was not known then, or not as it is today."""
-    since = column("us") + number(reach.near + (1 if reach.open else 0))
+    since = column("us") + number(reach.nearest)
     until = least(column(settled), column("us") + number(reach.far + 1))
     first = _first(query, reach)
     own = [column("id"), column("key"), column("several")]
@@ -159,7 +159,7 @@ def _late(query: WindowQuery, relation: str, settled: str, reach: Frame) -> exp.
 
 def _first(query: WindowQuery, reach: Frame) -> exp.Expr:
     """The first time at which a row can count an event."""
-    since = column("us") + number(reach.near + (1 if reach.open else 0))
+    since = column("us") + number(reach.nearest)
     return since if query.by_event else dialect.next_midnight(since, included=True)
 
 

@@ -71,8 +71,8 @@ class Number:
     def adds(self, value: exp.Expr) -> exp.Expr:
         """What one event adds to a lane."""
         if self.kind == "count":
-            return exp.cast(dialect.is_not_null(value), "INT128")
-        return exp.cast(dialect.or_zero(self.argument.fixed(value)), "INT128")
+            return dialect.cast(dialect.is_not_null(value), "INT128")
+        return dialect.cast(dialect.or_zero(self.argument.fixed(value)), "INT128")
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Measures:
             for found, lane in reversed(measure.part.numbers if measure.part.kind in _IN_LANES else ()):
                 name = _unpacked_name(found, measure.window)
                 columns.append(dialect.or_zero(lane.taken(rest.copy())).as_(name))
-                rest = rest - lane.put(exp.cast(column(name), "INT128"))
+                rest = rest - lane.put(dialect.cast(column(name), "INT128"))
         return columns
 
     def value(self, aggregate: Aggregate) -> exp.Expr:
@@ -200,13 +200,13 @@ class Measures:
         if "count" not in names:
             (name,) = names.values()
             counted = aggregate.function == "count_distinct"
-            return exp.cast(dialect.or_zero(column(name)), "BIGINT") if counted else column(name)
+            return dialect.cast(dialect.or_zero(column(name)), "BIGINT") if counted else column(name)
         count = column(names["count"])
         if aggregate.function == "count":
-            return exp.cast(count, "BIGINT")
+            return dialect.cast(count, "BIGINT")
         total = column(names["total"])
         if aggregate.function == "stddev":
-            moment = exp.cast(count, "INT128") * column(names["squares"]) - dialect.square(total)
+            moment = dialect.cast(count, "INT128") * column(names["squares"]) - dialect.square(total)
             pairs = dialect.as_double(count * (count - number(1)))
             root = exp.func("sqrt", dialect.as_double(moment) / pairs)
             return exp.case().when(count > number(1), _in_units(root, argument.units))

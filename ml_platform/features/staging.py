@@ -1,14 +1,15 @@
-"""Computes a view's rows for a range of days into the temporary table `staged`: one pass, nothing published.
+"""Computes a view's rows for a range of days, in one pass; nothing is published.
 
 A view's query names relations, not files; here the relations are made, of the days and columns that are read.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import duckdb
+import pyarrow as pa
 
 from ml_platform.features import handwritten
 from ml_platform.features.compute import WindowQuery
@@ -20,9 +21,11 @@ from ml_platform.kernel.durations import since_epoch
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
 from ml_platform.lake.dialect import quoted
-from ml_platform.lake.tables import Lake, scan_sql
+from ml_platform.lake.inputs import Inputs
+from ml_platform.lake.snapshots import PartitionFilter, Snapshot
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
+_TIMES = (EVENT_TIME, CREATED_TIME)
 _MARGIN = dt.timedelta(milliseconds=2)  # the lake's log has the times of a file to the millisecond
 
 
@@ -30,33 +33,79 @@ def stage_rows(
     connection: duckdb.DuckDBPyConnection,
     spec: FeatureViewSpec,
     catalog: Catalog,
-    lake: Lake,
+    inputs: Inputs,
     partitions: Sequence[str],
 ) -> None:
     """Make the temporary table `staged`: the view's rows of contiguous partitions, by partition and key.
 
     Every day that they read has a published version. Raises InputError for a value that is out of range.
     """
-    days = (min(partitions), max(partitions))
-    for name, select in relations(spec, catalog, lake, days).items():
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {select}")
-    order = ", ".join([PARTITION_COLUMN, *map(quoted, spec.row_key(catalog))])
     into = "CREATE OR REPLACE TEMP TABLE staged AS"
     with _telling_values(spec):
-        for rows in _statements(connection, spec, catalog, sorted(partitions)):
-            connection.execute(f"{into} SELECT * FROM ({rows}) ORDER BY {order}")
+        for rows in _statements(connection, spec, catalog, inputs, sorted(partitions)):
+            connection.execute(f"{into} {rows}")
             into = "INSERT INTO staged"
 
 
+def row_table(
+    connection: duckdb.DuckDBPyConnection,
+    spec: FeatureViewSpec,
+    catalog: Catalog,
+    inputs: Inputs,
+    partitions: Sequence[str],
+) -> pa.Table:
+    """What `stage_rows` stages, in memory."""
+    with _telling_values(spec):
+        statements = _statements(connection, spec, catalog, inputs, sorted(partitions))
+        return pa.concat_tables([connection.sql(rows).to_arrow_table() for rows in statements])
+
+
 def _statements(
-    connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec, catalog: Catalog, partitions: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    spec: FeatureViewSpec,
+    catalog: Catalog,
+    inputs: Inputs,
+    partitions: Sequence[str],
 ) -> list[str]:
-    """SQL of all rows of the partitions: one query, or one for each partition if somebody wrote it by hand."""
+    """SQL of the rows in their order: one query, or one for each partition if somebody wrote it by hand."""
+    days = (partitions[0], partitions[-1])
+    opened = {source.key: inputs.lake.table(source.key).at() for source in _sources(spec, catalog)}
+    relations = _relations(spec, catalog, opened, days)
     if spec.sql is not None:
-        return [handwritten.partition_sql(spec, catalog, partition) for partition in partitions]
-    query = window_query(spec, catalog, (partitions[0], partitions[-1]))
-    prompt = all(connection.execute(sql).fetchall()[0][0] for sql in prompt_sql(query))
-    return [view_sql(replace(query, prompt=prompt))]
+        found = [handwritten.partition_sql(spec, catalog, partition) for partition in partitions]
+    else:
+        query = window_query(spec, catalog, days)
+        prompt = _known_prompt(query, spec, catalog, inputs, opened, days) or all(
+            connection.execute(_reading(relations, sql)).fetchall()[0][0] for sql in prompt_sql(query)
+        )
+        found = [view_sql(replace(query, prompt=prompt))]
+    order = ", ".join([PARTITION_COLUMN, *map(quoted, spec.row_key(catalog))])
+    return [f"{_reading(relations, rows)} ORDER BY {order}" for rows in found]
+
+
+def _reading(relations: Mapping[str, str], query: str) -> str:
+    """A query with the relations that it names."""
+    named = ", ".join(f"{quoted(name)} AS ({select})" for name, select in relations.items())
+    return f"WITH {named} SELECT * FROM ({query})"
+
+
+def _known_prompt(
+    query: WindowQuery,
+    spec: FeatureViewSpec,
+    catalog: Catalog,
+    inputs: Inputs,
+    opened: Mapping[str, Snapshot],
+    days: tuple[str, str],
+) -> bool:
+    """Whether the ledger alone says that every id has one version, known before any row that counts it.
+
+    It does where all rows of all days that are read became known equally long after their events.
+    """
+    for stream, source in zip(query.streams_read, _sources(spec, catalog), strict=False):
+        lags = inputs.lags(source.key, opened[source.key].version, _days_read(spec, catalog, source, days))
+        if len(lags) != 1 or any(lag is None or lag > query.reach(stream).nearest for lag in lags):
+            return False
+    return True
 
 
 def query_text(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str], *, prompt: bool) -> str:
@@ -83,24 +132,37 @@ def window_query(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str])
     )
 
 
-def relations(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, days: tuple[str, str]) -> dict[str, str]:
+def _sources(spec: FeatureViewSpec, catalog: Catalog) -> list[SourceSpec]:
+    """The view's events, and their labels if it declares any."""
+    return [source for source in spec.sources(catalog) if source is not None]
+
+
+def _relations(
+    spec: FeatureViewSpec, catalog: Catalog, opened: Mapping[str, Snapshot], days: tuple[str, str]
+) -> dict[str, str]:
     """SQL of every relation that the view's query reads, by its name there: published versions of some days."""
-    source, labels = spec.sources(catalog)
-    if spec.sql is not None:
-        found = [source, *([labels] if labels is not None else [])]
-        return {s.key: _scan(lake, s, None, _days_read(spec, catalog, s, days)) for s in found}
-    aggregates = spec.aggregates(catalog)
-    conditions = {name for a in aggregates for name in a.condition_columns}
-    events = {a.column for a in aggregates if a.stream == "events"} | conditions
-    own = {source.event_id, spec.entity_key, EVENT_TIME, CREATED_TIME}
-    selects = {source.key: _scan(lake, source, own | events, _days_read(spec, catalog, source, days))}
-    if labels is not None:
-        columns = {a.column for a in aggregates if a.stream == "labels"}
-        taken = {labels.event_id, EVENT_TIME, CREATED_TIME} | columns
-        selects[labels.key] = _scan(lake, labels, taken, _days_read(spec, catalog, labels, days))
-    if spec.accuracy == "snapshot":
-        selects[_keys(source)] = _all_days(spec, lake, source, days)
+    source, *_ = sources = _sources(spec, catalog)
+    columns = _columns_read(spec, catalog)
+    selects = {
+        s.key: _scan(opened[s.key], _days_read(spec, catalog, s, days), columns.get(s.key)) for s in sources
+    }
+    if spec.sql is None and spec.accuracy == "snapshot":
+        selects[_keys(source)] = _all_days(opened[source.key], source, spec.entity_key, days)
     return selects
+
+
+def _columns_read(spec: FeatureViewSpec, catalog: Catalog) -> dict[str, set[str]]:
+    """The columns of each source that aggregates need; a view by hand may read any."""
+    if spec.sql is not None:
+        return {}
+    source, labels = spec.sources(catalog)
+    aggregates = spec.aggregates(catalog)
+    taken = {stream: {a.column for a in aggregates if a.stream == stream} for stream in ("events", "labels")}
+    conditions = {name for a in aggregates for name in a.condition_columns}
+    found = {source.key: {source.event_id, spec.entity_key, *_TIMES, *taken["events"], *conditions}}
+    if labels is not None:
+        found[labels.key] = {labels.event_id, *_TIMES, *taken["labels"]}
+    return found
 
 
 def _days_read(
@@ -112,28 +174,31 @@ def _days_read(
     return key_of(first), key_of(last)
 
 
-def _scan(lake: Lake, source: SourceSpec, columns: set[str] | None, days: tuple[str, str]) -> str:
-    where = [(PARTITION_COLUMN, ">=", days[0]), (PARTITION_COLUMN, "<=", days[1])]
+def _scan(table: Snapshot, days: tuple[str, str], columns: set[str] | None) -> str:
     chosen = ", ".join(quoted(name) for name in sorted(columns)) if columns is not None else "*"
-    return f"SELECT {chosen} FROM ({lake.table(source.key).scan(where=where)})"
+    return f"SELECT {chosen} FROM ({table.scan(where=_within(*days))})"
 
 
-def _all_days(spec: FeatureViewSpec, lake: Lake, source: SourceSpec, days: tuple[str, str]) -> str:
+def _all_days(table: Snapshot, source: SourceSpec, entity_key: str, days: tuple[str, str]) -> str:
     """SQL of the keys of all history, with both times, which are not read where they do not matter.
 
     They do not where a whole file was known before the first midnight: its keys have a row at every midnight.
     """
     midnight = complete_at(days[0])
-    where = [(PARTITION_COLUMN, ">=", key_of(source.start)), (PARTITION_COLUMN, "<=", days[1])]
-    table = lake.table(source.key)
-    newest = table.newest_of_files(CREATED_TIME, where=where)
-    known = [file for file, time in newest.items() if time is not None and time < midnight - _MARGIN]
-    key = quoted(spec.entity_key)
+    newest = table.newest_of_files(CREATED_TIME, _within(key_of(source.start), days[1]))
+    known = {file for file, time in newest.items() if time is not None and time < midnight - _MARGIN}
+    key = quoted(entity_key)
     since = f"TIMESTAMPTZ '{midnight - _MARGIN}'"
-    files = scan_sql(table.uri, files=known)
-    settled = f"SELECT DISTINCT {key}, {since} AS {EVENT_TIME}, {since} AS {CREATED_TIME} FROM ({files})"
-    others = scan_sql(table.uri, files=[file for file in newest if file not in set(known)])
-    return f"{settled} UNION ALL SELECT {key}, {EVENT_TIME}, {CREATED_TIME} FROM ({others})"
+    settled = f"SELECT {key}, {since} AS {EVENT_TIME}, {since} AS {CREATED_TIME}"
+    others = table.scan([file for file in newest if file not in known])
+    return (
+        f"{settled} FROM (SELECT DISTINCT {key} FROM ({table.scan(sorted(known))})) "
+        f"UNION ALL SELECT {key}, {EVENT_TIME}, {CREATED_TIME} FROM ({others})"
+    )
+
+
+def _within(first: str, last: str) -> list[PartitionFilter]:
+    return [(PARTITION_COLUMN, ">=", first), (PARTITION_COLUMN, "<=", last)]
 
 
 def _keys(source: SourceSpec) -> str:

@@ -18,7 +18,7 @@ from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
-from ml_platform.lake.tables import Lake, scan_sql
+from ml_platform.lake.tables import Lake
 from ml_platform.sources.compute import latest_versions_sql
 from ml_platform.sources.spec import EVENT_TIME
 
@@ -142,7 +142,7 @@ def entity_rows_sql(service: FeatureServiceSpec, catalog: Catalog, lake: Lake, d
     """SQL of the events of days for a service: id, join keys, time, request fields, partition day."""
     source = service.source_spec(catalog)
     where = [(PARTITION_COLUMN, ">=", days.first), (PARTITION_COLUMN, "<=", days.last)]
-    scan = scan_sql(lake.table(source.key).uri, version=days.version, files=days.files, where=where)
+    scan = lake.table(source.key).at(days.version).scan(days.files, where=where)
     versions = latest_versions_sql(source, scan, known_by=days.known_by)
     keys = dict.fromkeys(view.entity_key for view in service.view_specs(catalog))
     fields = [

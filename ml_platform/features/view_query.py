@@ -23,7 +23,7 @@ def view_sql(query: WindowQuery) -> str:
     found = prompt_rows(query) if query.prompt else all_rows(query)
     select = _features(query)
     for name, step in found:
-        select = select.with_(name, as_=step)
+        select.with_(name, as_=step, copy=False)
     return dialect.printed(select)
 
 
@@ -31,8 +31,11 @@ def _features(query: WindowQuery) -> exp.Select:
     """The view's columns from `answers`."""
     own = [column("key").as_(query.entity_key)]
     own += [column("id").as_(query.event_id)] if query.by_event else []
-    created = dialect.time_of(greatest(column("us"), column("known")) if query.by_event else column("us"))
-    times = [dialect.time_of(column("us")).as_("event_timestamp"), created.as_("created_timestamp")]
+    created = greatest(column("us"), column("known")) if query.known_later else column("us")
+    times = [
+        dialect.time_of(column("us")).as_("event_timestamp"),
+        dialect.time_of(created).as_("created_timestamp"),
+    ]
     values = [query.measures.value(aggregate).as_(aggregate.name) for aggregate in query.aggregates]
     day = dialect.date_of(column("us") if query.by_event else column("us") - number(DAY)).as_(
         PARTITION_COLUMN

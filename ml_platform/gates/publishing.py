@@ -8,33 +8,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.audit import Finding
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
-from ml_platform.lake.inputs import known_midnights
+from ml_platform.lake.inputs import equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, publish_days
+from ml_platform.lake.rows import of_days
 from ml_platform.lake.tables import Lake, Table
-
-Parts = Mapping[str, tuple[pa.Table, str]]
-"""Rows and content hash by partition."""
-
-_NO_ROWS = (None, NO_ROWS_HASH)
 
 
 @dataclass(frozen=True)
 class Staged:
     """Computed rows of some partitions, ordered by partition and key, with what their audit found.
 
+    `rows` is a relation over a table of a connection that is open until they are published: they are read twice, a
+    partition at a time, and a query could give other bits the second time.
     `inputs` has the digest of what each partition was made from; `versions` says that the rows have a created
     time of their own. `metadata` is shown with each partition; every key of `partitions` is committed or refused.
     """
 
     asset: str
     partitions: tuple[str, ...]
-    rows: pa.Table
+    rows: duckdb.DuckDBPyRelation
     findings: Mapping[str, Sequence[Finding]]
     declaration: str
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -44,12 +43,12 @@ class Staged:
 
 def publish(lake: Lake, staged: Staged, *, run_id: str) -> list[Outcome]:
     """Commit the partitions that passed in one commit, keep the refused ones apart, and tell what happened."""
-    parts = {key: (part, digest) for key, part, digest in partition_hashes(staged.rows, PARTITION_COLUMN)}
     evaluations = {key: quality_evaluation(staged.findings.get(key, ())) for key in staged.partitions}
     good = [key for key in staged.partitions if evaluations[key].passed]
     bad = [key for key in staged.partitions if not evaluations[key].passed]
-    _keep_refused(lake, staged, parts, bad)
-    publications = _commit(lake, staged, parts, good, run_id=run_id)
+    if bad:
+        refused(lake, staged.asset).replace_days(of_days(staged.rows, bad), days=bad)
+    publications = _commit(lake, staged, good, run_id=run_id) if good else {}
     return [_outcome(staged, key, evaluations[key], publications.get(key)) for key in staged.partitions]
 
 
@@ -75,14 +74,13 @@ def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
     )
 
 
-def _commit(
-    lake: Lake, staged: Staged, parts: Parts, good: Sequence[str], *, run_id: str
-) -> dict[str, Publication]:
-    """Publish the good partitions; their publications by partition."""
-    if not good:
-        return {}
-    publications = [_publication(staged, key, *parts.get(key, _NO_ROWS), run_id=run_id) for key in good]
-    made = publish_days(lake, _rows_of(staged, parts, good), publications)
+def _commit(lake: Lake, staged: Staged, good: Sequence[str], *, run_id: str) -> dict[str, Publication]:
+    """Hash the good partitions, then publish them; their publications by partition."""
+    rows = of_days(staged.rows, good)
+    publications = {key: _publication(staged, key, None, NO_ROWS_HASH, run_id=run_id) for key in good}
+    for key, part, content_hash in partition_hashes(rows, PARTITION_COLUMN):
+        publications[key] = _publication(staged, key, part, content_hash, run_id=run_id)
+    made = publish_days(lake, rows, list(publications.values()))
     return {publication.partition: publication for publication in made}
 
 
@@ -99,19 +97,8 @@ def _publication(
         run_id=run_id,
         inputs=staged.inputs.get(key, ""),
         known=known_midnights(part.drop_columns([PARTITION_COLUMN])) if staged.versions and part else {},
+        lag=equal_lag(part) if staged.versions and part else None,
     )
-
-
-def _keep_refused(lake: Lake, staged: Staged, parts: Parts, bad: Sequence[str]) -> None:
-    if bad:
-        refused(lake, staged.asset).replace_days(_rows_of(staged, parts, bad), days=bad)
-
-
-def _rows_of(staged: Staged, parts: Parts, partitions: Sequence[str]) -> pa.Table:
-    if set(partitions) >= set(parts):
-        return staged.rows
-    nothing = staged.rows.slice(0, 0)
-    return pa.concat_tables([nothing, *(parts[key][0] for key in partitions if key in parts)])
 
 
 def _outcome(staged: Staged, key: str, evaluation: Evaluation, publication: Publication | None) -> Outcome:

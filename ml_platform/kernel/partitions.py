@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 PARTITION_COLUMN = "partition_date"
+EVENT_TIME = "event_timestamp"
 CREATED_TIME = "created_timestamp"
 ONE_DAY = dt.timedelta(days=1)
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml_platform.kernel.errors import StoreError
+from ml_platform.lake.rows import Rows, by_partition
 
 NO_ROWS_HASH = "0" * 32
 """Stands for a partition without rows: there are no columns to hash either."""
@@ -25,19 +26,10 @@ def content_hash(rows: pa.Table) -> str:
     return digest.hexdigest()[:32]
 
 
-def partition_hashes(rows: pa.Table, partition_column: str) -> Iterator[tuple[str, pa.Table, str]]:
+def partition_hashes(rows: Rows, partition_column: str) -> Iterator[tuple[str, pa.Table, str]]:
     """Partition key, its rows and their hash, for rows that are ordered by partition and key."""
-    for start, stop, key in _runs(rows.column(partition_column)):
-        part = rows.slice(start, stop - start)
+    for key, part in by_partition(rows, partition_column):
         yield key, part, content_hash(part.drop_columns([partition_column]))
-
-
-def _runs(column: pa.ChunkedArray) -> Iterator[tuple[int, int, str]]:
-    encoded = pc.run_end_encode(column.combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
-    start = 0
-    for end, value in zip(encoded.run_ends.to_pylist(), encoded.values.to_pylist(), strict=True):
-        yield start, end, str(value)
-        start = end
 
 
 def _column_bytes(column: pa.ChunkedArray) -> bytes:

@@ -8,6 +8,7 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlglot
@@ -68,6 +69,11 @@ class Frame:
     near: int
     open: bool
 
+    @property
+    def nearest(self) -> int:
+        """How long after an event, in microseconds, the first row comes that counts it."""
+        return self.near + 1 if self.open else self.near
+
 
 def column(name: str, table: str | None = None) -> exp.Column:
     """A column by its name, whatever characters it has."""
@@ -109,9 +115,19 @@ def call(function: str, *arguments: exp.Expr) -> exp.Anonymous:
     return exp.Anonymous(this=function, expressions=list(arguments))
 
 
+def cast(value: exp.Expr, kind: str) -> exp.Cast:
+    """A value in another type of the engine; its error if it does not fit."""
+    return exp.cast(value, _type(kind))
+
+
+@cache
+def _type(kind: str) -> exp.DataType:
+    return exp.DataType.build(kind)
+
+
 def timestamp(time: dt.datetime) -> exp.Expr:
     """A given time, with its zone."""
-    return exp.cast(exp.Literal.string(time.isoformat()), "TIMESTAMPTZ")
+    return cast(exp.Literal.string(time.isoformat()), "TIMESTAMPTZ")
 
 
 def micros(time: exp.Expr) -> exp.Expr:
@@ -126,8 +142,8 @@ def time_of(microseconds: exp.Expr) -> exp.Expr:
 
 def date_of(microseconds: exp.Expr) -> exp.Expr:
     """The date in UTC of microseconds since 1970."""
-    days = exp.cast(whole(microseconds, DAY), "INT")
-    return exp.Paren(this=exp.cast(exp.Literal.string("1970-01-01"), "DATE") + days)
+    days = cast(whole(microseconds, DAY), "INT")
+    return exp.Paren(this=cast(exp.Literal.string("1970-01-01"), "DATE") + days)
 
 
 def whole(value: exp.Expr, length: int) -> exp.Expr:
@@ -151,12 +167,12 @@ def times_from_to(first: int, last: int, step: int) -> exp.Expr:
 def fixed(value: exp.Expr, *, units: int, bits: int) -> exp.Expr:
     """A number as a whole number of units; one that has more bits is the engine's conversion error."""
     whole_units = value if units == 1 else exp.func("round", value * number(units))
-    return exp.cast(whole_units, _INTEGERS[bits])
+    return cast(whole_units, _INTEGERS[bits])
 
 
 def square(value: exp.Expr) -> exp.Expr:
     """The exact square of a whole number."""
-    return exp.cast(value, "INT128") * exp.cast(value.copy(), "INT128")
+    return cast(value, "INT128") * cast(value.copy(), "INT128")
 
 
 def added(values: Sequence[exp.Expr]) -> exp.Expr:
@@ -184,7 +200,7 @@ def ratio(numerator: exp.Expr, denominator: exp.Expr) -> exp.Expr:
 
 def as_double(value: exp.Expr) -> exp.Expr:
     """A number in double precision."""
-    return exp.cast(value, "DOUBLE")
+    return cast(value, "DOUBLE")
 
 
 def earliest(value: exp.Expr, order: exp.Expr) -> exp.Expr:

@@ -16,6 +16,7 @@ from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Lineage, Upstream
 from ml_platform.kernel.partitions import (
     CREATED_TIME,
+    EVENT_TIME,
     ONE_DAY,
     PARTITION_COLUMN,
     day,
@@ -24,11 +25,11 @@ from ml_platform.kernel.partitions import (
     spans,
 )
 from ml_platform.lake.content_hash import content_hash
+from ml_platform.lake.dialect import DAY, quoted
 from ml_platform.lake.engine import small_answer
 from ml_platform.lake.ledger import Publication, publications_by_asset
 from ml_platform.lake.tables import Lake
 
-_DAY_US = 86_400_000_000
 _FIRST, _LAST = (np.datetime64(day_, "D").astype(int) for day_ in ("0001-01-01", "9999-12-31"))
 _NOTHING = "nothing"
 
@@ -41,8 +42,8 @@ def known_midnights(rows: pa.Table) -> dict[str, str]:
 
     Midnights are named by the day that they begin.
     """
-    created = rows.column(CREATED_TIME).cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-    midnights = np.clip(-(-created // _DAY_US), _FIRST, _LAST)
+    created = _micros(rows.column(CREATED_TIME))
+    midnights = np.clip(-(-created // DAY), _FIRST, _LAST)
     changes = np.unique(midnights)
     return {
         str(np.datetime64(int(midnight), "D")): content_hash(
@@ -50,6 +51,17 @@ def known_midnights(rows: pa.Table) -> dict[str, str]:
         )
         for midnight in changes
     }
+
+
+def equal_lag(rows: pa.Table) -> int | None:
+    """Microseconds from event to when it was known, if they are the same for all rows of a day."""
+    created, event = (_micros(rows.column(name)) for name in (CREATED_TIME, EVENT_TIME))
+    lags = np.unique(created - event)
+    return int(lags[0]) if len(lags) == 1 else None
+
+
+def _micros(times: pa.ChunkedArray) -> np.ndarray:
+    return times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
 
 
 def as_known(publication: Publication, midnight: dt.date) -> str:
@@ -113,6 +125,16 @@ class Inputs:
         """
         return {partition: self.digest(asset, partition) for partition in partitions}
 
+    def lags(self, asset: str, version: int, days: tuple[str, str]) -> set[int | None]:
+        """How long after their events the rows of some days were known; None where that is unknown or differs.
+
+        Known only if the table is at the given version, so that what is read is what the ledger tells of.
+        """
+        mine = self.publications.get(asset, {})
+        if max((p.table_version for p in mine.values()), default=None) != version:
+            return {None}
+        return {p.lag for key, p in mine.items() if days[0] <= key <= days[1] and p.rows}
+
     def _content(self, upstream: Upstream, days: Iterable[str], partition: str) -> dict[str, str]:
         mine, midnight = self.publications.get(upstream.key, {}), day(partition) + ONE_DAY
         return {
@@ -135,12 +157,13 @@ def _key_history(lake: Lake, asset: str, column: str) -> list[tuple[dt.date, str
     """Midnights at which new values of a column came to be known, each with a digest of all until then."""
     if lake.table(asset).version() is None:
         return []
-    midnight = f"CAST({CREATED_TIME} + INTERVAL 1 DAY - INTERVAL 1 MICROSECOND AS DATE)"
-    known = f"greatest({midnight}, {PARTITION_COLUMN} + 1)"
+    key = quoted(column)
+    known = f"greatest(epoch_us({CREATED_TIME}), epoch_us({PARTITION_COLUMN}) + {DAY})"
+    midnight = f"DATE '1970-01-01' + CAST((min({known}) + {DAY - 1}) // {DAY} AS INTEGER)"
     found = small_answer(f"""
 WITH first AS (
-  SELECT "{column}" AS key, CAST(min({known}) AS DATE) AS midnight
-  FROM ({lake.table(asset).scan()}) WHERE "{column}" IS NOT NULL GROUP BY 1
+  SELECT {key} AS key, {midnight} AS midnight
+  FROM ({lake.table(asset).scan()}) WHERE {key} IS NOT NULL GROUP BY 1
 ), new AS (
   SELECT midnight, count(*) AS keys, sum(md5_number_lower(CAST(key AS VARCHAR))) AS total FROM first GROUP BY 1
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ml_platform.lake.rows import Rows
 from ml_platform.lake.tables import Lake
 
 _TIME = pa.timestamp("us", "UTC")
@@ -61,6 +62,7 @@ class Publication:
     known: Mapping[str, str] = field(
         default_factory=dict
     )  # content hash by the midnights at which it changes
+    lag: int | None = None  # microseconds from every row's event to when it was known, if they are the same
 
 
 _TOLD = "publications"  # under this name a commit says what it published
@@ -77,11 +79,12 @@ _PUBLICATIONS = Ledger(
         "run_id": pa.string(),
         "inputs": pa.string(),
         "known": pa.string(),
+        "lag": pa.int64(),
     },
 )
 
 
-def publish_days(lake: Lake, rows: Any, publications: Sequence[Publication]) -> list[Publication]:
+def publish_days(lake: Lake, rows: Rows, publications: Sequence[Publication]) -> list[Publication]:
     """Replace the rows of the published days of one asset, and say so in the same commit; with their version.
 
     The commit carries the publications: from then on readers have them, even if this process dies before the

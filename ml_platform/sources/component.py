@@ -46,19 +46,19 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
     with connect(settings) as connection:
         store.stage_versions(connection, lake, spec, (min(step.partitions), max(step.partitions)))
         counts = _accounts(spec, lake, connection, step.partitions)
+        _require_accounted(spec, counts)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
-        rows = connection.sql("SELECT * FROM staged").to_arrow_table()
-    _require_accounted(spec, counts)
-    one_content = f"one content per ({spec.event_id}, created)"
-    for key, account in counts.items():
-        findings[key] = [Finding(key, one_content, account.staged, account.contradicting), *findings[key]]
-    step.log.info("%s: %s versions staged for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
-    metadata = {key: account.metadata() for key, account in counts.items()}
-    inputs = {key: landed[key][-1] for key in step.partitions}
-    staged = Staged(
-        spec.key, step.partitions, rows, findings, spec.digest(), inputs, versions=True, metadata=metadata
-    )
-    return publish(lake, staged, run_id=step.run_id)
+        one_content = f"one content per ({spec.event_id}, created)"
+        for key, account in counts.items():
+            findings[key] = [Finding(key, one_content, account.staged, account.contradicting), *findings[key]]
+        rows = connection.sql("FROM staged")
+        step.log.info("%s: %s versions staged for %s", spec.key, f"{len(rows):,}", spans(step.partitions))
+        metadata = {key: account.metadata() for key, account in counts.items()}
+        inputs = {key: landed[key][-1] for key in step.partitions}
+        staged = Staged(
+            spec.key, step.partitions, rows, findings, spec.digest(), inputs, versions=True, metadata=metadata
+        )
+        return publish(lake, staged, run_id=step.run_id)
 
 
 def computed(spec: SourceSpec, _: Catalog, settings: Settings, partitions: Sequence[str]) -> pa.Table:

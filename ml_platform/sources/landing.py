@@ -21,7 +21,7 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.compute import columns_of, conflicts_sql
-from ml_platform.sources.delivery import declared_time, split_file
+from ml_platform.sources.delivery import Delivery, declared_time, split_file
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.sources.store import (
     LANDED_FILES,
@@ -111,7 +111,7 @@ def _ingest(
     with connect(settings) as connection:
         delivery = split_file(connection, spec, path, known_at=known_at)
         _require_consistent(connection, lake, spec, path, without=replaced)
-        _write(connection, lake, spec, digest)
+        _write(connection, lake, spec, digest, delivery)
     entry = {
         "source": spec.name,
         "digest": digest,
@@ -144,14 +144,16 @@ def _require_consistent(
         )
 
 
-def _write(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, digest: str) -> None:
+def _write(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, digest: str, delivery: Delivery
+) -> None:
     columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
     tagged = f"SELECT {columns}, position, '{digest}' AS file_digest"
     good = connection.sql(f"{tagged} FROM delivered WHERE reason IS NULL")
     predicate = f"file_digest = '{digest}'"
     landing_table(lake, spec.name).replace(good, predicate=predicate, partition_by=_LANDING_PARTITIONS)
-    bad = connection.sql(f"{tagged}, reason FROM delivered WHERE reason IS NOT NULL").to_arrow_table()
-    if bad.num_rows:
+    if delivery.bad:
+        bad = connection.sql(f"{tagged}, reason FROM delivered WHERE reason IS NOT NULL")
         quarantine(lake, spec.name).replace(bad, predicate=predicate, partition_by=("file_digest",))
 
 

@@ -10,11 +10,10 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Node
-from ml_platform.kernel.partitions import CREATED_TIME, PARTITION_COLUMN
+from ml_platform.kernel.partitions import CREATED_TIME, EVENT_TIME, PARTITION_COLUMN
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
 
 ColumnType = Literal["int64", "int32", "double", "float", "string", "boolean", "timestamp"]
-EVENT_TIME = "event_timestamp"
 RESERVED_COLUMNS = frozenset({PARTITION_COLUMN, "file_digest", "position", "landing_order", "reason"})
 
 

@@ -14,7 +14,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, day_range, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
-from ml_platform.lake.tables import Lake, scan_sql
+from ml_platform.lake.tables import Lake
 from ml_platform.sources.compute import latest_versions_sql
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets.compute import (
@@ -120,7 +120,7 @@ def _labelled_sql(
         files=events.uris(lake),
     )
     pinned = inputs[labels.key]
-    scan = scan_sql(lake.table(labels.key).uri, version=pinned.table_version, files=pinned.uris(lake))
+    scan = lake.table(labels.key).at(pinned.table_version).scan(pinned.uris(lake))
     return labelled_sql(
         entity_rows_sql(service, catalog, lake, days),
         latest_versions_sql(labels, scan, known_by=known_by),

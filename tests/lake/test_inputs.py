@@ -1,6 +1,7 @@
 """What was known of a published day at a midnight, against a naive reading, and what of it a partition reads."""
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from ml_platform.kernel.lineage import Lineage, Node, Upstream
 from ml_platform.lake import ledger
 from ml_platform.lake.content_hash import content_hash
-from ml_platform.lake.inputs import Inputs, as_known, known_midnights
+from ml_platform.lake.inputs import Inputs, as_known, equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, publish_days, published
 from ml_platform.lake.tables import Lake
 
@@ -67,10 +68,27 @@ def test_times_that_no_calendar_has_are_midnights_too() -> None:
     assert list(known_midnights(far)) == ["0001-01-01", "9999-12-31"]
 
 
-def published_at(lake: Lake, asset: str, day: dt.date, *rows: tuple[int, dt.datetime, str | None]) -> None:
+def published_at(
+    lake: Lake,
+    asset: str,
+    day: dt.date,
+    *rows: tuple[int, dt.datetime, str | None],
+    after: dt.timedelta | None = None,
+) -> None:
+    """Publish versions of one day; with `after`, of events that happened so long before they were known."""
     found = versions(*rows)
+    told = publication(found, asset, day)
+    if after is not None:
+        events = happened(found, *(created - after for _, created, _ in rows))
+        told = replace(told, lag=equal_lag(events) if rows else None)
     dated = found.append_column("partition_date", pa.array([day] * found.num_rows, pa.date32()))
-    publish_days(lake, dated, [publication(found, asset, day)])
+    publish_days(lake, dated, [told])
+
+
+def happened(rows: pa.Table, *times: dt.datetime) -> pa.Table:
+    """The rows as versions of events of some times, or of one."""
+    events = times if len(times) == rows.num_rows else times * rows.num_rows
+    return rows.append_column("event_timestamp", pa.array(events, pa.timestamp("us", "UTC")))
 
 
 @pytest.fixture
@@ -96,9 +114,23 @@ def test_values_of_a_key_count_from_when_they_were_first_known_wherever_that_was
     assert [new == old for new, old in zip(digests(), before, strict=True)] == [True, False]
 
 
+def test_a_lag_is_told_only_where_it_is_that_of_every_row_and_of_what_is_read(lake: Lake) -> None:
+    day, hour = ("2018-06-01", "2018-06-02"), dt.timedelta(hours=1)
+    published_at(lake, "sources/toy", A, (1, START, "ada"), (2, START + hour, "eve"), after=2 * hour)
+    published_at(lake, "sources/toy", B, after=hour)
+    inputs = Inputs.now(lake, Lineage({"sources/toy": Node("sources/toy", A, C)}))
+    assert inputs.lags("sources/toy", 2, day) == {7_200_000_000}, "a day without rows has none"
+    assert inputs.lags("sources/toy", 3, day) == {None}, "of another version of the table"
+    assert inputs.lags("sources/other", 0, day) == {None}
+    two = versions((1, START, "ada"), (1, START + hour, "ada"))
+    assert equal_lag(happened(two, START)) is None, "two versions of one event"
+
+
 def test_entries_from_before_there_were_columns_for_it_are_read(lake: Lake) -> None:
     columns = {
-        name: kind for name, kind in ledger._PUBLICATIONS.columns.items() if name not in ("known", "inputs")
+        name: kind
+        for name, kind in ledger._PUBLICATIONS.columns.items()
+        if name not in ("known", "inputs", "lag")
     }
     old = {
         "asset": "sources/toy",

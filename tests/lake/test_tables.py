@@ -11,11 +11,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from deltalake import TableFeatures
+from deltalake import DeltaTable, TableFeatures
 from deltalake.exceptions import DeltaError
 
 from ml_platform.kernel.errors import StoreError
-from ml_platform.lake.tables import Lake, Table, scan_sql
+from ml_platform.lake import tables
+from ml_platform.lake.tables import Lake, Table
 
 A, B, C = "2018-06-01", "2018-06-02", "2018-06-03"
 
@@ -77,7 +78,7 @@ def test_a_scan_of_named_files_reads_those_and_nothing_else(table: Table) -> Non
     table.replace_days(rows(1), days=[A])
     first = table.files()
     table.replace_days(rows(2), days=[A])
-    assert read(scan_sql(table.uri, files=first)) == [(1, dt.date(2018, 6, 1))]
+    assert read(table.at().scan(first)) == [(1, dt.date(2018, 6, 1))]
 
 
 def test_a_table_without_files_has_no_rows_and_its_columns_types(table: Table) -> None:
@@ -112,6 +113,27 @@ def test_columns_come_by_name_whatever_their_order_in_files(table: Table) -> Non
     table.replace_days(rows(1, y=pa.array([10])), days=[A])
     table.replace_days(rows(2, day=B, y=pa.array([20])).select(["partition_date", "y", "x"]), days=[B])
     assert read(f"SELECT x, y FROM ({table.scan()})") == [(1, 10), (2, 20)]
+
+
+def test_a_commit_that_another_was_faster_than_is_made_again_with_all_rows(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, attempts = tables.write_deltalake, list[int]()
+
+    def write_late(delta: DeltaTable, data: pa.RecordBatchReader, **how: Any) -> None:
+        attempts.append(delta.version())
+        if len(attempts) == 1:
+            write(table.uri, rows(9, day=A), mode="overwrite", predicate=f"partition_date = '{A}'")
+        write(delta, data, **how)
+
+    table.replace_days(rows(8), days=[A])
+    monkeypatch.setattr(tables, "write_deltalake", write_late)
+    with duckdb.connect() as connection:
+        count = 3 * 122_880  # a relation comes in more than one batch
+        staged = connection.sql(f"SELECT i AS x, DATE '{A}' AS partition_date FROM range({count}) t(i)")
+        assert table.replace_days(staged, days=[A]) == 3
+    assert attempts == [1, 2]
+    assert values(table) == list(range(count))
 
 
 def test_what_was_never_written_has_no_version_no_files_and_cannot_be_scanned(table: Table) -> None:

@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, publish, refused
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.audit import audit
+from ml_platform.lake.audit import Finding, audit
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.ledger import Publication, published
+from ml_platform.lake.rows import stream
 from ml_platform.lake.tables import Lake
 
 ASSET = "features/toy"
@@ -40,12 +42,11 @@ def rows_of(days: Days) -> pa.Table:
 def published_from(lake: Lake, days: Days, run_id: str = "run") -> dict[str | None, Outcome]:
     """Audit and publish days of amounts, as a step does; the outcomes by partition."""
     rows = rows_of(days)
-    connection = duckdb.connect()
-    connection.register("staged", rows)
-    findings = audit(connection, "staged", EXPECTATIONS, partitions=sorted(days))
-    connection.close()
-    staged = Staged(ASSET, tuple(sorted(days)), rows, findings, declaration="digest")
-    return {outcome.partition: outcome for outcome in publish(lake, staged, run_id=run_id)}
+    with duckdb.connect() as connection:
+        connection.register("staged", rows)
+        findings = audit(connection, "staged", EXPECTATIONS, partitions=sorted(days))
+        staged = Staged(ASSET, tuple(sorted(days)), connection.sql("FROM staged"), findings, "digest")
+        return {outcome.partition: outcome for outcome in publish(lake, staged, run_id=run_id)}
 
 
 def amounts(lake: Lake, table: str = ASSET) -> dict[str, list[float]]:
@@ -124,6 +125,24 @@ def test_the_same_rows_have_the_same_content_hash_whatever_they_are_published_wi
     among = published_from(lake, {A: [1], B: [5, 6], C: [900]})[B].data_version
     assert alone == among
     assert published_from(lake, {B: [6, 5]})[B].data_version != alone
+
+
+def test_days_of_several_batches_are_published_as_from_one_table(lake: Lake) -> None:
+    days = {A: range(100_000), B: [900], C: range(100_000, 250_000)}
+    expected = rows_of(days)
+    with duckdb.connect() as connection:
+        connection.register("given", expected)
+        connection.execute("CREATE TEMP TABLE staged AS FROM given")
+        staged = connection.sql("FROM staged")
+        assert len(list(stream(staged))) > 1
+        findings = {B: [Finding(B, "amount between 0 and 100", 1, 1)]}
+        outcomes = publish(lake, Staged(ASSET, (A, B, C), staged, findings, "digest"), run_id="run")
+    assert [outcome.published for outcome in outcomes] == [True, False, True]
+    for outcome in (outcomes[0], outcomes[2]):
+        mine = expected.filter(pc.field("partition_date") == dt.date.fromisoformat(str(outcome.partition)))
+        assert outcome.data_version == content_hash(mine.drop_columns(["partition_date"]))
+    assert amounts(lake) == {A: list(days[A]), C: list(days[C])}
+    assert amounts(lake, f"refused/{ASSET}") == {B: [900]}
 
 
 def test_the_evaluation_says_what_broke_how_often_and_what_was_required(lake: Lake) -> None:
