@@ -82,9 +82,9 @@ def ingest(
     from ml_platform.sources.spec import SourceSpec
 
     console = Console(stderr=as_json)
-    here = settings().prepare()
     results: list[dict[str, Any]] = []
     with telling_errors(console):
+        here = settings().prepare()
         spec = declarations.load().get(SourceSpec, source, wanted_by="ingest")
         for path in expand(paths):
             landed = land(here, spec, path, known_at=known_at, replaces=replaces)
@@ -105,7 +105,8 @@ def dev(port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000) -> No
     from ml_platform.cli.instance import prepare_home
     from ml_platform.kernel.settings import PROJECT_ROOT
 
-    prepare_home(settings())
+    with telling_errors(Console()):
+        prepare_home(settings())
     dg_command = str(Path(sys.executable).with_name("dg"))
     os.chdir(PROJECT_ROOT)
     os.execv(dg_command, [dg_command, "dev", "-w", "workspace.yaml", "--port", str(port)])

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, key_of
 from ml_platform.kernel.settings import Settings
+from ml_platform.lake.snapshots import literal_path
 from ml_platform.sources.feed import deliver, write_delivery
 from ml_platform.sources.landing import expand
 from ml_platform.sources.spec import EVENT_TIME, Feed, SourceSpec
@@ -40,7 +41,7 @@ class Deliveries:
             return pq.read_table(self.history(settings, date, 1)[0])
         names = self.source.file_columns()
         time, event_id = names[EVENT_TIME], names[self.source.event_id]
-        read = ", ".join(f"'{path}'" for path in expand(self.paths))
+        read = ", ".join(literal_path(str(path)) for path in expand(self.paths))
         lowest = dt.datetime.combine(date - _WEEK, dt.time())
         with duckdb.connect() as connection:
             rows = connection.sql(

@@ -32,8 +32,8 @@ def rebuild(
     from ml_platform.training_sets.store import rebuild as built_again
 
     console = Console(stderr=as_json)
-    here = settings().prepare()
     with telling_errors(console):
+        here = settings().prepare()
         version = named_version(here, model)
         manifest = registry.load_document(here, version, "manifest.json")
         found = built_again(here, manifest)
@@ -62,8 +62,8 @@ def rebuild(
 def manifest(model: Model) -> None:
     """Print the manifest of a version's training set, as JSON: declarations, code, table versions, files, hashes."""
     console = Console(stderr=True)
-    here = settings().prepare()
     with telling_errors(console):
+        here = settings().prepare()
         found = registry.load_document(here, named_version(here, model), "manifest.json")
     print(json.dumps(found, indent=2, sort_keys=True))
 

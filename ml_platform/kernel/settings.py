@@ -5,6 +5,7 @@ a cluster sets the few that differ.
 """
 
 import getpass
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.process import set_library_defaults
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -77,11 +79,26 @@ class Settings(BaseSettings):
         return self.actor or getpass.getuser()
 
     def prepare(self) -> "Settings":
-        """Make the folders that embedded stores expect to find, and set defaults of libraries."""
+        """Make the folders that embedded stores expect to find, and set defaults of libraries.
+
+        Raises InputError, with nothing made, for a folder in which a store would fail or write elsewhere.
+        """
+        _require_usable(str(self.root), name="ML_PLATFORM_HOME")
+        _require_usable(self.lake_uri, name="ML_PLATFORM_LAKE")
         set_library_defaults()
         for folder in ("dagster", "feast", "mlflow", "spill"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         return self
+
+
+def _require_usable(path: str, *, name: str) -> None:
+    """Delta's writer fails on local paths with these, and SQLite's URLs end at a question mark; nothing quotes them."""
+    refused = [] if "://" in path else re.findall(r"[]\[\\^|?]|%[0-9A-Fa-f]{2}", path)
+    if refused:
+        raise InputError(
+            f"{name}: a folder is required whose path has none of [ ] \\ ^ | ? and no % before two hexadecimal digits; "
+            f"{path} has {' '.join(dict.fromkeys(refused))}. Nothing was made; take another folder"
+        )
 
 
 def settings() -> Settings:

@@ -4,6 +4,7 @@ Reads hand the data files that the Delta log names to DuckDB's own Parquet reade
 the files hold exactly the table's rows, so a table with deletion vectors is refused.
 """
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,11 +93,16 @@ class Snapshot:
         if kinds:
             typed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
             options += ["hive_partitioning = true", f"hive_types = {{{typed}}}"]
-        listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+        listed = ", ".join(literal_path(name) for name in names)
         columns = ", ".join(f'"{name}"' for name in self.schema.names)
         rows = f"SELECT * FROM read_parquet([{listed}], {', '.join(options)})"
         # Files from before a column was added do not have it: the table's schema says so, whichever are read.
         return f"SELECT {columns} FROM ({rows} UNION ALL BY NAME {_typed_empty(self.schema)})"
+
+
+def literal_path(path: str) -> str:
+    """A path as SQL text that DuckDB's readers take as it is: a character that is a pattern would name other files."""
+    return "'" + glob.escape(path).replace("'", "''") + "'"
 
 
 def files_of(table: DeltaTable, where: Sequence[PartitionFilter]) -> list[str]:

@@ -4,7 +4,6 @@ Apart from `compute.py`, which is about rows that have landed, because a file is
 """
 
 import datetime as dt
-import glob
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import duckdb
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.lake.snapshots import literal_path
 from ml_platform.sources.casts import accepts, parsed_sql, value_sql
 from ml_platform.sources.compute import arrival_sql, columns_of
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceColumn, SourceSpec
@@ -88,7 +88,7 @@ class _File:
 
 
 def _open(connection: duckdb.DuckDBPyConnection, path: Path) -> _File:
-    quoted = "'" + glob.escape(str(path)).replace("'", "''") + "'"  # one file, whatever its name
+    quoted = literal_path(str(path))
     is_text = path.suffix.lower() in _TEXT_SUFFIXES
     reader = f"read_csv({quoted}, {_CSV_OPTIONS})" if is_text else f"read_parquet({quoted})"
     file = _File(path, f"(SELECT *, row_number() OVER () - 1 AS {_POSITION} FROM {reader})", is_text)
