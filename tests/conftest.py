@@ -20,7 +20,13 @@ hypothesis.settings.register_profile("no_deadline", deadline=None)
 hypothesis.settings.load_profile("no_deadline")
 
 # Minutes each; begun first, so that one worker is not left alone with them at the end.
-LONGEST = ("test_readme.py", "test_feature_repo.py", "test_drift_assets.py", "test_point_in_time.py")
+LONGEST = (
+    "test_readme.py",
+    "test_windows.py",
+    "test_feature_repo.py",
+    "test_drift_assets.py",
+    "test_point_in_time.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
