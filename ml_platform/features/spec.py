@@ -26,7 +26,8 @@ class FeatureViewSpec(NamedSpec):
     source: Name = Field(description="Source of the events that are aggregated.")
     labels: Name | None = Field(
         default=None,
-        description="Label source, joined to the events by event id, as known at the row's time.",
+        description="Label source, joined to the events by event id, as known at the row's time. A label's event "
+        "time is its event's; when it was known is its created time.",
     )
     accuracy: Literal["snapshot", "event"] = Field(
         default="snapshot",

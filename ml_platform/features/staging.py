@@ -182,15 +182,17 @@ def _scan(table: Snapshot, days: tuple[str, str], columns: set[str] | None) -> s
 def _all_days(table: Snapshot, source: SourceSpec, entity_key: str, days: tuple[str, str]) -> str:
     """SQL of the keys of all history, with both times, which are not read where they do not matter.
 
-    They do not where a whole file was known before the first midnight: its keys have a row at every midnight.
+    They do not where a whole file is of a day before the first midnight and was known before it: its keys have a
+    row at every midnight.
     """
     midnight = complete_at(days[0])
-    newest = table.newest_of_files(CREATED_TIME, _within(key_of(source.start), days[1]))
+    newest = table.newest_of_files(CREATED_TIME, _within(key_of(source.start), days[0]))
     known = {file for file, time in newest.items() if time is not None and time < midnight - _MARGIN}
+    every = table.files(_within(key_of(source.start), days[1]))
     key = quoted(entity_key)
     since = f"TIMESTAMPTZ '{midnight - _MARGIN}'"
     settled = f"SELECT {key}, {since} AS {EVENT_TIME}, {since} AS {CREATED_TIME}"
-    others = table.scan([file for file in newest if file not in known])
+    others = table.scan([file for file in every if file not in known])
     return (
         f"{settled} FROM (SELECT DISTINCT {key} FROM ({table.scan(sorted(known))})) "
         f"UNION ALL SELECT {key}, {EVENT_TIME}, {CREATED_TIME} FROM ({others})"

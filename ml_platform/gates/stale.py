@@ -14,7 +14,7 @@ import pyarrow as pa
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import PARTITION_COLUMN, contiguous, day, day_range, key_of, spans
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
-from ml_platform.lake.inputs import Inputs, known_midnights
+from ml_platform.lake.inputs import Inputs, equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, history, restamp
 from ml_platform.lake.tables import Lake
 
@@ -105,7 +105,8 @@ def confirm(lake: Lake, declared: Declared, asked: Sequence[Candidate]) -> list[
             continue
         current = replace(candidate.publication, inputs=candidate.inputs)
         if declared.landed is not None and part is not None:
-            current = replace(current, known=known_midnights(part.drop_columns([PARTITION_COLUMN])))
+            known = known_midnights(part.drop_columns([PARTITION_COLUMN]))
+            current = replace(current, known=known, lag=equal_lag(part))
         same.append(current)
     if same:
         restamp(lake, same)

@@ -158,7 +158,7 @@ def _key_history(lake: Lake, asset: str, column: str) -> list[tuple[dt.date, str
     if lake.table(asset).version() is None:
         return []
     key = quoted(column)
-    known = f"greatest(epoch_us({CREATED_TIME}), epoch_us({PARTITION_COLUMN}) + {DAY})"
+    known = f"greatest(least(epoch_us({CREATED_TIME}), {_LAST * DAY}), epoch_us({PARTITION_COLUMN}) + {DAY})"
     midnight = f"DATE '1970-01-01' + CAST((min({known}) + {DAY - 1}) // {DAY} AS INTEGER)"
     found = small_answer(f"""
 WITH first AS (

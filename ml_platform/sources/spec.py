@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.durations import Duration
+from ml_platform.kernel.durations import EPOCH, Duration
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Node
 from ml_platform.kernel.partitions import CREATED_TIME, EVENT_TIME, PARTITION_COLUMN
@@ -89,6 +89,10 @@ class SourceSpec(NamedSpec):
                 raise ValueError(
                     f"expectations.{i}.column must be one of {sorted(self.columns)}; got {expectation.column!r}"
                 )
+        if self.start < EPOCH.date():
+            raise ValueError(
+                f"start must not be before {EPOCH.date()}, from which times are counted; got {self.start}"
+            )
         if self.end is not None and self.end < self.start:
             raise ValueError(f"end must not be before start {self.start}; got {self.end}")
         return self
