@@ -1,0 +1,83 @@
+"""A range of days computed in one query has the rows that each day has alone, however early or late rows were known."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ml_platform.features.component import computed
+from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.gates.publishing import Staged, publish
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.engine import connect
+from ml_platform.lake.tables import Lake
+from ml_platform.sources.spec import SourceSpec
+
+START = dt.datetime(2018, 6, 1, tzinfo=dt.UTC)
+DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)
+DAYS = [str((START + number * DAY).date()) for number in range(6)]
+SOURCE = SourceSpec.model_validate(
+    {
+        "name": "payments",
+        "event_id": "payment_id",
+        "start": DAYS[0],
+        "columns": {
+            "payment_id": {"type": "int64"},
+            "payer_id": {"type": "int64"},
+            "event_timestamp": {"type": "timestamp"},
+            "created_timestamp": {"type": "timestamp"},
+        },
+    }
+)
+VIEW = FeatureViewSpec.model_validate(
+    {
+        "name": "payers",
+        "entity": "payer",
+        "source": "payments",
+        "ttl": "3d",
+        "aggregations": [{"column": "payment_id", "function": "count", "windows": ["2d"]}],
+    }
+)
+CATALOG = Catalog({(SourceSpec, SOURCE.name): SOURCE, (FeatureViewSpec, VIEW.name): VIEW})
+TIME = pa.timestamp("us", "UTC")
+
+
+def published(home: Path, *rows: tuple[int, int, dt.datetime, dt.datetime]) -> Settings:
+    """A home in which the payments of all days are published: id, payer, event time, created time."""
+    settings = Settings(home=home).prepare()
+    ids, payers, events, created = zip(*rows, strict=True)
+    given = {
+        "payment_id": ids,
+        "payer_id": payers,
+        "event_timestamp": pa.array(events, TIME),
+        "created_timestamp": pa.array(created, TIME),
+        PARTITION_COLUMN: [event.date() for event in events],
+    }
+    with connect(settings) as connection:
+        connection.register("given", pa.table(given))
+        connection.execute(f"CREATE TEMP TABLE staged AS FROM given ORDER BY {PARTITION_COLUMN}, payment_id")
+        staged = Staged(
+            SOURCE.key, tuple(DAYS), connection.sql("FROM staged"), {}, SOURCE.digest(), versions=True
+        )
+        publish(Lake(settings.lake_uri), staged, run_id="run")
+    return settings
+
+
+def counts(settings: Settings, days: list[str]) -> list[tuple[Any, ...]]:
+    rows = computed(VIEW, CATALOG, settings, days).to_pylist()
+    return [(str(row[PARTITION_COLUMN]), row["payer_id"], row["payment_id_count_2d"]) for row in rows]
+
+
+@pytest.mark.parametrize("known", [-30 * DAY, -HOUR, 0 * HOUR, HOUR, 2 * DAY], ids=str)
+def test_a_range_is_what_its_days_are_alone(tmp_path: Path, known: dt.timedelta) -> None:
+    first, later = START + 5 * HOUR, START + 3 * DAY + 5 * HOUR
+    settings = published(tmp_path, (1, 7, first, first), (2, 8, later, later + known))
+    alone = [row for day in DAYS for row in counts(settings, [day])]
+    assert counts(settings, DAYS) == alone
+    since = max(later, later + known)
+    rows_of_8 = [day for day, payer, _ in alone if payer == 8]
+    assert rows_of_8 == [day for day in DAYS if day >= str(since.date())]
