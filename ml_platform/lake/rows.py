@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, contiguous
 
 
@@ -41,9 +42,15 @@ def of_days(rows: duckdb.DuckDBPyRelation, days: Sequence[str]) -> duckdb.DuckDB
 
 
 def by_partition(rows: Rows, partition_column: str) -> Iterator[tuple[str, pa.Table]]:
-    """Partition key and its rows, one partition after the other, for rows that are ordered by partition."""
+    """Partition key and its rows, one partition after the other; StoreError for rows not ordered by partition."""
     slices = (found for batch in stream(rows) for found in _slices(batch, partition_column))
+    seen = set[str]()
     for key, parts in groupby(slices, key=itemgetter(0)):
+        if key in seen:
+            raise StoreError(
+                f"rows ordered by {partition_column} are required; {key} comes in several places"
+            )
+        seen.add(key)
         yield key, pa.Table.from_batches([part for _, part in parts])
 
 

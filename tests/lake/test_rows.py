@@ -7,6 +7,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from ml_platform.kernel.errors import StoreError
 from ml_platform.lake.content_hash import partition_hashes
 from ml_platform.lake.rows import by_partition, of_days, stream
 
@@ -63,3 +64,9 @@ def test_rows_without_any_have_columns_and_no_partition(staged: duckdb.DuckDBPyR
     none = of_days(staged, ["2019-01-01"])
     assert stream(none).schema.names == ["id", "amount", "text", "partition_date"]
     assert list(by_partition(none, "partition_date")) == []
+
+
+def test_a_partition_that_comes_in_two_places_is_refused() -> None:
+    rows = pa.table({"x": [1, 2, 3], "partition_date": [FIRST, FIRST + dt.timedelta(days=1), FIRST]})
+    with pytest.raises(StoreError, match="ordered by partition_date are required; 2018-06-01 comes"):
+        list(by_partition(rows, "partition_date"))
