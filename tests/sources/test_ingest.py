@@ -286,6 +286,11 @@ def test_a_column_cannot_have_a_name_that_the_platform_uses(name: str) -> None:
         payments(columns=columns)
 
 
+def test_a_source_cannot_begin_before_times_are_counted() -> None:
+    with pytest.raises(ValueError, match="start must not be before 1970-01-01.* got 1969-12-31"):
+        payments(start="1969-12-31")
+
+
 @pytest.mark.parametrize("name", ["content", "before", "typed", "delivered", "landed", "files"])
 def test_a_column_can_have_any_other_name(home: Settings, name: str) -> None:
     columns = payments().model_dump(by_alias=True)["columns"]
