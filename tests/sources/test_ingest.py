@@ -287,7 +287,7 @@ def test_a_column_cannot_have_a_name_that_the_platform_uses(name: str) -> None:
 
 
 def test_a_source_cannot_begin_before_times_are_counted() -> None:
-    with pytest.raises(ValueError, match="start must not be before 1970-01-01.* got 1969-12-31"):
+    with pytest.raises(ValueError, match=r"start must not be before 1970-01-01.* got 1969-12-31"):
         payments(start="1969-12-31")
 
 
