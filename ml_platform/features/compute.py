@@ -4,7 +4,7 @@ Windows run over days that were added up before, where all windows are whole day
 right for every row at whose time all that it counts was known as it is today; `known_at` has what else is needed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -17,6 +17,7 @@ from ml_platform.lake import dialect
 from ml_platform.lake.dialect import DAY, Frame, column, greatest, is_not_null, number, table
 
 Step = tuple[str, exp.Query]
+OTHER_TIME = "a label with its event's time is required; another time has the label of"
 
 
 @dataclass(frozen=True)
@@ -132,20 +133,36 @@ def _versions(relation: str, event_id: str) -> exp.Select:
 def today(query: WindowQuery, *, events: exp.Expr, labels: exp.Expr) -> exp.Select:
     """Every event with its label, aliased e and l, and what it adds to each part."""
     own = [column(name, "e") for name in ("id", "key", "us", "known")]
-    select = exp.select(*own, *parts(query, labels="l")).from_(events).where(is_not_null(column("key", "e")))
+    select = (
+        exp.select(*own, *parts(query, label=label_value))
+        .from_(events)
+        .where(is_not_null(column("key", "e")))
+    )
     return select.join(labels, using=["id"], join_type="left") if "labels" in query.streams else select
 
 
-def parts(query: WindowQuery, *, labels: str, stream: Stream | None = None) -> list[exp.Expr]:
-    """What one event adds to each part, of one stream or of both; a column counts where its condition holds."""
+def parts(
+    query: WindowQuery, *, label: Callable[[str], exp.Expr], stream: Stream | None = None
+) -> list[exp.Expr]:
+    """What one event e adds to each part, of one stream or of both; a column counts where its condition holds.
+
+    `label` gives a column of the event's label.
+    """
     values: dict[Argument, exp.Expr] = {}
     for argument in query.measures.arguments(stream):
-        value: exp.Expr = column(argument.column, labels if argument.stream == "labels" else "e")
+        of_label = argument.stream == "labels"
+        value = label(argument.column) if of_label else column(argument.column, "e")
         if argument.where:
             value = exp.case().when(column(argument.condition, "e"), value)
         values[argument] = value
     found = [part for part in query.measures.parts if stream is None or stream in part.streams()]
     return [part.of(values).as_(part.name) for part in found]
+
+
+def label_value(name: str) -> exp.Expr:
+    """A column of a label l of an event e: an error where their times differ, since windows go by the event's."""
+    refused = dialect.refused(OTHER_TIME, column("id", "e"))
+    return exp.case().when(column("us", "l").neq(column("us", "e")), refused).else_(column(name, "l"))
 
 
 def snapshot_rows(query: WindowQuery) -> list[Step]:

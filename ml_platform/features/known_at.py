@@ -15,6 +15,7 @@ from ml_platform.features.compute import (
     WindowQuery,
     answers,
     inside,
+    label_value,
     measured,
     parts,
     snapshot_rows,
@@ -192,10 +193,14 @@ def _counted(query: WindowQuery, stream: Stream, versions: str) -> exp.Select:
         itself = exp.and_(column("id", "e").eq(column("id", "r")), column("is_first", "e"))
         known = known.or_(itself.and_(column("known", "e") > time.copy()))
     on = exp.and_(column("key", "e").eq(column("key", "r")), inside(reach), known)
-    added = {part.alias: part.this for part in parts(query, labels="e", stream=stream)}
+    added = {part.alias: part.this for part in parts(query, label=_of_event, stream=stream)}
     own = [column(name, "r") for name in query.carried]
     select = exp.select(*own, *measured(query, added)).from_(table("affected", "r"))
     return select.join(table(versions, "e"), on=on, join_type="left").group_by(*(c.copy() for c in own))
+
+
+def _of_event(name: str) -> exp.Expr:
+    return column(name, "e")
 
 
 def _labelled(query: WindowQuery) -> exp.Select:
@@ -203,7 +208,7 @@ def _labelled(query: WindowQuery) -> exp.Select:
     known = greatest(column("known", "e"), column("known", "l"))
     replaced = least(column("replaced", "e"), column("replaced", "l"))
     arguments = query.measures.arguments("labels")
-    taken = dict.fromkeys(column(a.column, "l") for a in arguments)
+    taken = dict.fromkeys(label_value(a.column).as_(a.column) for a in arguments)
     taken |= dict.fromkeys(column(a.condition, "e") for a in arguments if a.where)
     own = [column("id", "e"), column("key", "e"), column("us", "e")]
     keys = exp.select(column("key")).from_(table("affected")).subquery()

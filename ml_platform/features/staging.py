@@ -4,15 +4,15 @@ A view's query names relations, not files; here the relations are made, of the d
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import duckdb
 import pyarrow as pa
 
 from ml_platform.features import handwritten
-from ml_platform.features.compute import WindowQuery
+from ml_platform.features.compute import OTHER_TIME, WindowQuery
 from ml_platform.features.known_at import prompt_sql
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.features.view_query import view_sql
@@ -23,10 +23,27 @@ from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.snapshots import PartitionFilter, Snapshot
+from ml_platform.lake.tables import Lake
+from ml_platform.sources.compute import nothing_sql
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 _TIMES = (EVENT_TIME, CREATED_TIME)
 _MARGIN = dt.timedelta(milliseconds=2)  # the lake's log has the times of a file to the millisecond
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Days of a source, from first to last, in one version of its table; no table where no day is read."""
+
+    source: SourceSpec
+    days: tuple[str, str]
+    table: Snapshot | None
+
+    def select(self, columns: Collection[str] | None) -> str:
+        """SQL of the rows of these days: of some columns, or of all."""
+        chosen = ", ".join(quoted(name) for name in sorted(columns)) if columns is not None else "*"
+        rows = nothing_sql(self.source) if self.table is None else self.table.scan(where=_within(*self.days))
+        return f"SELECT {chosen} FROM ({rows})"
 
 
 def stage_rows(
@@ -69,13 +86,13 @@ def _statements(
 ) -> list[str]:
     """SQL of the rows in their order: one query, or one for each partition if somebody wrote it by hand."""
     days = (partitions[0], partitions[-1])
-    opened = {source.key: inputs.lake.table(source.key).at() for source in _sources(spec, catalog)}
-    relations = _relations(spec, catalog, opened, days)
+    reads = _reads(spec, catalog, inputs.lake, days)
+    relations = _relations(spec, catalog, reads, days)
     if spec.sql is not None:
         found = [handwritten.partition_sql(spec, catalog, partition) for partition in partitions]
     else:
         query = window_query(spec, catalog, days)
-        prompt = _known_prompt(query, spec, catalog, inputs, opened, days) or all(
+        prompt = _known_prompt(query, reads, inputs) or all(
             connection.execute(_reading(relations, sql)).fetchall()[0][0] for sql in prompt_sql(query)
         )
         found = [view_sql(replace(query, prompt=prompt))]
@@ -89,20 +106,15 @@ def _reading(relations: Mapping[str, str], query: str) -> str:
     return f"WITH {named} SELECT * FROM ({query})"
 
 
-def _known_prompt(
-    query: WindowQuery,
-    spec: FeatureViewSpec,
-    catalog: Catalog,
-    inputs: Inputs,
-    opened: Mapping[str, Snapshot],
-    days: tuple[str, str],
-) -> bool:
+def _known_prompt(query: WindowQuery, reads: Sequence[_Read], inputs: Inputs) -> bool:
     """Whether the ledger alone says that every id has one version, known before any row that counts it.
 
     It does where all rows of all days that are read became known equally long after their events.
     """
-    for stream, source in zip(query.streams_read, _sources(spec, catalog), strict=False):
-        lags = inputs.lags(source.key, opened[source.key].version, _days_read(spec, catalog, source, days))
+    for stream, read in zip(query.streams_read, reads, strict=False):
+        lags = (
+            inputs.lags(read.source.key, read.table.version, read.days) if read.table is not None else {None}
+        )
         if len(lags) != 1 or any(lag is None or lag > query.reach(stream).nearest for lag in lags):
             return False
     return True
@@ -132,22 +144,27 @@ def window_query(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str])
     )
 
 
-def _sources(spec: FeatureViewSpec, catalog: Catalog) -> list[SourceSpec]:
-    """The view's events, and their labels if it declares any."""
-    return [source for source in spec.sources(catalog) if source is not None]
+def _reads(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, days: tuple[str, str]) -> list[_Read]:
+    """What some days of a view read of its events, and of their labels if it declares any."""
+    read = catalog.lineage.direct_days(spec.key, (day(days[0]), day(days[1])))
+    found: list[_Read] = []
+    for source in spec.sources(catalog):
+        if source is not None:
+            first, last = read.get(source.key, (source.start, source.start - ONE_DAY))
+            table = lake.table(source.key).at() if source.key in read else None
+            found.append(_Read(source, (key_of(first), key_of(last)), table))
+    return found
 
 
 def _relations(
-    spec: FeatureViewSpec, catalog: Catalog, opened: Mapping[str, Snapshot], days: tuple[str, str]
+    spec: FeatureViewSpec, catalog: Catalog, reads: Sequence[_Read], days: tuple[str, str]
 ) -> dict[str, str]:
     """SQL of every relation that the view's query reads, by its name there: published versions of some days."""
-    source, *_ = sources = _sources(spec, catalog)
     columns = _columns_read(spec, catalog)
-    selects = {
-        s.key: _scan(opened[s.key], _days_read(spec, catalog, s, days), columns.get(s.key)) for s in sources
-    }
-    if spec.sql is None and spec.accuracy == "snapshot":
-        selects[_keys(source)] = _all_days(opened[source.key], source, spec.entity_key, days)
+    selects = {read.source.key: read.select(columns.get(read.source.key)) for read in reads}
+    events = reads[0]
+    if spec.sql is None and spec.accuracy == "snapshot" and events.table is not None:
+        selects[_keys(events.source)] = _all_days(events.table, events.source, spec.entity_key, days)
     return selects
 
 
@@ -163,20 +180,6 @@ def _columns_read(spec: FeatureViewSpec, catalog: Catalog) -> dict[str, set[str]
     if labels is not None:
         found[labels.key] = {labels.event_id, *_TIMES, *taken["labels"]}
     return found
-
-
-def _days_read(
-    spec: FeatureViewSpec, catalog: Catalog, source: SourceSpec, days: tuple[str, str]
-) -> tuple[str, str]:
-    """First and last day of a source that the windows of some days reach."""
-    read = catalog.lineage.direct_days(spec.key, (day(days[0]), day(days[1])))
-    first, last = read.get(source.key, (source.start, source.start - ONE_DAY))
-    return key_of(first), key_of(last)
-
-
-def _scan(table: Snapshot, days: tuple[str, str], columns: set[str] | None) -> str:
-    chosen = ", ".join(quoted(name) for name in sorted(columns)) if columns is not None else "*"
-    return f"SELECT {chosen} FROM ({table.scan(where=_within(*days))})"
 
 
 def _all_days(table: Snapshot, source: SourceSpec, entity_key: str, days: tuple[str, str]) -> str:
@@ -209,9 +212,17 @@ def _keys(source: SourceSpec) -> str:
 
 @contextmanager
 def _telling_values(spec: FeatureViewSpec) -> Iterator[None]:
-    """Tell of a value that no feature can hold as an InputError."""
+    """Tell of a value that no feature can hold, and of a label at another time than its event, as an InputError."""
     try:
         yield
+    except duckdb.InvalidInputException as err:
+        if OTHER_TIME not in str(err):
+            raise
+        raise InputError(
+            f"{spec.key}: {OTHER_TIME}{str(err).split(OTHER_TIME)[1].splitlines()[0]}. Nothing was published; give "
+            f"labels the event time of their events in source {spec.labels!r}: when a label was known is its "
+            f"{CREATED_TIME}"
+        ) from err
     except (duckdb.ConversionException, duckdb.OutOfRangeException) as err:
         raise InputError(
             f"{spec.key}: numbers within the bounds of their source, and below nine billion, are required in what "

@@ -203,6 +203,13 @@ def as_double(value: exp.Expr) -> exp.Expr:
     return cast(value, "DOUBLE")
 
 
+def refused(message: str, subject: exp.Expr) -> exp.Expr:
+    """No value: the engine's error, with a message and what it is about."""
+    return call(
+        "error", exp.DPipe(this=exp.Literal.string(f"{message} "), expression=cast(subject, "VARCHAR"))
+    )
+
+
 def earliest(value: exp.Expr, order: exp.Expr) -> exp.Expr:
     """The value with the least order; values that are null are left out."""
     return exp.ArgMin(this=value, expression=order)

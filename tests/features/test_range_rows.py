@@ -11,6 +11,7 @@ from ml_platform.features.component import computed
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates.publishing import Staged, publish
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
@@ -20,19 +21,16 @@ from ml_platform.sources.spec import SourceSpec
 START = dt.datetime(2018, 6, 1, tzinfo=dt.UTC)
 DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)
 DAYS = [str((START + number * DAY).date()) for number in range(6)]
-SOURCE = SourceSpec.model_validate(
-    {
-        "name": "payments",
-        "event_id": "payment_id",
-        "start": DAYS[0],
-        "columns": {
-            "payment_id": {"type": "int64"},
-            "payer_id": {"type": "int64"},
-            "event_timestamp": {"type": "timestamp"},
-            "created_timestamp": {"type": "timestamp"},
-        },
-    }
-)
+
+
+def source(name: str, column: str) -> SourceSpec:
+    columns = {name: {"type": "int64"} for name in ("payment_id", column)}
+    times = {name: {"type": "timestamp"} for name in ("event_timestamp", "created_timestamp")}
+    declared = {"name": name, "event_id": "payment_id", "start": DAYS[0], "columns": columns | times}
+    return SourceSpec.model_validate(declared)
+
+
+PAYMENTS, FRAUDS = source("payments", "payer_id"), source("frauds", "is_fraud")
 VIEW = FeatureViewSpec.model_validate(
     {
         "name": "payers",
@@ -42,17 +40,20 @@ VIEW = FeatureViewSpec.model_validate(
         "aggregations": [{"column": "payment_id", "function": "count", "windows": ["2d"]}],
     }
 )
-CATALOG = Catalog({(SourceSpec, SOURCE.name): SOURCE, (FeatureViewSpec, VIEW.name): VIEW})
+SOURCES = {(SourceSpec, spec.name): spec for spec in (PAYMENTS, FRAUDS)}
+CATALOG = Catalog({**SOURCES, (FeatureViewSpec, VIEW.name): VIEW})
 TIME = pa.timestamp("us", "UTC")
 
 
-def published(home: Path, *rows: tuple[int, int, dt.datetime, dt.datetime]) -> Settings:
-    """A home in which the payments of all days are published: id, payer, event time, created time."""
+def published(
+    home: Path, *rows: tuple[int, int, dt.datetime, dt.datetime], of: SourceSpec = PAYMENTS
+) -> Settings:
+    """A home in which a source's rows of all days are published: id, payer or fraud, event time, created time."""
     settings = Settings(home=home).prepare()
-    ids, payers, events, created = zip(*rows, strict=True)
+    ids, values, events, created = zip(*rows, strict=True)
     given = {
         "payment_id": ids,
-        "payer_id": payers,
+        list(of.columns)[1]: values,
         "event_timestamp": pa.array(events, TIME),
         "created_timestamp": pa.array(created, TIME),
         PARTITION_COLUMN: [event.date() for event in events],
@@ -60,9 +61,7 @@ def published(home: Path, *rows: tuple[int, int, dt.datetime, dt.datetime]) -> S
     with connect(settings) as connection:
         connection.register("given", pa.table(given))
         connection.execute(f"CREATE TEMP TABLE staged AS FROM given ORDER BY {PARTITION_COLUMN}, payment_id")
-        staged = Staged(
-            SOURCE.key, tuple(DAYS), connection.sql("FROM staged"), {}, SOURCE.digest(), versions=True
-        )
+        staged = Staged(of.key, tuple(DAYS), connection.sql("FROM staged"), {}, of.digest(), versions=True)
         publish(Lake(settings.lake_uri), staged, run_id="run")
     return settings
 
@@ -81,3 +80,29 @@ def test_a_range_is_what_its_days_are_alone(tmp_path: Path, known: dt.timedelta)
     since = max(later, later + known)
     rows_of_8 = [day for day, payer, _ in alone if payer == 8]
     assert rows_of_8 == [day for day in DAYS if day >= str(since.date())]
+
+
+def rates(settings: Settings, days: list[str]) -> list[float | None]:
+    """Shares of fraud over three days, that end a day before, of the only payer."""
+    rate = {"column": "is_fraud", "function": "mean", "windows": ["3d"], "delay": "1d", "named": "rate"}
+    view = FeatureViewSpec.model_validate({**VIEW.model_dump(), "labels": "frauds", "aggregations": [rate]})
+    catalog = Catalog({**SOURCES, (FeatureViewSpec, view.name): view})
+    return computed(view, catalog, settings, days).column("rate_3d").to_pylist()
+
+
+def test_days_that_read_no_label_need_none(tmp_path: Path) -> None:
+    paid = START + 5 * HOUR
+    settings = published(tmp_path, (1, 7, paid, paid))
+    assert rates(settings, DAYS[:1]) == [None]
+    with pytest.raises(InputError, match="published partitions of sources/frauds are required"):
+        rates(settings, DAYS[:2])
+    published(tmp_path, (1, 1, paid, paid + HOUR), of=FRAUDS)
+    assert rates(settings, DAYS[:2]) == [None, 1.0]
+
+
+def test_a_label_at_another_time_than_its_event_is_refused(tmp_path: Path) -> None:
+    paid = START + 5 * HOUR
+    settings = published(tmp_path, (1, 7, paid, paid), (2, 7, paid, paid))
+    published(tmp_path, (1, 0, paid, paid + DAY), (2, 1, paid + DAY, paid + DAY), of=FRAUDS)
+    with pytest.raises(InputError, match="its event's time is required; another time has the label of 2"):
+        rates(settings, DAYS)
