@@ -12,13 +12,12 @@ from ml_platform.kernel.settings import Settings
 @contextmanager
 def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection in UTC with the declared memory limit; closed at the end of the block."""
-    connection = duckdb.connect(":memory:")
+    limits = {"memory_limit": settings.memory_limit, "temp_directory": str(settings.spill_folder)}
+    if settings.threads:
+        limits["threads"] = str(settings.threads)
+    connection = duckdb.connect(":memory:", config=dict(limits))
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET memory_limit = '{settings.memory_limit}'")
-        connection.execute(f"SET temp_directory = '{settings.spill_folder}'")
-        if settings.threads:
-            connection.execute(f"SET threads = {settings.threads}")
         yield connection
     finally:
         connection.close()
