@@ -59,7 +59,7 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
     features = spec.service(step.catalog).feature_names(step.catalog)
-    read = Inputs.now(lake, step.catalog.lineage)
+    read = Inputs.of(spec.key, lake, step.catalog.lineage)
     read.require(spec.key, step.partitions)
     inputs = read.digests(spec.key, step.partitions)
     rows = computed(spec, step.catalog, settings, step.partitions)

@@ -87,11 +87,11 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     """Compute the rows of a range of days in one query, audit them, publish what passed."""
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
-    read = Inputs.now(lake, step.catalog.lineage)
+    read = Inputs.of(spec.key, lake, step.catalog.lineage)
     read.require(spec.key, step.partitions)
-    inputs = read.digests(spec.key, step.partitions)
     with connect(settings) as connection:
-        stage_rows(connection, spec, step.catalog, read, step.partitions)
+        keys = stage_rows(connection, spec, step.catalog, read, step.partitions)
+        inputs = read.digests(spec.key, step.partitions, keys)
         findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
         rows = connection.sql("FROM staged")
         step.log.info("%s: %s rows staged for %s", spec.key, f"{len(rows):,}", spans(step.partitions))
@@ -105,7 +105,7 @@ def computed(
     spec: FeatureViewSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
 ) -> pa.Table:
     """The rows of some partitions as they would be published now, in their order; nothing is written."""
-    read = Inputs.now(Lake(settings.lake_uri), catalog.lineage)
+    read = Inputs.of(spec.key, Lake(settings.lake_uri), catalog.lineage)
     read.require(spec.key, partitions)
     with connect(settings) as connection:
         return row_table(connection, spec, catalog, read, partitions)

@@ -3,7 +3,6 @@
 A view's query names relations, not files; here the relations are made, of the days and columns that are read.
 """
 
-import datetime as dt
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,13 +21,13 @@ from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.inputs import Inputs
+from ml_platform.lake.known_keys import KeyHistory, first_rows, history_sql, key_history
 from ml_platform.lake.snapshots import PartitionFilter, Snapshot
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.compute import nothing_sql
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 _TIMES = (EVENT_TIME, CREATED_TIME)
-_MARGIN = dt.timedelta(milliseconds=2)  # the lake's log has the times of a file to the millisecond
 
 
 @dataclass(frozen=True)
@@ -52,16 +51,22 @@ def stage_rows(
     catalog: Catalog,
     inputs: Inputs,
     partitions: Sequence[str],
-) -> None:
+) -> dict[str, KeyHistory]:
     """Make the temporary table `staged`: the view's rows of contiguous partitions, by partition and key.
 
-    Every day that they read has a published version. Raises InputError for a value that is out of range.
+    Every day that they read has a published version. Raises InputError for a value that is out of range. Returns
+    the history of the keys that have rows, by their source; of none if rows are events.
     """
     into = "CREATE OR REPLACE TEMP TABLE staged AS"
     with _telling_values(spec):
         for rows in _statements(connection, spec, catalog, inputs, sorted(partitions)):
             connection.execute(f"{into} {rows}")
             into = "INSERT INTO staged"
+    source, _ = spec.sources(catalog)
+    if not _has_keys(spec):
+        return {}
+    keys = history_sql(f"FROM {quoted(_keys(source))}", spec.entity_key)
+    return {source.key: key_history(connection.execute(keys).fetchall())}
 
 
 def row_table(
@@ -87,7 +92,9 @@ def _statements(
     """SQL of the rows in their order: one query, or one for each partition if somebody wrote it by hand."""
     days = (partitions[0], partitions[-1])
     reads = _reads(spec, catalog, inputs.lake, days)
-    relations = _relations(spec, catalog, reads, days)
+    relations = _relations(spec, catalog, reads)
+    if _has_keys(spec):
+        _stage_keys(connection, spec, reads[0], days)
     if spec.sql is not None:
         found = [handwritten.partition_sql(spec, catalog, partition) for partition in partitions]
     else:
@@ -156,16 +163,27 @@ def _reads(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, days: tuple[str,
     return found
 
 
-def _relations(
-    spec: FeatureViewSpec, catalog: Catalog, reads: Sequence[_Read], days: tuple[str, str]
-) -> dict[str, str]:
-    """SQL of every relation that the view's query reads, by its name there: published versions of some days."""
+def _relations(spec: FeatureViewSpec, catalog: Catalog, reads: Sequence[_Read]) -> dict[str, str]:
+    """SQL of published versions of some days, by the names that the view's query has for them."""
     columns = _columns_read(spec, catalog)
-    selects = {read.source.key: read.select(columns.get(read.source.key)) for read in reads}
-    events = reads[0]
-    if spec.sql is None and spec.accuracy == "snapshot" and events.table is not None:
-        selects[_keys(events.source)] = _all_days(events.table, events.source, spec.entity_key, days)
-    return selects
+    return {read.source.key: read.select(columns.get(read.source.key)) for read in reads}
+
+
+def _has_keys(spec: FeatureViewSpec) -> bool:
+    """Whether the view's query asks for the keys of all history, beside the days that windows reach."""
+    return spec.sql is None and spec.accuracy == "snapshot"
+
+
+def _stage_keys(
+    connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec, events: _Read, days: tuple[str, str]
+) -> None:
+    """Make the temporary table of the keys that have rows."""
+    rows = (
+        nothing_sql(events.source)
+        if events.table is None
+        else first_rows(events.table, spec.entity_key, days)
+    )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(_keys(events.source))} AS {rows}")
 
 
 def _columns_read(spec: FeatureViewSpec, catalog: Catalog) -> dict[str, set[str]]:
@@ -180,26 +198,6 @@ def _columns_read(spec: FeatureViewSpec, catalog: Catalog) -> dict[str, set[str]
     if labels is not None:
         found[labels.key] = {labels.event_id, *_TIMES, *taken["labels"]}
     return found
-
-
-def _all_days(table: Snapshot, source: SourceSpec, entity_key: str, days: tuple[str, str]) -> str:
-    """SQL of the keys of all history, with both times, which are not read where they do not matter.
-
-    They do not where a whole file is of a day before the first midnight and was known before it: its keys have a
-    row at every midnight.
-    """
-    midnight = complete_at(days[0])
-    newest = table.newest_of_files(CREATED_TIME, _within(key_of(source.start), days[0]))
-    known = {file for file, time in newest.items() if time is not None and time < midnight - _MARGIN}
-    every = table.files(_within(key_of(source.start), days[1]))
-    key = quoted(entity_key)
-    since = f"TIMESTAMPTZ '{midnight - _MARGIN}'"
-    settled = f"SELECT {key}, {since} AS {EVENT_TIME}, {since} AS {CREATED_TIME}"
-    others = table.scan([file for file in every if file not in known])
-    return (
-        f"{settled} FROM (SELECT DISTINCT {key} FROM ({table.scan(sorted(known))})) "
-        f"UNION ALL SELECT {key}, {EVENT_TIME}, {CREATED_TIME} FROM ({others})"
-    )
 
 
 def _within(first: str, last: str) -> list[PartitionFilter]:

@@ -18,19 +18,18 @@ from ml_platform.kernel.partitions import (
     CREATED_TIME,
     EVENT_TIME,
     ONE_DAY,
-    PARTITION_COLUMN,
     day,
     day_range,
     key_of,
     spans,
 )
 from ml_platform.lake.content_hash import content_hash
-from ml_platform.lake.dialect import DAY, quoted
+from ml_platform.lake.dialect import DAY
 from ml_platform.lake.engine import small_answer
+from ml_platform.lake.known_keys import FIRST_DAY, LAST_DAY, KeyHistory, first_rows, history_sql, key_history
 from ml_platform.lake.ledger import Publication, publications_by_asset
 from ml_platform.lake.tables import Lake
 
-_FIRST, _LAST = (np.datetime64(day_, "D").astype(int) for day_ in ("0001-01-01", "9999-12-31"))
 _NOTHING = "nothing"
 
 Content = Mapping[str, Mapping[str, str]]
@@ -43,7 +42,7 @@ def known_midnights(rows: pa.Table) -> dict[str, str]:
     Midnights are named by the day that they begin.
     """
     created = _micros(rows.column(CREATED_TIME))
-    midnights = np.clip(-(-created // DAY), _FIRST, _LAST)
+    midnights = np.clip(-(-created // DAY), FIRST_DAY, LAST_DAY)
     changes = np.unique(midnights)
     return {
         str(np.datetime64(int(midnight), "D")): content_hash(
@@ -77,16 +76,23 @@ def as_known(publication: Publication, midnight: dt.date) -> str:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that is published at one moment, as those who read it see it."""
+    """What is published at one moment, as those who read it see it."""
 
     lake: Lake
     lineage: Lineage
     publications: Mapping[str, Mapping[str, Publication]]
-    _keys: dict[tuple[str, str], list[tuple[dt.date, str]]] = field(default_factory=dict, init=False)
+    _keys: dict[tuple[str, str], KeyHistory] = field(default_factory=dict, init=False)
 
     @classmethod
     def now(cls, lake: Lake, lineage: Lineage) -> "Inputs":
+        """Of all assets."""
         return cls(lake, lineage, publications_by_asset(lake, lineage.nodes))
+
+    @classmethod
+    def of(cls, asset: str, lake: Lake, lineage: Lineage) -> "Inputs":
+        """Of what one asset reads itself."""
+        read = {upstream.key for upstream in lineage.node(asset).upstream}
+        return cls(lake, lineage, publications_by_asset(lake, read, only=read))
 
     def require(self, asset: str, partitions: Collection[str]) -> None:
         """Raise InputError when a day that a range of partitions reads has no published version."""
@@ -109,21 +115,28 @@ class Inputs:
             if upstream.key in read
         }
 
-    def digest(self, asset: str, partition: str) -> str:
-        """A digest of what a partition reads; empty when it reads nothing."""
+    def digest(self, asset: str, partition: str, keys: Mapping[str, KeyHistory] | None = None) -> str:
+        """A digest of what a partition reads; empty when it reads nothing.
+
+        `keys` has, by upstream, the history of keys up to the partition, from who has just read it.
+        """
         content = {key: dict(days) for key, days in self.read_by(asset, partition).items()}
         for upstream in self.lineage.node(asset).upstream:
             if upstream.keys is not None and upstream.key in content:
-                keys = self._keys_known(upstream.key, upstream.keys, day(partition) + ONE_DAY)
-                content[upstream.key][upstream.keys] = keys
+                history = (keys or {}).get(upstream.key) or self._key_history(upstream.key, upstream.keys)
+                passed = [digest for when, digest in history if when <= day(partition) + ONE_DAY]
+                content[upstream.key][upstream.keys] = passed[-1] if passed else _NOTHING
         return digest_of(content) if content else ""
 
-    def digests(self, asset: str, partitions: Iterable[str]) -> dict[str, str]:
-        """The digest of what each partition reads. Take it before anything is read.
+    def digests(
+        self, asset: str, partitions: Iterable[str], keys: Mapping[str, KeyHistory] | None = None
+    ) -> dict[str, str]:
+        """The digest of what each partition reads.
 
-        Then what is published meanwhile leaves the partition outdated, and never current by mistake.
+        Take `keys` from the rows that were read, or these digests before any are: then what is published meanwhile
+        leaves the partition outdated, and never current by mistake.
         """
-        return {partition: self.digest(asset, partition) for partition in partitions}
+        return {partition: self.digest(asset, partition, keys) for partition in partitions}
 
     def lags(self, asset: str, version: int, days: tuple[str, str]) -> set[int | None]:
         """How long after their events the rows of some days were known; None where that is unknown or differs.
@@ -145,28 +158,9 @@ class Inputs:
             if key in mine
         }
 
-    def _keys_known(self, asset: str, column: str, midnight: dt.date) -> str:
-        """A digest of the set of a column's values that were known at a midnight."""
+    def _key_history(self, asset: str, column: str) -> KeyHistory:
         if (asset, column) not in self._keys:
-            self._keys[asset, column] = _key_history(self.lake, asset, column)
-        passed = [digest for when, digest in self._keys[asset, column] if when <= midnight]
-        return passed[-1] if passed else _NOTHING
-
-
-def _key_history(lake: Lake, asset: str, column: str) -> list[tuple[dt.date, str]]:
-    """Midnights at which new values of a column came to be known, each with a digest of all until then."""
-    if lake.table(asset).version() is None:
-        return []
-    key = quoted(column)
-    known = f"greatest(least(epoch_us({CREATED_TIME}), {_LAST * DAY}), epoch_us({PARTITION_COLUMN}) + {DAY})"
-    midnight = f"DATE '1970-01-01' + CAST((min({known}) + {DAY - 1}) // {DAY} AS INTEGER)"
-    found = small_answer(f"""
-WITH first AS (
-  SELECT {key} AS key, {midnight} AS midnight
-  FROM ({lake.table(asset).scan()}) WHERE {key} IS NOT NULL GROUP BY 1
-), new AS (
-  SELECT midnight, count(*) AS keys, sum(md5_number_lower(CAST(key AS VARCHAR))) AS total FROM first GROUP BY 1
-)
-SELECT midnight, sum(keys) OVER known, sum(total) OVER known FROM new WINDOW known AS (ORDER BY midnight)
-ORDER BY midnight""")
-    return [(when, f"{keys} {total}") for when, keys, total in found]
+            table = self.lake.table(asset)
+            asked = history_sql(first_rows(table.at(), column), column) if table.open() else None
+            self._keys[asset, column] = key_history(small_answer(asked)) if asked else []
+        return self._keys[asset, column]

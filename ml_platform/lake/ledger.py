@@ -5,7 +5,7 @@ A ledger is a lake table that nothing ever rewrites. Wall time is recorded here 
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -38,12 +38,13 @@ class Ledger:
         rows = [{**entry, "recorded_at": now} for entry in entries]
         lake.table(f"ledgers/{self.name}").append(pa.Table.from_pylist(rows, schema=self.schema))
 
-    def entries(self, lake: Lake) -> list[dict[str, Any]]:
-        """All entries, oldest first."""
+    def entries(self, lake: Lake, **wanted: Iterable[str]) -> list[dict[str, Any]]:
+        """All entries, oldest first; only those that have one of the wanted values of a column, if any are named."""
         table = lake.table(f"ledgers/{self.name}").open()
         if table is None:
             return []
-        rows = pa.table(table.to_pyarrow_table())
+        filters = [(column, "in", sorted(values)) for column, values in wanted.items()]
+        rows = pa.table(table.to_pyarrow_table(filters=filters or None))
         return rows.sort_by([("recorded_at", "ascending")]).to_pylist()
 
 
@@ -91,7 +92,7 @@ def publish_days(lake: Lake, rows: Rows, publications: Sequence[Publication]) ->
     ledger has.
     """
     (asset,) = {publication.asset for publication in publications}
-    recorded = _recorded(lake)
+    recorded = _recorded(lake, [asset])
     told = {_TOLD: [asdict(publication) for publication in publications]}
     version = lake.table(asset).replace_days(rows, days=[p.partition for p in publications], told=told)
     _record(lake, asset, recorded)
@@ -103,8 +104,9 @@ def restamp(lake: Lake, publications: Sequence[Publication]) -> None:
 
     Each has the table version of the one that it stands for, so that a later commit still counts for more.
     """
-    recorded = _recorded(lake)
-    for asset in {publication.asset for publication in publications}:
+    assets = {publication.asset for publication in publications}
+    recorded = _recorded(lake, assets)
+    for asset in assets:
         _record(lake, asset, recorded)
     _append(lake, publications)
 
@@ -114,13 +116,15 @@ def history(lake: Lake) -> list[Publication]:
     return [_publication(entry) for entry in _PUBLICATIONS.entries(lake)]
 
 
-def publications_by_asset(lake: Lake, also: Iterable[str] = ()) -> dict[str, dict[str, Publication]]:
-    """The newest publication of each partition, by asset and partition key.
+def publications_by_asset(
+    lake: Lake, also: Iterable[str] = (), *, only: Collection[str] | None = None
+) -> dict[str, dict[str, Publication]]:
+    """The newest publication of each partition, by asset and partition key; of all assets, or of some only.
 
     The greatest table version is the newest, whoever recorded it first: that is whose rows are in the table.
     `also` names assets that the ledger may have nothing of yet, because the first to publish them died.
     """
-    recorded = _recorded(lake)
+    recorded = _recorded(lake, only)
     return _newest(lake, {*recorded, *also}, recorded)
 
 
@@ -153,10 +157,11 @@ def _append(lake: Lake, publications: Sequence[Publication]) -> None:
     _PUBLICATIONS.append(lake, entries)
 
 
-def _recorded(lake: Lake) -> dict[str, list[Publication]]:
-    """What the ledger has, in the order in which it was recorded, by asset."""
+def _recorded(lake: Lake, assets: Collection[str] | None = None) -> dict[str, list[Publication]]:
+    """What the ledger has, in the order in which it was recorded, by asset; of all assets, or of some."""
+    wanted = {"asset": assets} if assets is not None else {}
     found: dict[str, list[Publication]] = {}
-    for publication in history(lake):
+    for publication in map(_publication, _PUBLICATIONS.entries(lake, **wanted)):
         found.setdefault(publication.asset, []).append(publication)
     return found
 
@@ -185,4 +190,4 @@ def _version(publication: Publication) -> int:
 
 def published(lake: Lake, asset: str) -> dict[str, Publication]:
     """The newest publication of each partition of an asset, by partition key."""
-    return _newest(lake, [asset], _recorded(lake)).get(asset, {})
+    return _newest(lake, [asset], _recorded(lake, [asset])).get(asset, {})

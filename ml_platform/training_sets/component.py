@@ -54,7 +54,7 @@ def materialize(spec: TrainingSetSpec, step: Step) -> list[Outcome]:
 def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outcome:
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
-    read = Inputs.now(lake, step.catalog.lineage)
+    read = Inputs.of(spec.key, lake, step.catalog.lineage)
     read.require(spec.key, [partition])
     inputs = read.digest(spec.key, partition)
     built = store.build(settings, spec, step.catalog, partition)

@@ -81,6 +81,7 @@ def published_at(
     if after is not None:
         events = happened(found, *(created - after for _, created, _ in rows))
         told = replace(told, lag=equal_lag(events) if rows else None)
+    found = found if after is not None else happened(found, *(created for _, created, _ in rows))
     dated = found.append_column("partition_date", pa.array([day] * found.num_rows, pa.date32()))
     publish_days(lake, dated, [told])
 
