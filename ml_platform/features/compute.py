@@ -186,7 +186,7 @@ def snapshot_rows(query: WindowQuery) -> list[Step]:
 def windowed_rows(query: WindowQuery) -> list[Step]:
     """`windowed`: all windows of the rows that are answered, and of those that windows run over."""
     if query.one_midnight:
-        return [*snapshot_rows(query), ("windowed", _grouped(query))]
+        return [*snapshot_rows(query), *_added_up(query)]
     shift = DAY if query.by_day else 0
     order: exp.Expr = column("us") if query.by_day else _in_time()
     over = [
@@ -204,33 +204,37 @@ def windowed_rows(query: WindowQuery) -> list[Step]:
     return [*_in_order(query), ("windowed", select)]
 
 
-def _grouped(query: WindowQuery) -> exp.Select:
+def _added_up(query: WindowQuery) -> list[Step]:
     """All windows of one midnight: each event is looked at once, and nothing has to be in order."""
-    added = {name: column(name, "e") for name in query.part_names}
-    own = [column("key", "r"), column("us", "r")]
-    select = exp.select(own[0], own[1].as_("at"), exp.true().as_("answers"), *measured(query, added))
-    on = exp.and_(column("key", "e").eq(column("key", "r")), inside(query.reach()))
-    select = select.from_(table("answered", "r")).join(table("today", "e"), on=on, join_type="left")
-    return select.group_by(*(c.copy() for c in own))
-
-
-def measured(query: WindowQuery, added: Mapping[str, exp.Expr]) -> list[exp.Expr]:
-    """The measures of a row r from the events e that it is joined with; `added` has what an event adds to parts."""
+    added = {name: column(name) for name in query.part_names}
+    midnight = number(query.last)
+    sums = exp.select(column("key"), *measured(query, added, midnight)).from_(table("today"))
+    values = [column(name) for name in query.measure_names]
+    rows = exp.select(column("key"), column("us").as_("at"), exp.true().as_("answers"), *values)
     return [
-        dialect.counted(inside(m.frame), m.part.aggregate(added[m.part.name].copy(), _in_time("e"))).as_(
-            m.name
-        )
+        ("sums", sums.where(inside(query.reach(), column("us"), midnight)).group_by(column("key"))),
+        ("windowed", rows.from_(table("answered")).join(table("sums"), using=["key"], join_type="left")),
+    ]
+
+
+def measured(
+    query: WindowQuery, added: Mapping[str, exp.Expr], time: exp.Expr, of: str | None = None
+) -> list[exp.Expr]:
+    """The measures at a time; `added` has what an event adds to parts, and `of` names the relation of events."""
+    return [
+        dialect.counted(
+            inside(m.frame, column("us", of), time), m.part.aggregate(added[m.part.name].copy(), _in_time(of))
+        ).as_(m.name)
         for m in query.measures.all
         if m.part.name in added
     ]
 
 
-def inside(frame: Frame) -> exp.Expr:
-    """Whether an event e lies in a window of a row r."""
-    time = column("us", "r")
-    end = time - number(frame.near) if frame.near else time.copy()
-    before = column("us", "e") < end if frame.open else column("us", "e") <= end
-    return exp.and_(column("us", "e") >= time.copy() - number(frame.far), before)
+def inside(frame: Frame, event: exp.Expr, time: exp.Expr) -> exp.Expr:
+    """Whether an event lies in the window of a time."""
+    end = time.copy() - number(frame.near) if frame.near else time.copy()
+    before = event.copy() < end if frame.open else event.copy() <= end
+    return exp.and_(event >= time.copy() - number(frame.far), before)
 
 
 def _in_order(query: WindowQuery) -> list[Step]:

@@ -192,10 +192,10 @@ def _counted(query: WindowQuery, stream: Stream, versions: str) -> exp.Select:
     if not reach.open:  # an event is in its own window, however late it was known
         itself = exp.and_(column("id", "e").eq(column("id", "r")), column("is_first", "e"))
         known = known.or_(itself.and_(column("known", "e") > time.copy()))
-    on = exp.and_(column("key", "e").eq(column("key", "r")), inside(reach), known)
+    on = exp.and_(column("key", "e").eq(column("key", "r")), inside(reach, column("us", "e"), time), known)
     added = {part.alias: part.this for part in parts(query, label=_of_event, stream=stream)}
     own = [column(name, "r") for name in query.carried]
-    select = exp.select(*own, *measured(query, added)).from_(table("affected", "r"))
+    select = exp.select(*own, *measured(query, added, time, "e")).from_(table("affected", "r"))
     return select.join(table(versions, "e"), on=on, join_type="left").group_by(*(c.copy() for c in own))
 
 

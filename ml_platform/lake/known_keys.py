@@ -33,7 +33,7 @@ def first_rows(table: Snapshot, column: str, days: tuple[str, str] | None = None
     settled = {file for file, time in newest.items() if time is not None and time < midnight - _MARGIN}
     others = [file for file in table.files([(PARTITION_COLUMN, "<=", days[1])]) if file not in settled]
     key, known = quoted(column), since_epoch(midnight)
-    early = f"SELECT DISTINCT {key}, {known} AS known FROM ({table.scan(sorted(settled))})"
+    early = f"SELECT {key}, {known} AS known FROM ({table.scan(sorted(settled))})"
     return _once(f"{early} UNION ALL {_counts_since(table.scan(others), column)}", column)
 
 
