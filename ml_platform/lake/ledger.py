@@ -43,15 +43,26 @@ class Ledger:
 
     def entries(self, lake: Lake, **wanted: Collection[str]) -> list[dict[str, Any]]:
         """All entries, oldest first; only those that have one of the wanted values of a column, if any are named."""
+        found = self._answer(lake, exp.select("*"), wanted)
+        return sorted(found, key=itemgetter("recorded_at"))
+
+    def greatest(self, lake: Lake, column: str, **wanted: Collection[str]) -> Any:
+        """The greatest value of a column, of such entries; None when there are none."""
+        found = self._answer(lake, exp.select(exp.func("max", exp.column(column)).as_("value")), wanted)
+        return found[0]["value"] if found else None
+
+    def _answer(
+        self, lake: Lake, query: exp.Select, wanted: Mapping[str, Collection[str]]
+    ) -> list[dict[str, Any]]:
+        """Every commit leaves a file: the table's own engine skips those that have none of the wanted values."""
         table = lake.table(f"ledgers/{self.name}").open()
         if table is None or not all(wanted.values()):
             return []
-        query = exp.select("*").from_("entries")
+        query = query.from_("entries")
         for column, values in wanted.items():
             query = query.where(exp.column(column).isin(*sorted(values)))
-        # Every entry is a file of its own: the table's own engine leaves out, by their statistics, those without any.
         found = QueryBuilder().register("entries", table).execute(query.sql())
-        return sorted(pa.table(found.read_all()).to_pylist(), key=itemgetter("recorded_at"))
+        return pa.table(found.read_all()).to_pylist()
 
 
 @dataclass(frozen=True)
@@ -98,10 +109,9 @@ def publish_days(lake: Lake, rows: Rows, publications: Sequence[Publication]) ->
     ledger has.
     """
     (asset,) = {publication.asset for publication in publications}
-    recorded = _recorded(lake, [asset])
     told = {_TOLD: [asdict(publication) for publication in publications]}
     version = lake.table(asset).replace_days(rows, days=[p.partition for p in publications], told=told)
-    _record(lake, asset, recorded)
+    _record(lake, asset)
     return [replace(publication, table_version=version) for publication in publications]
 
 
@@ -110,10 +120,8 @@ def restamp(lake: Lake, publications: Sequence[Publication]) -> None:
 
     Each has the table version of the one that it stands for, so that a later commit still counts for more.
     """
-    assets = {publication.asset for publication in publications}
-    recorded = _recorded(lake, assets)
-    for asset in assets:
-        _record(lake, asset, recorded)
+    for asset in {publication.asset for publication in publications}:
+        _record(lake, asset)
     _append(lake, publications)
 
 
@@ -140,20 +148,19 @@ def _newest(
     found: dict[str, dict[str, Publication]] = {}
     for asset in assets:
         entries = recorded.get(asset, [])
-        newest = {
-            p.partition: p for p in sorted([*entries, *_unrecorded(lake, asset, entries)], key=_version)
-        }
+        later = _unrecorded(lake, asset, max(map(_version, entries), default=None))
+        newest = {p.partition: p for p in sorted([*entries, *later], key=_version)}
         if newest:
             found[asset] = newest
     return found
 
 
-def _record(lake: Lake, asset: str, recorded: Mapping[str, Sequence[Publication]]) -> None:
+def _record(lake: Lake, asset: str) -> None:
     """Bring the ledger up to the asset's newest commit, with those of processes that died before they could.
 
     So an entry means that all commits before it are recorded too, and readers need to look at later ones only.
     """
-    missing = _unrecorded(lake, asset, recorded.get(asset, []))
+    missing = _unrecorded(lake, asset, _PUBLICATIONS.greatest(lake, "table_version", asset=[asset]))
     if missing:
         _append(lake, missing)
 
@@ -172,9 +179,9 @@ def _recorded(lake: Lake, assets: Collection[str] | None = None) -> dict[str, li
     return found
 
 
-def _unrecorded(lake: Lake, asset: str, recorded: Sequence[Publication]) -> list[Publication]:
-    """Publications of the commits after the newest recorded one, oldest first."""
-    last = max(map(_version, recorded), default=-1)
+def _unrecorded(lake: Lake, asset: str, recorded: int | None) -> list[Publication]:
+    """Publications of the commits after the newest recorded version, oldest first; of all if none is recorded."""
+    last = -1 if recorded is None else recorded
     return [
         _publication({**entry, "table_version": commit["version"]})
         for commit in lake.table(asset).commits_after(last)
