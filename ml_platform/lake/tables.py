@@ -20,6 +20,7 @@ from ml_platform.lake.snapshots import PartitionFilter, Snapshot, files_of, open
 _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",  # manifests name old versions; cleanup would lose them
     "delta.enableDeletionVectors": "false",  # readers take the data files as they are
+    "delta.checkpointInterval": "10",  # opening reads every commit since the last one, and delta-rs's default is 100
 }
 # The files of all partitions stay open until the commit; dictionaries of a megabyte a column would outgrow their rows.
 _WRITER = WriterProperties(dictionary_page_size_limit=64 * 1024)
