@@ -15,7 +15,7 @@ from ml_platform.features.entity_rows import FrameRows
 from ml_platform.features.feast_sources import values_held
 from ml_platform.features.point_in_time import answers_sql, winners_sql
 from ml_platform.features.row_order import RowOrder, scan_times
-from ml_platform.features.search import Answers, Asking, TiedError, positions, searchable, taken
+from ml_platform.features.search import Answers, Asking, Search, searchable, taken
 from ml_platform.features.view_reads import ViewRead
 
 _VALUES = 64_000_000
@@ -45,12 +45,13 @@ def features_in_memory(
             columns = _columns(connection, answers_sql(view, order, frame.times))
             searches.append((pool.submit(_found, columns, view, frame), columns, view, order))
         found = []
-        for search, columns, view, order in searches:
-            try:
-                found.append(search.result())
-            except TiedError as ties:
-                decided = _with_winners(connection, columns, ties.rows, view, order, frame)
-                found.append(_found(decided, view, frame, last_wins=True))
+        for searching, columns, view, order in searches:
+            features = searching.result()
+            if isinstance(features, Search):
+                winners = _winners(connection, columns, features.tied, view, order, frame)
+                search = features.decided(_answers(winners, view))
+                features = _taken(search, _after(columns, winners), view)
+            found.append(features)
     complete = [features for features in found if features is not None]
     return [column for features in complete for column in features] if len(complete) == len(found) else None
 
@@ -60,7 +61,7 @@ def _columns(connection: duckdb.DuckDBPyConnection, query: str) -> Columns:
     return dict(zip(rows.column_names, rows.columns, strict=True))
 
 
-def _with_winners(
+def _winners(
     connection: duckdb.DuckDBPyConnection,
     columns: Columns,
     tied: np.ndarray,
@@ -68,13 +69,17 @@ def _with_winners(
     order: RowOrder,
     frame: FrameRows,
 ) -> Columns:
-    """The rows with those that win ties once more, at the end."""
+    """The rows that win ties."""
     shared = [*view.key_names, "ts", "known_from"]
     rows = pa.array(tied)
     connection.register("tied", pa.table({name: columns[name].take(rows) for name in shared}))
-    winners = _columns(connection, winners_sql(view, order, "tied", frame.times))
+    return _columns(connection, winners_sql(view, order, "tied", frame.times))
+
+
+def _after(columns: Columns, more: Columns) -> Columns:
+    """Rows and then some more."""
     return {
-        name: pa.chunked_array([*column.chunks, *winners[name].chunks], column.type)
+        name: pa.chunked_array([*column.chunks, *more[name].chunks], column.type)
         for name, column in columns.items()
     }
 
@@ -85,18 +90,29 @@ def _fits(view: ViewRead, order: RowOrder) -> bool:
     return None not in held and order.rows * (2 + sum(filter(None, held))) <= _VALUES
 
 
-def _found(
-    columns: Columns, view: ViewRead, frame: FrameRows, *, last_wins: bool = False
-) -> list[pa.ChunkedArray] | None:
-    """The features of one view, whose rows come as columns by name and are freed as they are used up."""
+def _answers(columns: Columns, view: ViewRead) -> Answers:
+    return Answers(columns["known_from"], [columns[name] for name in view.key_names[: len(view.keys)]])
+
+
+def _found(columns: Columns, view: ViewRead, frame: FrameRows) -> list[pa.ChunkedArray] | Search | None:
+    """The features of one view; where rows tie, the search, which has to know what wins; None if not for memory."""
     asked = [frame.table.column(name) for _, name in view.keys]
-    stored = [columns[name] for name in view.key_names[: len(view.keys)]]
-    if not all(searchable(ours.type, theirs.type) for ours, theirs in zip(asked, stored, strict=True)):
+    answers = _answers(columns, view)
+    if not all(searchable(ours.type, theirs.type) for ours, theirs in zip(asked, answers.keys, strict=True)):
         return None
-    names = [f"f{i}" for i in range(len(view.features))]
-    if any(columns[name].nbytes > _CHUNK_BYTES for name in names):
+    if any(columns[name].nbytes > _CHUNK_BYTES for name in _names(view)):
         return None
-    event_times = columns["ts"] if view.ttl else None
-    answers = Answers(columns["known_from"], stored, event_times, view.ttl, last_wins)
-    places = positions(Asking(frame.micros, asked), answers)
-    return None if places is None else [taken(columns.pop(name), places) for name in names]
+    if not len(answers.known_from):
+        return [taken(columns[name], pa.nulls(len(frame.micros), pa.int64())) for name in _names(view)]
+    search = Search.of(Asking(frame.micros, asked), answers)
+    return search if search is None or len(search.tied) else _taken(search, columns, view)
+
+
+def _taken(search: Search, columns: Columns, view: ViewRead) -> list[pa.ChunkedArray]:
+    """The features that were found; columns are freed as they are used up."""
+    rows = search.positions(columns["ts"] if view.ttl else None, view.ttl)
+    return [taken(columns.pop(name), rows) for name in _names(view)]
+
+
+def _names(view: ViewRead) -> list[str]:
+    return [f"f{i}" for i in range(len(view.features))]

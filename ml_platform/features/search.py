@@ -4,8 +4,9 @@ A search needs one sorted array of numbers: every key gets a code, and the place
 and then the moment it is known.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -27,59 +28,110 @@ class Asking:
 
 @dataclass(frozen=True)
 class Answers:
-    """Rows of a view, each the answer of its keys from one moment on; `event_times` only if there is a ttl.
-
-    Of rows with the same keys and moment the last one is the answer if `last_wins`; else there must be none.
-    """
+    """Rows of a view, each the answer of its keys from one moment on."""
 
     known_from: pa.ChunkedArray
     keys: Sequence[pa.ChunkedArray]
-    event_times: pa.ChunkedArray | None = None
-    ttl: int = 0
-    last_wins: bool = False
 
 
-class TiedError(Exception):
-    """Rows share keys and moment; `rows` are their positions."""
+@dataclass(frozen=True)
+class Search:
+    """Entity rows, and rows of a view in the order of their places."""
 
-    def __init__(self, rows: np.ndarray) -> None:
-        super().__init__(f"{len(rows)} rows tie")
-        self.rows = rows
+    line: "_Line"
+    places: np.ndarray
+    rows: np.ndarray
+    """Which row of the view is at each place."""
+    times: np.ndarray
+    wanted: np.ndarray
+    by_place: np.ndarray
+    """Of each entity row the time and the place, and what sorts them."""
+
+    @classmethod
+    def of(cls, asking: Asking, answers: Answers) -> "Search | None":
+        """Sort at least one row of a view; None if keys and times make too many places."""
+        encoded = [_encoded(key) for key in answers.keys]
+        moments = _numbers(answers.known_from)
+        line = _Line([key.dictionary for key in encoded], int(moments.min()), int(moments.max()))
+        if line.length > _LARGEST:
+            return None
+        codes = line.code([_numbers(key.indices) for key in encoded], len(moments))
+        rows = _order(codes, moments)
+        times = _numbers(asking.times.fill_null(line.first - 1))
+        asked = line.code_of(asking.keys, len(times))
+        places, wanted = line.place(codes, moments)[rows], line.place(asked, times)
+        return cls(line, places, rows, times, wanted, _order(asked, times))
+
+    @property
+    def tied(self) -> np.ndarray:
+        """Rows that share keys and moment, but for one of each set of them."""
+        return self.rows[1:][self.places[1:] == self.places[:-1]]
+
+    def decided(self, winners: Answers) -> "Search":
+        """The same with the rows that win ties, which are numbered after all others."""
+        moments = _numbers(winners.known_from)
+        places = self.line.place(self.line.code_of(winners.keys, len(moments)), moments)
+        rows = self.rows.copy()
+        rows[np.searchsorted(self.places, places, side="right") - 1] = len(rows) + np.arange(len(places))
+        return replace(self, rows=rows)
+
+    def positions(self, event_times: pa.ChunkedArray | None = None, ttl: int = 0) -> pa.Array:
+        """For each entity row the row that is its answer, or null; of rows that tie the last one.
+
+        With event times, of all rows, answers end when they are more than `ttl` microseconds old.
+        """
+        found = np.empty(len(self.wanted), np.int64)
+        # A search in order finds the next place near the last.
+        found[self.by_place] = np.searchsorted(self.places, self.wanted[self.by_place], side="right") - 1
+        at = np.maximum(found, 0)
+        answered = (found >= 0) & self.line.same_keys(self.places[at], self.wanted)
+        rows = self.rows[at]
+        if event_times is not None:
+            answered &= _numbers(event_times)[rows] >= self.times - ttl
+        return pa.array(rows, mask=~answered)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A place for each combination of the keys that a view has and each moment, from before its first to its last."""
+
+    keys: Sequence[pa.Array]
+    first: int
+    last: int
+
+    @property
+    def width(self) -> int:
+        return self.last - self.first + 2  # 0 is before the first moment
+
+    @property
+    def length(self) -> int:
+        return math.prod(map(len, self.keys)) * self.width
+
+    def code_of(self, keys: Sequence[pa.ChunkedArray], rows: int) -> np.ndarray:
+        """One number per combination of keys; less than zero for one that the view does not have."""
+        known = [
+            pc.call_function("index_in", [key.cast(values.type)], pc.SetLookupOptions(values))
+            for key, values in zip(keys, self.keys, strict=True)
+        ]
+        return self.code([_numbers(found.fill_null(-1)) for found in known], rows)
+
+    def code(self, indices: Sequence[np.ndarray], rows: int) -> np.ndarray:
+        code = np.zeros(rows, np.int64)
+        for index, values in zip(indices, self.keys, strict=True):
+            code = np.where((code < 0) | (index < 0), -1, code * len(values) + index)
+        return code
+
+    def place(self, codes: np.ndarray, times: np.ndarray) -> np.ndarray:
+        return codes * self.width + (np.clip(times, self.first - 1, self.last) - self.first + 1)
+
+    def same_keys(self, places: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return places // self.width == others // self.width
 
 
 def searchable(asked: pa.DataType, stored: pa.DataType) -> bool:
     """Whether keys of these types can be searched for."""
     kinds = (asked, stored)
     return all(map(_is_text, kinds)) or all(map(_is_whole, kinds))
-
-
-def positions(asking: Asking, answers: Answers) -> pa.Array | None:
-    """For each entity row the position of its answer, or null; None if keys and times make too many places.
-
-    Raises TiedError if rows tie that must not.
-    """
-    if not len(answers.known_from):
-        return pa.nulls(len(asking.times), pa.int64())
-    asked, stored, count = _codes(asking.keys, answers.keys, len(asking.times), len(answers.known_from))
-    moments = _numbers(answers.known_from)
-    first, last = int(moments.min()), int(moments.max())
-    width = last - first + 2  # 0 is before the first moment
-    if count * width > _LARGEST:
-        return None
-    times = _numbers(asking.times.fill_null(first - 1))
-    order = _order(stored, moments)
-    places = (stored * width + (moments - first + 1))[order]
-    tied = places[1:] == places[:-1]
-    if not answers.last_wins and tied.any():
-        raise TiedError(order[1:][tied])
-    wanted = asked * width + (np.clip(times, first - 1, last) - first + 1)
-    found = _last_at_or_before(places, wanted, _order(asked, times))
-    answered = found >= 0
-    at = order[np.where(answered, found, 0)]
-    answered &= (stored[at] == asked) & (times >= first)
-    if answers.event_times is not None:
-        answered &= _numbers(answers.event_times)[at] >= times - answers.ttl
-    return pa.array(at, mask=~answered)
 
 
 def taken(column: pa.ChunkedArray, places: pa.Array) -> pa.ChunkedArray:
@@ -112,31 +164,9 @@ def _order(codes: np.ndarray, times: np.ndarray) -> np.ndarray:
     return order
 
 
-def _last_at_or_before(places: np.ndarray, wanted: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Index of the last place that is not greater than each one wanted, -1 if all are.
-
-    `order` sorts the wanted ones: a search in order finds the next place near the last.
-    """
-    found = np.empty(len(wanted), np.int64)
-    found[order] = np.searchsorted(places, wanted[order], side="right") - 1
-    return found
-
-
-def _codes(
-    asked: Sequence[pa.ChunkedArray], stored: Sequence[pa.ChunkedArray], asking: int, answering: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """One number per combination of keys, equal on both sides where all keys are; -1 for what is not stored."""
-    ours, theirs, count = np.zeros(asking, np.int64), np.zeros(answering, np.int64), 1
-    for asked_key, stored_key in zip(asked, stored, strict=True):
-        kind = pa.int64() if _is_whole(stored_key.type) else pa.large_string()
-        encoded = stored_key.cast(kind).combine_chunks().dictionary_encode()
-        values = encoded.dictionary
-        known = pc.call_function("index_in", [asked_key.cast(kind)], pc.SetLookupOptions(values))
-        codes = _numbers(known.fill_null(-1))
-        ours = np.where((codes < 0) | (ours < 0), -1, ours * len(values) + codes)
-        theirs = theirs * len(values) + _numbers(encoded.indices)
-        count *= len(values)
-    return ours, theirs, count
+def _encoded(keys: pa.ChunkedArray) -> pa.DictionaryArray:
+    kind = pa.int64() if _is_whole(keys.type) else pa.large_string()
+    return keys.cast(kind).combine_chunks().dictionary_encode()
 
 
 def _numbers(column: pa.Array | pa.ChunkedArray) -> np.ndarray:

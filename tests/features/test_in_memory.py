@@ -14,7 +14,7 @@ from feast.value_type import ValueType
 
 from ml_platform.features import in_memory, search
 from ml_platform.features.reads import PointInTimeRead
-from ml_platform.features.search import Answers, Asking, positions, taken
+from ml_platform.features.search import Answers, Asking, Search, taken
 from tests.features.offline_repo import CARD, CARD_KEY, OfflineRepo, asked, at, card_view
 
 
@@ -27,30 +27,45 @@ def numbers(*values: int | None) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(values, pa.int64())])
 
 
+def positions(asking: Asking, answers: Answers) -> list[int | None]:
+    search = Search.of(asking, answers)
+    assert search is not None and not len(search.tied)
+    return search.positions().to_pylist()
+
+
 def test_the_answer_is_the_last_row_of_the_key_at_or_before_the_time() -> None:
     answers = Answers(numbers(10, 30, 20), [numbers(7, 7, 8)])
     asking = Asking(numbers(9, 10, 29, 30, 99, 20, 99, None), [numbers(7, 7, 7, 7, 7, 8, 9, 7)])
-    assert positions(asking, answers).to_pylist() == [None, 0, 0, 1, 1, 2, None, None]
+    assert positions(asking, answers) == [None, 0, 0, 1, 1, 2, None, None]
 
 
 def test_a_row_at_the_end_of_its_ttl_is_an_answer_and_one_past_it_is_none() -> None:
-    answers = Answers(numbers(10), [numbers(7)], event_times=numbers(10), ttl=5)
-    assert positions(Asking(numbers(15, 16), [numbers(7, 7)]), answers).to_pylist() == [0, None]
+    search = Search.of(Asking(numbers(15, 16), [numbers(7, 7)]), Answers(numbers(10), [numbers(7)]))
+    assert search is not None and search.positions(numbers(10), ttl=5).to_pylist() == [0, None]
+
+
+def test_of_rows_that_tie_the_one_is_the_answer_that_was_decided_on() -> None:
+    answers = Answers(numbers(10, 20, 20, 20, 10), [numbers(7, 7, 7, 7, 8)])
+    search = Search.of(Asking(numbers(19, 20, 99, 99), [numbers(7, 7, 7, 8)]), answers)
+    assert search is not None and sorted(search.tied.tolist()) == [2, 3]
+    decided = search.decided(Answers(numbers(10, 20), [numbers(8, 7)]))
+    assert decided.positions().to_pylist() == [0, 6, 6, 5]
+
+
+def test_a_view_without_keys_has_one_answer_for_all() -> None:
+    assert positions(Asking(numbers(9, 10, 25), []), Answers(numbers(20, 10), [])) == [None, 1, 0]
 
 
 def test_more_keys_than_two_digits_of_the_sort_hold_are_found() -> None:
     keys = [n * 3 for n in range(70_000)]
     answers = Answers(numbers(*([5] * len(keys))), [numbers(*keys)])
-    assert positions(Asking(numbers(5, 4, 5), [numbers(keys[-1], keys[-1], 1)]), answers).to_pylist() == [
-        len(keys) - 1,
-        None,
-        None,
-    ]
+    asking = Asking(numbers(5, 4, 5), [numbers(keys[-1], keys[-1], 1)])
+    assert positions(asking, answers) == [len(keys) - 1, None, None]
 
 
 def test_keys_and_times_that_make_more_places_than_there_are_numbers_are_left_alone() -> None:
     answers = Answers(numbers(0, 2**62), [numbers(1, 2)])
-    assert positions(Asking(numbers(1), [numbers(1)]), answers) is None
+    assert Search.of(Asking(numbers(1), [numbers(1)]), answers) is None
 
 
 def test_text_is_taken_in_pieces_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
