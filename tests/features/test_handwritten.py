@@ -14,7 +14,7 @@ from tests.support import LAST_DAY
 
 SPENT = """
 WITH mine AS (SELECT * FROM transactions WHERE event_timestamp >= {{ partition_end }} - INTERVAL 7 DAY)
-SELECT customer_id, count(*) AS payments, sum(amount) AS spent, max(terminal_id) AS terminal
+SELECT customer_id, count(*) AS payments, sum(amount::DECIMAL(18, 6)) AS spent, max(terminal_id) AS terminal
 FROM mine GROUP BY customer_id
 """
 
