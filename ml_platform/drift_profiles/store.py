@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
+from sqlglot import exp
 
 from ml_platform.drift_profiles.compute import DriftDecision
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
@@ -45,10 +46,7 @@ def reference_days(
     Days that passed, or were not judged, are references; failed days never are, accepted or not, unless one
     began a new regime: then only days from the newest such day on count.
     """
-    table = lake.table(f"{key}_decisions").open()
-    if table is None:
-        return []
-    rows = pa.table(table.to_pyarrow_table()).to_pylist()
+    rows = lake.table(f"{key}_decisions").answer(exp.select("status", PARTITION_COLUMN))
     start = max((partition for partition in regimes if partition < before), default="")
     good = {
         str(row[PARTITION_COLUMN])

@@ -33,6 +33,7 @@ _CODE = (
     "features.staging",
     "features.view_query",
     "lake.dialect",
+    "lake.known_keys",
 )
 """Modules that decide what values are."""
 

@@ -100,10 +100,10 @@ def _found(columns: Columns, view: ViewRead, frame: FrameRows) -> list[pa.Chunke
     answers = _answers(columns, view)
     if not all(searchable(ours.type, theirs.type) for ours, theirs in zip(asked, answers.keys, strict=True)):
         return None
-    if any(columns[name].nbytes > _CHUNK_BYTES for name in _names(view)):
+    if any(columns[name].nbytes > _CHUNK_BYTES for name in view.feature_names):
         return None
     if not len(answers.known_from):
-        return [taken(columns[name], pa.nulls(len(frame.micros), pa.int64())) for name in _names(view)]
+        return [taken(columns[name], pa.nulls(len(frame.micros), pa.int64())) for name in view.feature_names]
     search = Search.of(Asking(frame.micros, asked), answers)
     return search if search is None or len(search.tied) else _taken(search, columns, view)
 
@@ -111,8 +111,4 @@ def _found(columns: Columns, view: ViewRead, frame: FrameRows) -> list[pa.Chunke
 def _taken(search: Search, columns: Columns, view: ViewRead) -> list[pa.ChunkedArray]:
     """The features that were found; columns are freed as they are used up."""
     rows = search.positions(columns["ts"] if view.ttl else None, view.ttl)
-    return [taken(columns.pop(name), rows) for name in _names(view)]
-
-
-def _names(view: ViewRead) -> list[str]:
-    return [f"f{i}" for i in range(len(view.features))]
+    return [taken(columns.pop(name), rows) for name in view.feature_names]

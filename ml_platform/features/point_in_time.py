@@ -52,7 +52,7 @@ def winners_sql(view: ViewRead, order: RowOrder, tied: str, times: Times) -> str
 
 def answer_columns(view: ViewRead) -> str:
     """Keys `k0`…, event time `ts`, the moment `known_from`, and the features `f0`…."""
-    return ", ".join([*view.key_names, "ts", "known_from", *(f"f{i}" for i in range(len(view.features)))])
+    return ", ".join([*view.key_names, "ts", "known_from", *view.feature_names])
 
 
 def range_sql(views: Sequence[ViewRead], times: Times) -> str:
@@ -89,7 +89,7 @@ def rows_sql(view: ViewRead, times: Times, *, latest: bool) -> str:
 
 def _answers(name: str, view: ViewRead, order: RowOrder) -> list[str]:
     """One expression per feature: its value, or null where the newest row is older than the ttl."""
-    values = [f"{name}.f{i}" for i in range(len(view.features))]
+    values = [f"{name}.{feature}" for feature in view.feature_names]
     if not view.ttl:
         return values
     fresh = f"{name}.ts >= e.t - {view.ttl}"

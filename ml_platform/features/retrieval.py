@@ -5,7 +5,6 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import duckdb
 import pandas as pd
@@ -22,6 +21,7 @@ from ml_platform.features.point_in_time import rows_sql
 from ml_platform.features.reads import BATCH_ROWS, PointInTimeRead, Read
 from ml_platform.features.view_reads import Feature, Times, ViewRead
 from ml_platform.kernel.durations import EPOCH
+from ml_platform.lake.engine import database
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,9 @@ class Engine:
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A new in-memory connection whose session zone is UTC."""
-        wanted = {
-            "memory_limit": self.memory_limit,
-            "temp_directory": self.temp_directory,
-            "threads": self.threads,
-        }
-        config: dict[str, Any] = {name: str(value) for name, value in wanted.items() if value is not None}
-        connection = duckdb.connect(":memory:", config=config)
-        connection.execute("SET TimeZone = 'UTC'")
-        return connection
+        return database(
+            memory_limit=self.memory_limit, temp_directory=self.temp_directory, threads=self.threads
+        )
 
 
 class ReadMetadata(RetrievalMetadata):

@@ -158,4 +158,4 @@ def _without_overtaken(name: str, view: ViewRead) -> Iterable[str]:
 
 
 def _columns(view: ViewRead) -> list[str]:
-    return [*view.key_names, "ts", "created", "known_from", *(f"f{i}" for i in range(len(view.features)))]
+    return [*view.key_names, "ts", "created", "known_from", *view.feature_names]

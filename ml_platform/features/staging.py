@@ -21,7 +21,7 @@ from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.inputs import Inputs
-from ml_platform.lake.known_keys import KeyHistory, first_rows, history_sql, key_history
+from ml_platform.lake.known_keys import KeyHistory, first_rows, key_history
 from ml_platform.lake.snapshots import PartitionFilter, Snapshot
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.compute import nothing_sql
@@ -65,8 +65,13 @@ def stage_rows(
     source, _ = spec.sources(catalog)
     if not _has_keys(spec):
         return {}
-    keys = history_sql(f"FROM {quoted(_keys(source))}", spec.entity_key)
-    return {source.key: key_history(connection.execute(keys).fetchall())}
+    return {
+        source.key: key_history(
+            lambda query: connection.execute(query).fetchall(),
+            f"FROM {quoted(_keys(source))}",
+            spec.entity_key,
+        )
+    }
 
 
 def row_table(

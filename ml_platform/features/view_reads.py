@@ -57,6 +57,11 @@ class ViewRead:
         return [f"k{i}" for i in range(len(self.keys) or 1)]
 
     @property
+    def feature_names(self) -> list[str]:
+        """Names of the features in `rows`."""
+        return [f"f{i}" for i in range(len(self.features))]
+
+    @property
     def event_micros(self) -> str:
         """SQL of the event time."""
         return microseconds(quoted(self.event_time), self.columns[self.event_time], up=True)

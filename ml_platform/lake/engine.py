@@ -12,19 +12,20 @@ from ml_platform.kernel.settings import Settings
 @contextmanager
 def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection in UTC with the declared memory limit; closed at the end of the block."""
-    limits = {"memory_limit": settings.memory_limit, "temp_directory": str(settings.spill_folder)}
-    if settings.threads:
-        limits["threads"] = str(settings.threads)
-    connection = duckdb.connect(":memory:", config=dict(limits))
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
+    limits = {"memory_limit": settings.memory_limit, "temp_directory": settings.spill_folder}
+    with database(**limits, threads=settings.threads or None) as connection:
         yield connection
-    finally:
-        connection.close()
+
+
+def database(**limits: object) -> duckdb.DuckDBPyConnection:
+    """A new in-memory database whose session zone is UTC; a limit of None is DuckDB's own."""
+    config = {name: str(value) for name, value in limits.items() if value is not None}
+    connection = duckdb.connect(":memory:", config=dict(config))
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
 
 
 def small_answer(query: str) -> list[tuple[Any, ...]]:
     """The answer to a question that needs little memory, for who has no settings at hand; times are UTC."""
-    with duckdb.connect(":memory:") as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with database() as connection:
         return connection.execute(query).fetchall()

@@ -26,8 +26,8 @@ from ml_platform.kernel.partitions import (
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.dialect import DAY
 from ml_platform.lake.engine import small_answer
-from ml_platform.lake.known_keys import FIRST_DAY, LAST_DAY, KeyHistory, first_rows, history_sql, key_history
-from ml_platform.lake.ledger import Publication, publications_by_asset
+from ml_platform.lake.known_keys import FIRST_DAY, LAST_DAY, KeyHistory, first_rows, key_history
+from ml_platform.lake.ledger import Publication, publications_by_asset, publications_of
 from ml_platform.lake.tables import Lake
 
 _NOTHING = "nothing"
@@ -92,7 +92,7 @@ class Inputs:
     def of(cls, asset: str, lake: Lake, lineage: Lineage) -> "Inputs":
         """Of what one asset reads itself."""
         read = {upstream.key for upstream in lineage.node(asset).upstream}
-        return cls(lake, lineage, publications_by_asset(lake, read, only=read))
+        return cls(lake, lineage, publications_of(lake, read))
 
     def require(self, asset: str, partitions: Collection[str]) -> None:
         """Raise InputError when a day that a range of partitions reads has no published version."""
@@ -123,7 +123,8 @@ class Inputs:
         content = {key: dict(days) for key, days in self.read_by(asset, partition).items()}
         for upstream in self.lineage.node(asset).upstream:
             if upstream.keys is not None and upstream.key in content:
-                history = (keys or {}).get(upstream.key) or self._key_history(upstream.key, upstream.keys)
+                given = (keys or {}).get(upstream.key)
+                history = self._key_history(upstream.key, upstream.keys) if given is None else given
                 passed = [digest for when, digest in history if when <= day(partition) + ONE_DAY]
                 content[upstream.key][upstream.keys] = passed[-1] if passed else _NOTHING
         return digest_of(content) if content else ""
@@ -159,8 +160,10 @@ class Inputs:
         }
 
     def _key_history(self, asset: str, column: str) -> KeyHistory:
+        """Of everything that is published of an asset; nothing is read where nothing is."""
+        if asset not in self.publications:
+            return []
         if (asset, column) not in self._keys:
-            table = self.lake.table(asset)
-            asked = history_sql(first_rows(table.at(), column), column) if table.open() else None
-            self._keys[asset, column] = key_history(small_answer(asked)) if asked else []
+            rows = first_rows(self.lake.table(asset).at(), column)
+            self._keys[asset, column] = key_history(small_answer, rows, column)
         return self._keys[asset, column]

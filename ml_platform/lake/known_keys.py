@@ -4,7 +4,8 @@ A key counts from the first midnight at which one of its rows has happened and i
 """
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def first_rows(table: Snapshot, column: str, days: tuple[str, str] | None = None
     do not matter: a whole file that was known before the first midnight holds keys of every midnight.
     """
     if days is None:
-        return _first_known(table.scan(), column)
+        return _once(_counts_since(table.scan(), column), column)
     midnight = complete_at(days[0])
     newest = table.newest_of_files(CREATED_TIME, [(PARTITION_COLUMN, "<=", days[0])])
     settled = {file for file, time in newest.items() if time is not None and time < midnight - _MARGIN}
@@ -37,26 +38,18 @@ def first_rows(table: Snapshot, column: str, days: tuple[str, str] | None = None
     return _once(f"{early} UNION ALL {_counts_since(table.scan(others), column)}", column)
 
 
-def history_sql(first_rows: str, column: str) -> str:
-    """SQL of midnight, number of keys and sum of their hashes, one row for each midnight with new keys."""
+def key_history(answer: Callable[[str], list[tuple[Any, ...]]], first_rows: str, column: str) -> KeyHistory:
+    """When new keys came to be known, of rows as `first_rows` selects them; `answer` gives the rows of a query."""
     since = f"(epoch_us({CREATED_TIME}) + {DAY - 1}) // {DAY}"
-    return f"""
+    found = answer(f"""
 WITH new AS (
   SELECT DATE '1970-01-01' + CAST({since} AS INTEGER) AS midnight, count(*) AS keys,
     sum(md5_number_lower(CAST({quoted(column)} AS VARCHAR))) AS total
   FROM ({first_rows}) GROUP BY 1
 )
 SELECT midnight, sum(keys) OVER known, sum(total) OVER known FROM new WINDOW known AS (ORDER BY midnight)
-ORDER BY midnight"""
-
-
-def key_history(rows: Iterable[tuple[dt.date, int, int]]) -> KeyHistory:
-    """The answer of `history_sql`."""
-    return [(midnight, f"{keys} {total}") for midnight, keys, total in rows]
-
-
-def _first_known(rows: str, column: str) -> str:
-    return _once(_counts_since(rows, column), column)
+ORDER BY midnight""")
+    return [(midnight, f"{keys} {total}") for midnight, keys, total in found]
 
 
 def _counts_since(rows: str, column: str) -> str:

@@ -11,7 +11,6 @@ from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
-from deltalake import QueryBuilder
 from sqlglot import exp
 
 from ml_platform.lake.rows import Rows
@@ -54,15 +53,11 @@ class Ledger:
     def _answer(
         self, lake: Lake, query: exp.Select, wanted: Mapping[str, Collection[str]]
     ) -> list[dict[str, Any]]:
-        """Every commit leaves a file: the table's own engine skips those that have none of the wanted values."""
-        table = lake.table(f"ledgers/{self.name}").open()
-        if table is None or not all(wanted.values()):
+        if not all(wanted.values()):
             return []
-        query = query.from_("entries")
         for column, values in wanted.items():
             query = query.where(exp.column(column).isin(*sorted(values)))
-        found = QueryBuilder().register("entries", table).execute(query.sql())
-        return pa.table(found.read_all()).to_pylist()
+        return lake.table(f"ledgers/{self.name}").answer(query)
 
 
 @dataclass(frozen=True)
@@ -125,21 +120,30 @@ def restamp(lake: Lake, publications: Sequence[Publication]) -> None:
     _append(lake, publications)
 
 
-def history(lake: Lake) -> list[Publication]:
-    """Every publication that the ledger has, in the order in which they were recorded."""
-    return [_publication(entry) for entry in _PUBLICATIONS.entries(lake)]
+def history(lake: Lake, assets: Collection[str] | None = None) -> list[Publication]:
+    """Every publication that the ledger has, of all assets or of some, in the order in which they were recorded."""
+    wanted = {"asset": assets} if assets is not None else {}
+    return [_publication(entry) for entry in _PUBLICATIONS.entries(lake, **wanted)]
 
 
-def publications_by_asset(
-    lake: Lake, also: Iterable[str] = (), *, only: Collection[str] | None = None
-) -> dict[str, dict[str, Publication]]:
-    """The newest publication of each partition, by asset and partition key; of all assets, or of some only.
+def publications_by_asset(lake: Lake, also: Iterable[str] = ()) -> dict[str, dict[str, Publication]]:
+    """The newest publication of each partition, by asset and partition key.
 
     The greatest table version is the newest, whoever recorded it first: that is whose rows are in the table.
     `also` names assets that the ledger may have nothing of yet, because the first to publish them died.
     """
-    recorded = _recorded(lake, only)
+    recorded = _recorded(history(lake))
     return _newest(lake, {*recorded, *also}, recorded)
+
+
+def publications_of(lake: Lake, assets: Collection[str]) -> dict[str, dict[str, Publication]]:
+    """The same of some assets only; nothing is read of the others."""
+    return _newest(lake, assets, _recorded(history(lake, assets)))
+
+
+def published(lake: Lake, asset: str) -> dict[str, Publication]:
+    """The newest publication of each partition of an asset, by partition key."""
+    return publications_of(lake, [asset]).get(asset, {})
 
 
 def _newest(
@@ -170,11 +174,10 @@ def _append(lake: Lake, publications: Sequence[Publication]) -> None:
     _PUBLICATIONS.append(lake, entries)
 
 
-def _recorded(lake: Lake, assets: Collection[str] | None = None) -> dict[str, list[Publication]]:
-    """What the ledger has, in the order in which it was recorded, by asset; of all assets, or of some."""
-    wanted = {"asset": assets} if assets is not None else {}
+def _recorded(publications: Iterable[Publication]) -> dict[str, list[Publication]]:
+    """Publications by asset, in their order."""
     found: dict[str, list[Publication]] = {}
-    for publication in map(_publication, _PUBLICATIONS.entries(lake, **wanted)):
+    for publication in publications:
         found.setdefault(publication.asset, []).append(publication)
     return found
 
@@ -199,8 +202,3 @@ def _publication(entry: Mapping[str, Any]) -> Publication:
 
 def _version(publication: Publication) -> int:
     return publication.table_version
-
-
-def published(lake: Lake, asset: str) -> dict[str, Publication]:
-    """The newest publication of each partition of an asset, by partition key."""
-    return _newest(lake, [asset], _recorded(lake, [asset])).get(asset, {})

@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pa_fs
-from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
+from sqlglot import exp
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from ml_platform.kernel.partitions import PARTITION_COLUMN
@@ -52,6 +53,18 @@ class Table:
         """Data files of the table, as URIs in a stable order; none when nothing was ever written."""
         table = self.open(version)
         return [] if table is None else files_of(table, where)
+
+    def answer(self, query: exp.Select) -> list[dict[str, Any]]:
+        """The answer to a small question about all rows, in no order; no rows when nothing was ever written.
+
+        Where every commit leaves a small file, the table's own engine is much faster than a scan: it opens no file
+        whose statistics say that it has nothing.
+        """
+        table = self.open()
+        if table is None:
+            return []
+        found = QueryBuilder().register("rows", table).execute(query.from_("rows").sql())
+        return pa.table(found.read_all()).to_pylist()
 
     def replace(
         self,

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ml_platform.kernel.partitions import key_of
-from ml_platform.lake.known_keys import first_rows, history_sql, key_history
+from ml_platform.lake.known_keys import first_rows, key_history
 from ml_platform.lake.tables import Lake
 
 START = dt.datetime(2018, 6, 1, tzinfo=dt.UTC)
@@ -72,7 +72,7 @@ def test_keys_are_those_of_a_naive_reading_and_a_range_tells_what_all_history_do
         since = dict(connection.execute(f"SELECT who, created_timestamp FROM ({every})").fetchall())
         known = connection.execute(f"FROM ({ranged})").fetchall()
         whole, part = (
-            key_history(connection.execute(history_sql(f"FROM ({keys})", "who")).fetchall())
+            key_history(lambda query: connection.execute(query).fetchall(), keys, "who")
             for keys in (every, ranged)
         )
     expected = naive(found)

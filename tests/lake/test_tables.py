@@ -174,9 +174,11 @@ def test_no_write_ever_makes_deletion_vectors_or_forgets_old_versions(table: Tab
     assert delta is not None
     delta.delete("x = 5")
     assert "deletionVectors" not in (delta.protocol().reader_features or [])
-    configuration = delta.metadata().configuration
-    assert configuration["delta.enableDeletionVectors"] == "false"
-    assert configuration["delta.enableExpiredLogCleanup"] == "false"
+    assert delta.metadata().configuration == {
+        "delta.enableDeletionVectors": "false",
+        "delta.enableExpiredLogCleanup": "false",
+        "delta.checkpointInterval": "10",
+    }
     log = sorted((Path(table.uri) / "_delta_log").glob("*.json"))
     actions = [json.loads(line) for file in log for line in file.read_text().splitlines()]
     assert len(log) == 1 + 4 and not any("deletionVector" in action.get("add", {}) for action in actions)
