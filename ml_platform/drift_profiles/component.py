@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.drift_profiles import store
-from ml_platform.drift_profiles.compute import DriftDecision, DriftPolicy, RollingReference
+from ml_platform.drift_profiles.compute import DriftDecision, RollingReference
+from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.drift_profiles.profile import profile_columns
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.store import EventDays, entity_rows_sql, feature_versions, service_rows

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.spec import DurationField, Name, Spec
-from ml_platform.lake.dialect import check_predicate, predicate_columns
+from ml_platform.lake.predicates import check_predicate, predicate_columns
 from ml_platform.sources.spec import SourceColumn, SourceSpec
 
 AggregateFunction = Literal["count", "sum", "mean", "min", "max", "stddev", "first", "last", "count_distinct"]

@@ -34,6 +34,7 @@ _CODE = (
     "features.view_query",
     "lake.dialect",
     "lake.known_keys",
+    "lake.predicates",
 )
 """Modules that decide what values are."""
 

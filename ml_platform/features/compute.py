@@ -15,6 +15,7 @@ from ml_platform.features.aggregation import Aggregate, Ratio, Stream
 from ml_platform.features.measures import Argument, Measures, bucketable, windows
 from ml_platform.lake import dialect
 from ml_platform.lake.dialect import DAY, Frame, column, greatest, is_not_null, number, table
+from ml_platform.lake.predicates import predicate
 
 Step = tuple[str, exp.Query]
 OTHER_TIME = "a label with its event's time is required; another time has the label of"
@@ -113,7 +114,7 @@ def prompt_rows(query: WindowQuery) -> list[Step]:
 def source_rows(query: WindowQuery) -> list[Step]:
     """Versions of events, and of labels if some are aggregated, with what arguments need."""
     own = [column(a.column).as_(a.column) for a in query.measures.arguments("events")]
-    own += [dialect.predicate(a.where).as_(a.condition) for a in query.measures.arguments() if a.where]
+    own += [predicate(a.where).as_(a.condition) for a in query.measures.arguments() if a.where]
     key = column(query.entity_key)
     events = _versions(query.events, query.event_id).select(key.as_("key"), *dict.fromkeys(own))
     steps: list[Step] = [("event_rows", events)]

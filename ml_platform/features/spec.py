@@ -14,7 +14,7 @@ from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec, SqlText
-from ml_platform.lake.dialect import check_predicate
+from ml_platform.lake.predicates import check_predicate
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 

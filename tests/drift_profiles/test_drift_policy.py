@@ -11,11 +11,11 @@ from ml_platform.declarations import load
 from ml_platform.drift_profiles.component import policy_of
 from ml_platform.drift_profiles.compute import (
     DriftDecision,
-    DriftPolicy,
     FeatureDrift,
     RollingReference,
     judge,
 )
+from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.drift_profiles.store import split_days
 from ml_platform.kernel.errors import DeclarationError, InputError

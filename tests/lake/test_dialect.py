@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sqlglot import exp
 
 from ml_platform.kernel.errors import DeclarationError
-from ml_platform.lake.dialect import Lane, added, check_predicate, column, number, predicate_columns, printed
+from ml_platform.lake.dialect import Lane, added, column, number, printed
+from ml_platform.lake.predicates import check_predicate, predicate_columns
 
 COLUMNS = ["amount", "label"]
 ENGINE = duckdb.connect()

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ml_platform.drift_profiles.compute import DriftPolicy, RollingReference, judge
+from ml_platform.drift_profiles.compute import RollingReference, judge
 from ml_platform.drift_profiles.distances import (
     effective_size,
     holm,
@@ -21,6 +21,7 @@ from ml_platform.drift_profiles.distances import (
     read_numbers,
     total_variation,
 )
+from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.drift_profiles.profile import merge, profile_columns, summary
 from ml_platform.training_sets.label_drift import rate_p_value
 
