@@ -142,9 +142,9 @@ class Measures:
         for found in (n for n in numbers if n.kind in _IN_LANES):
             word = next((w for w in words if w[-1][1].end + found.bits <= _WORD_BITS), None)
             if word is None:
-                words.append([(found, Lane(0, found.bits))])
-            else:
-                word.append((found, Lane(word[-1][1].end, found.bits)))
+                words.append(word := [])
+            start = word[-1][1].end if word else 0
+            word.append((found, Lane(start, found.bits, signed=found.kind == "total")))
         packed = [Part(f"lanes_{i}", tuple(word)) for i, word in enumerate(words, 1)]
         others = [Part(n.name, ((n, Lane(0, 0)),)) for n in numbers if n.kind not in _IN_LANES]
         return (*packed, *others)
@@ -177,14 +177,13 @@ class Measures:
         return Argument(name, aggregate.column, aggregate.stream, aggregate.where, units, aggregate.bits)
 
     def unpacked(self) -> list[exp.Expr]:
-        """Every count and sum out of its lane, topmost first; a column may use those before it."""
+        """Every count and sum out of its lane."""
         columns: list[exp.Expr] = []
-        for measure in self.all:
-            rest: exp.Expr = column(measure.name)
-            for found, lane in reversed(measure.part.numbers if measure.part.kind in _IN_LANES else ()):
-                name = _unpacked_name(found, measure.window)
-                columns.append(dialect.or_zero(lane.taken(rest.copy())).as_(name))
-                rest = rest - lane.put(dialect.cast(column(name), "INT128"))
+        for measure in (m for m in self.all if m.part.kind in _IN_LANES):
+            _, highest = measure.part.numbers[-1]
+            for found, lane in measure.part.numbers:
+                taken = lane.taken(column(measure.name), topmost=lane == highest)
+                columns.append(dialect.or_zero(taken).as_(_unpacked_name(found, measure.window)))
         return columns
 
     def value(self, aggregate: Aggregate) -> exp.Expr:

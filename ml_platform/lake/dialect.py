@@ -29,15 +29,20 @@ ROWS_BITS = 29
 _NAME = "duckdb"
 
 
+_WORD = 64
 _INTEGERS = {7: "TINYINT", 15: "SMALLINT", 31: "INT", 63: "BIGINT"}
 
 
 @dataclass(frozen=True)
 class Lane:
-    """Some bits of an integer that hold a signed sum of their own: `bits` of them from `start` on."""
+    """Some bits of an integer that hold a sum of their own: `bits` of them from `start` on.
+
+    A sum that is not `signed` is known not to be negative.
+    """
 
     start: int
     bits: int
+    signed: bool = True
 
     @property
     def end(self) -> int:
@@ -47,12 +52,18 @@ class Lane:
         """A whole number moved into the lane."""
         return value * number(2**self.start) if self.start else value
 
-    def taken(self, lanes: exp.Expr) -> exp.Expr:
-        """The lane's sum out of an integer that has no lane above it; what is below may be negative."""
-        if not self.start:
-            return lanes
-        rounded = exp.Paren(this=lanes + number(2 ** (self.start - 1)))
-        return exp.BitwiseRightShift(this=rounded, expression=number(self.start))
+    def taken(self, lanes: exp.Expr, *, topmost: bool) -> exp.Expr:
+        """The lane's sum out of an integer; lanes below may be negative, and above the topmost there is none."""
+        sum_ = lanes
+        if self.start:
+            rounded = exp.Paren(this=lanes + number(2 ** (self.start - 1)))
+            sum_ = exp.Paren(this=exp.BitwiseRightShift(this=rounded, expression=number(self.start)))
+        if not topmost:
+            half = number(2 ** (self.bits - 1))
+            shifted = exp.Paren(this=sum_ + half) if self.signed else sum_
+            masked = exp.BitwiseAnd(this=shifted, expression=number(2**self.bits - 1))
+            sum_ = exp.Paren(this=masked) - half.copy() if self.signed else masked
+        return cast(sum_, "BIGINT") if self.bits < _WORD else sum_
 
 
 @dataclass(frozen=True)
