@@ -33,27 +33,41 @@ def features_in_memory(
 ) -> list[pa.ChunkedArray] | None:
     """The features of all views for the rows of a frame, in its order; None if a view is not for memory.
 
-    While one view is searched the next is read; searching needs one thread for each.
+    As many views as there are threads are worked on at once: searching one needs one thread.
     """
-    orders = [scan_times(connection, view, frame.times) for view in views]
-    if not all(map(_fits, views, orders)):
-        return None
     threads = connection.execute("SELECT current_setting('threads')").fetchall()[0][0]
     with ThreadPoolExecutor(threads) as pool:
-        searches = []
-        for view, order in zip(views, orders, strict=True):
-            columns = _columns(connection, answers_sql(view, order, frame.times))
-            searches.append((pool.submit(_found, columns, view, frame), columns, view, order))
-        found = []
-        for searching, columns, view, order in searches:
-            features = searching.result()
-            if isinstance(features, Search):
-                winners = _winners(connection, columns, features.tied, view, order, frame)
-                search = features.decided(_answers(winners, view))
-                features = _taken(search, _after(columns, winners), view)
-            found.append(features)
+        orders = list(pool.map(lambda view: scan_times(connection.cursor(), view, frame.times), views))
+        if not all(map(_fits, views, orders)):
+            return None
+        found = list(
+            pool.map(lambda view, order: _features(connection.cursor(), view, order, frame), views, orders)
+        )
     complete = [features for features in found if features is not None]
     return [column for features in complete for column in features] if len(complete) == len(found) else None
+
+
+def _features(
+    connection: duckdb.DuckDBPyConnection, view: ViewRead, order: RowOrder, frame: FrameRows
+) -> list[pa.ChunkedArray] | None:
+    """The features of one view; None if it is not for memory."""
+    columns = _columns(connection, answers_sql(view, order, frame.times))
+    asked = [frame.table.column(name) for _, name in view.keys]
+    answers = _answers(columns, view)
+    if not all(searchable(ours.type, theirs.type) for ours, theirs in zip(asked, answers.keys, strict=True)):
+        return None
+    if any(columns[name].nbytes > _CHUNK_BYTES for name in view.feature_names):
+        return None
+    if not len(answers.known_from):
+        return [taken(columns[name], pa.nulls(len(frame.micros), pa.int64())) for name in view.feature_names]
+    search = Search.of(Asking(frame.micros, asked), answers)
+    if search is None:
+        return None
+    if len(search.tied):
+        winners = _winners(connection, columns, search.tied, view, order, frame)
+        search, columns = search.decided(_answers(winners, view)), _after(columns, winners)
+    rows = search.positions(columns["ts"] if view.ttl else None, view.ttl)
+    return [taken(columns.pop(name), rows) for name in view.feature_names]
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, query: str) -> Columns:
@@ -92,23 +106,3 @@ def _fits(view: ViewRead, order: RowOrder) -> bool:
 
 def _answers(columns: Columns, view: ViewRead) -> Answers:
     return Answers(columns["known_from"], [columns[name] for name in view.key_names[: len(view.keys)]])
-
-
-def _found(columns: Columns, view: ViewRead, frame: FrameRows) -> list[pa.ChunkedArray] | Search | None:
-    """The features of one view; where rows tie, the search, which has to know what wins; None if not for memory."""
-    asked = [frame.table.column(name) for _, name in view.keys]
-    answers = _answers(columns, view)
-    if not all(searchable(ours.type, theirs.type) for ours, theirs in zip(asked, answers.keys, strict=True)):
-        return None
-    if any(columns[name].nbytes > _CHUNK_BYTES for name in view.feature_names):
-        return None
-    if not len(answers.known_from):
-        return [taken(columns[name], pa.nulls(len(frame.micros), pa.int64())) for name in view.feature_names]
-    search = Search.of(Asking(frame.micros, asked), answers)
-    return search if search is None or len(search.tied) else _taken(search, columns, view)
-
-
-def _taken(search: Search, columns: Columns, view: ViewRead) -> list[pa.ChunkedArray]:
-    """The features that were found; columns are freed as they are used up."""
-    rows = search.positions(columns["ts"] if view.ttl else None, view.ttl)
-    return [taken(columns.pop(name), rows) for name in view.feature_names]

@@ -18,10 +18,10 @@ def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def database(**limits: object) -> duckdb.DuckDBPyConnection:
-    """A new in-memory database whose session zone is UTC; a limit of None is DuckDB's own."""
+    """A new in-memory database whose zone is UTC, also in cursors; a limit of None is DuckDB's own."""
     config = {name: str(value) for name, value in limits.items() if value is not None}
     connection = duckdb.connect(":memory:", config=dict(config))
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
     return connection
 
 

@@ -200,9 +200,12 @@ def answer(row: Asked, history: Sequence[Event], reading: Reading) -> tuple[int 
         rank = (
             ts,
             present(created),
-            *(present(vars(event)[name]) for name in ("card", "created", "note", "shop", "value", "world")),
+            *(
+                present(vars(event)[name])
+                for name in ("card", "created", "note", "shop", "ts", "value", "world")
+            ),
         )
-        if best is None or rank > best:
+        if best is None or rank > best:  # of one microsecond, the later nanosecond is among what ranks
             best, found = rank, (event.value, event.note)
     return found
 
