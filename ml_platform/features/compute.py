@@ -212,8 +212,8 @@ def _added_up(query: WindowQuery) -> list[Step]:
     sums = exp.select(column("key"), *measured(query, added, midnight)).from_(table("today"))
     values = [column(name) for name in query.measure_names]
     rows = exp.select(column("key"), column("us").as_("at"), exp.true().as_("answers"), *values)
-    return [
-        ("sums", sums.where(inside(query.reach(), column("us"), midnight)).group_by(column("key"))),
+    return [  # no event is left out before it is looked at: a day alone refuses what a range with it does
+        ("sums", sums.group_by(column("key"))),
         ("windowed", rows.from_(table("answered")).join(table("sums"), using=["key"], join_type="left")),
     ]
 

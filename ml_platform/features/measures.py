@@ -98,6 +98,13 @@ class Part:
         lanes = [lane.put(n.adds(values[n.argument])) for n, lane in self.numbers if n.argument in values]
         return dialect.added(lanes)
 
+    def unpacked(self, lanes: exp.Expr) -> list[tuple[Number, exp.Expr]]:
+        """Every count and sum out of its lane; none of a number that has no lane."""
+        if self.kind not in _IN_LANES:
+            return []
+        _, top = self.numbers[-1]
+        return [(found, lane.taken(lanes.copy(), topmost=lane is top)) for found, lane in self.numbers]
+
     def aggregate(self, part: exp.Expr, order: exp.Expr) -> exp.Expr:
         """The number from events or, but for distinct values, from days; `order` decides which is first."""
         match self.kind:
@@ -179,11 +186,9 @@ class Measures:
     def unpacked(self) -> list[exp.Expr]:
         """Every count and sum out of its lane."""
         columns: list[exp.Expr] = []
-        for measure in (m for m in self.all if m.part.kind in _IN_LANES):
-            _, highest = measure.part.numbers[-1]
-            for found, lane in measure.part.numbers:
-                taken = lane.taken(column(measure.name), topmost=lane == highest)
-                columns.append(dialect.or_zero(taken).as_(_unpacked_name(found, measure.window)))
+        for measure in self.all:
+            for found, sum_ in measure.part.unpacked(column(measure.name)):
+                columns.append(dialect.or_zero(sum_).as_(_unpacked_name(found, measure.window)))
         return columns
 
     def value(self, aggregate: Aggregate) -> exp.Expr:

@@ -36,16 +36,18 @@ class Answers:
 
 @dataclass(frozen=True)
 class Search:
-    """Entity rows, and rows of a view in the order of their places."""
+    """Entity rows, and rows of a view in the order of their places.
+
+    `places` and `rows` go together: what places the view has, and which of its rows is at each. Each entity row has
+    one of `times` and of `wanted`, the place that it asks for; `by_place` sorts entity rows by what they want.
+    """
 
     line: "_Line"
     places: np.ndarray
     rows: np.ndarray
-    """Which row of the view is at each place."""
     times: np.ndarray
     wanted: np.ndarray
     by_place: np.ndarray
-    """Of each entity row the time and the place, and what sorts them."""
 
     @classmethod
     def of(cls, asking: Asking, answers: Answers) -> "Search | None":
@@ -68,11 +70,13 @@ class Search:
         return self.rows[1:][self.places[1:] == self.places[:-1]]
 
     def decided(self, winners: Answers) -> "Search":
-        """The same with the rows that win ties, which are numbered after all others."""
+        """The same with the rows that win ties, which are numbered after all others; further rows change nothing."""
         moments = _numbers(winners.known_from)
         places = self.line.place(self.line.code_of(winners.keys, len(moments)), moments)
+        at = np.maximum(np.searchsorted(self.places, places, side="right") - 1, 0)
+        (there,) = np.nonzero(self.places[at] == places)
         rows = self.rows.copy()
-        rows[np.searchsorted(self.places, places, side="right") - 1] = len(rows) + np.arange(len(places))
+        rows[at[there]] = len(rows) + there
         return replace(self, rows=rows)
 
     def positions(self, event_times: pa.ChunkedArray | None = None, ttl: int = 0) -> pa.Array:

@@ -127,9 +127,8 @@ class FeatureViewSpec(NamedSpec):
         source, labels = self.sources(catalog)
         by_event = self.accuracy == "event"
         first = (0 if by_event else 1) - self.look_back_days
-        upstream = [
-            Upstream(source.key, first=first, whole=by_event, keys=None if by_event else self.entity_key)
-        ]
+        keys = None if by_event or self.sql is not None else self.entity_key
+        upstream = [Upstream(source.key, first=first, whole=by_event, keys=keys)]
         if labels is not None:
             upstream.append(Upstream(labels.key, first=first, last=-self._label_delay(source, labels)))
         return (

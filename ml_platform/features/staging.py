@@ -186,7 +186,7 @@ def _stage_keys(
     rows = (
         nothing_sql(events.source)
         if events.table is None
-        else first_rows(events.table, spec.entity_key, days)
+        else first_rows(events.table, spec.entity_key, events.source.start, days)
     )
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(_keys(events.source))} AS {rows}")
 

@@ -118,7 +118,7 @@ class Inputs:
     def digest(self, asset: str, partition: str, keys: Mapping[str, KeyHistory] | None = None) -> str:
         """A digest of what a partition reads; empty when it reads nothing.
 
-        `keys` has, by upstream, the history of keys up to the partition, from who has just read it.
+        `keys` has, by upstream, the history of keys from who has just read it, of a range that has the partition.
         """
         content = {key: dict(days) for key, days in self.read_by(asset, partition).items()}
         for upstream in self.lineage.node(asset).upstream:
@@ -164,6 +164,6 @@ class Inputs:
         if asset not in self.publications:
             return []
         if (asset, column) not in self._keys:
-            rows = first_rows(self.lake.table(asset).at(), column)
+            rows = first_rows(self.lake.table(asset).at(), column, self.lineage.node(asset).first_day)
             self._keys[asset, column] = key_history(small_answer, rows, column)
         return self._keys[asset, column]

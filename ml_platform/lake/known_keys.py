@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ml_platform.kernel.durations import since_epoch
-from ml_platform.kernel.partitions import CREATED_TIME, EVENT_TIME, PARTITION_COLUMN, complete_at
+from ml_platform.kernel.partitions import CREATED_TIME, EVENT_TIME, PARTITION_COLUMN, complete_at, key_of
 from ml_platform.lake.dialect import DAY, quoted
 from ml_platform.lake.snapshots import Snapshot
 
@@ -21,18 +21,22 @@ KeyHistory = Sequence[tuple[dt.date, str]]
 """Midnights at which new keys came to be known, named by the day that they begin, each with a digest of all keys."""
 
 
-def first_rows(table: Snapshot, column: str, days: tuple[str, str] | None = None) -> str:
-    """SQL of every key once, with the two times of a row that is known as early as its own first one.
+def first_rows(
+    table: Snapshot, column: str, start: dt.date | None, days: tuple[str, str] | None = None
+) -> str:
+    """SQL of every key from a day on once, with the two times of a row that is known as early as its own first one.
 
     Of snapshots of a range of days it gives what is known at the last one's midnight. Times are not read where they
     do not matter: a whole file that was known before the first midnight holds keys of every midnight.
     """
+    started = [(PARTITION_COLUMN, ">=", key_of(start))] if start is not None else []
     if days is None:
-        return _once(_counts_since(table.scan(), column), column)
+        return _once(_counts_since(table.scan(where=started), column), column)
     midnight = complete_at(days[0])
-    newest = table.newest_of_files(CREATED_TIME, [(PARTITION_COLUMN, "<=", days[0])])
+    newest = table.newest_of_files(CREATED_TIME, [*started, (PARTITION_COLUMN, "<=", days[0])])
     settled = {file for file, time in newest.items() if time is not None and time < midnight - _MARGIN}
-    others = [file for file in table.files([(PARTITION_COLUMN, "<=", days[1])]) if file not in settled]
+    read = table.files([*started, (PARTITION_COLUMN, "<=", days[1])])
+    others = [file for file in read if file not in settled]
     key, known = quoted(column), since_epoch(midnight)
     early = f"SELECT {key}, {known} AS known FROM ({table.scan(sorted(settled))})"
     return _once(f"{early} UNION ALL {_counts_since(table.scan(others), column)}", column)

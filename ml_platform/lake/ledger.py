@@ -40,12 +40,12 @@ class Ledger:
         rows = [{**entry, "recorded_at": now} for entry in entries]
         lake.table(f"ledgers/{self.name}").append(pa.Table.from_pylist(rows, schema=self.schema))
 
-    def entries(self, lake: Lake, **wanted: Collection[str]) -> list[dict[str, Any]]:
+    def entries(self, lake: Lake, /, **wanted: Collection[str]) -> list[dict[str, Any]]:
         """All entries, oldest first; only those that have one of the wanted values of a column, if any are named."""
         found = self._answer(lake, exp.select("*"), wanted)
         return sorted(found, key=itemgetter("recorded_at"))
 
-    def greatest(self, lake: Lake, column: str, **wanted: Collection[str]) -> Any:
+    def greatest(self, lake: Lake, column: str, /, **wanted: Collection[str]) -> Any:
         """The greatest value of a column, of such entries; None when there are none."""
         found = self._answer(lake, exp.select(exp.func("max", exp.column(column)).as_("value")), wanted)
         return found[0]["value"] if found else None

@@ -52,6 +52,13 @@ def test_of_rows_that_tie_the_one_is_the_answer_that_was_decided_on() -> None:
     assert decided.positions().to_pylist() == [0, 6, 6, 5]
 
 
+def test_rows_that_decide_no_tie_change_no_answer() -> None:
+    search = Search.of(Asking(numbers(12, 25), [numbers(7, 7)]), Answers(numbers(10, 20), [numbers(7, 7)]))
+    assert search is not None
+    for moment, key in ((15, 7), (5, 7), (5, 8)):
+        assert search.decided(Answers(numbers(moment), [numbers(key)])).positions().to_pylist() == [0, 1]
+
+
 def test_a_view_without_keys_has_one_answer_for_all() -> None:
     assert positions(Asking(numbers(9, 10, 25), []), Answers(numbers(20, 10), [])) == [None, 1, 0]
 

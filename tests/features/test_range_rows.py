@@ -106,3 +106,21 @@ def test_a_label_at_another_time_than_its_event_is_refused(tmp_path: Path) -> No
     published(tmp_path, (1, 0, paid, paid + DAY), (2, 1, paid + DAY, paid + DAY), of=FRAUDS)
     with pytest.raises(InputError, match="its event's time is required; another time has the label of 2"):
         rates(settings, DAYS)
+
+
+def test_a_day_alone_refuses_what_a_range_with_it_does(tmp_path: Path) -> None:
+    paid, later = START + 5 * HOUR, START + 4 * DAY + 5 * HOUR
+    settings = published(tmp_path, (1, 7, paid, paid), (2, 7, later, later))
+    published(tmp_path, (1, 1, paid, paid), (2, 1, paid + DAY, paid + DAY), of=FRAUDS)
+    for days in (DAYS[4:5], DAYS[4:]):  # read payment 2, which is in no window of theirs
+        with pytest.raises(InputError, match="another time has the label of 2"):
+            rates(settings, days)
+
+
+def test_keys_from_before_a_sources_start_have_no_rows(tmp_path: Path) -> None:
+    early, later = START + 5 * HOUR, START + 4 * DAY + 5 * HOUR
+    settings = published(tmp_path, (1, 7, early, early), (2, 8, later, later))
+    begun = PAYMENTS.model_copy(update={"start": dt.date.fromisoformat(DAYS[3])})
+    catalog = Catalog({(SourceSpec, begun.name): begun, (FeatureViewSpec, VIEW.name): VIEW})
+    for days in (DAYS[4:5], DAYS[3:]):
+        assert set(computed(VIEW, catalog, settings, days).column("payer_id").to_pylist()) == {8}

@@ -56,26 +56,27 @@ def midnight_of(time: dt.datetime) -> dt.datetime:
 
 
 @settings(max_examples=40)
-@given(rows, st.integers(0, DAYS - 1), st.integers(0, DAYS - 1))
-@example([("ada", START, START + DAY), ("eve", START + 23 * HOUR, START + DAY)], 0, 1)
+@given(rows, st.integers(0, DAYS - 1), st.integers(0, DAYS - 1), st.integers(0, 1))
+@example([("ada", START, START + DAY), ("eve", START + 23 * HOUR, START + DAY)], 0, 1, 0)
 def test_keys_are_those_of_a_naive_reading_and_a_range_tells_what_all_history_does(
-    found: list[Row], one: int, other: int
+    found: list[Row], one: int, other: int, later: int
 ) -> None:
     first, last = sorted((one, other))
+    start = (START + later * DAY).date()
     days = (key_of((START + first * DAY).date()), key_of((START + last * DAY).date()))
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         table = Lake(folder).table("sources/toy")
         dated = [dict(zip(SCHEMA.names, (*row, row[1].date()), strict=True)) for row in found]
         table.append(pa.Table.from_pylist(dated, SCHEMA), partition_by=["partition_date"])
-        every, ranged = first_rows(table.at(), "who"), first_rows(table.at(), "who", days)
+        every, ranged = first_rows(table.at(), "who", start), first_rows(table.at(), "who", start, days)
         since = dict(connection.execute(f"SELECT who, created_timestamp FROM ({every})").fetchall())
         known = connection.execute(f"FROM ({ranged})").fetchall()
         whole, part = (
             key_history(lambda query: connection.execute(query).fetchall(), keys, "who")
             for keys in (every, ranged)
         )
-    expected = naive(found)
+    expected = naive([row for row in found if row[1].date() >= start])
     assert {who: midnight_of(time) for who, time in since.items()} == expected
     ends = [START + (n + 1) * DAY for n in range(first, last + 1)]
     assert all(event < created for _, event, created in known)
