@@ -6,6 +6,7 @@ length, such as lists.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 import duckdb
 import numpy as np
@@ -36,13 +37,12 @@ def features_in_memory(
     As many views as there are threads are worked on at once: searching one needs one thread.
     """
     threads = connection.execute("SELECT current_setting('threads')").fetchall()[0][0]
+    cursors = [connection.cursor() for _ in views]
     with ThreadPoolExecutor(threads) as pool:
-        orders = list(pool.map(lambda view: scan_times(connection.cursor(), view, frame.times), views))
+        orders = list(pool.map(scan_times, cursors, views, repeat(frame.times)))
         if not all(map(_fits, views, orders)):
             return None
-        found = list(
-            pool.map(lambda view, order: _features(connection.cursor(), view, order, frame), views, orders)
-        )
+        found = list(pool.map(_features, cursors, views, orders, repeat(frame)))
     complete = [features for features in found if features is not None]
     return [column for features in complete for column in features] if len(complete) == len(found) else None
 

@@ -29,8 +29,8 @@ ROWS_BITS = 29
 _NAME = "duckdb"
 
 
-_WORD = 64
 _INTEGERS = {7: "TINYINT", 15: "SMALLINT", 31: "INT", 63: "BIGINT"}
+_BIGINT_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Lane:
             shifted = exp.Paren(this=sum_ + half) if self.signed else sum_
             masked = exp.BitwiseAnd(this=shifted, expression=number(2**self.bits - 1))
             sum_ = exp.Paren(this=masked) - half.copy() if self.signed else masked
-        return cast(sum_, "BIGINT") if self.bits < _WORD else sum_
+        return cast(sum_, "BIGINT") if self.bits < _BIGINT_BITS else sum_
 
 
 @dataclass(frozen=True)
