@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_platform.cli import features, gates, lake, stale, training_sets
+from ml_platform.cli import ci, features, gates, lake, plan, stale, training_sets
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.settings import settings
 
@@ -26,6 +26,8 @@ app.add_typer(gates.gate_app, name="gate")
 app.add_typer(lake.lake_app, name="lake")
 app.add_typer(training_sets.training_sets_app, name="training-sets")
 app.command()(stale.stale)
+app.command()(plan.plan)
+app.command()(ci.ci)
 
 
 @app.command()

@@ -1,0 +1,121 @@
+"""`ml-platform ci`: every asset and every check on a declared sample slice, in an instance that is thrown away."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ml_platform.cli.output import Json, telling_what_could_not_run, write_text
+
+if TYPE_CHECKING:  # they load Dagster
+    from ml_platform.cli.ci_report import Report
+    from ml_platform.cli.ci_run import Made
+
+_MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "error": "[red]![/]", "skipped": "[yellow]-[/]"}
+
+
+def ci(
+    junit: Annotated[Path, typer.Option(help="JUnit XML goes to this file.")] = Path(
+        ".ml_platform/ci/junit.xml"
+    ),
+    summary: Annotated[Path, typer.Option(help="The Markdown summary goes to this file.")] = Path(
+        ".ml_platform/ci/summary.md"
+    ),
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="SOURCE=PATH: files, folders or globs to land for a source instead of its sample."),
+    ] = None,
+    keep: Annotated[bool, typer.Option(help="Leave the instance where it is, to look at it.")] = False,
+    keep_failed: Annotated[bool, typer.Option(help="Leave it only if something did not pass.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Materialize the declared sample slice in an instance of its own, and run every check of every asset.
+
+    The slice is declared in defs/ci.yaml. Nothing outside of a temporary folder
+    is read or written, wherever the environment says that the lake, MLflow or
+    Feast's registry are; the folder is removed at the end. What reads an asset
+    that failed is skipped, and everything else is run.
+
+    Exit code 0 when all passed, 1 when a check failed, 2 when it could not run:
+    definitions that do not load, a sample without rows, or an asset that broke
+    before its checks could say anything.
+    """
+    from ml_platform.cli.ci_report import Report
+
+    console = Console(stderr=as_json)
+    started = time.perf_counter()
+
+    def finish(report: "Report") -> None:
+        _write(report, junit, summary)
+        if as_json:
+            print(json.dumps(report.as_dict()))
+
+    def failed(text: str) -> None:
+        finish(Report(could_not_run=text, seconds=time.perf_counter() - started))
+
+    with telling_what_could_not_run(console, failed):
+        report = checked(
+            console, data or (), keep=lambda found: keep or (keep_failed and found.exit_code != 0)
+        )
+    finish(report)
+    if report.kept:
+        console.print(
+            f"kept: ML_PLATFORM_HOME={report.kept} ml-platform dev", highlight=False, soft_wrap=True
+        )
+    console.print(f"{report.verdict}: {report.in_words}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"written: {junit}, {summary}", style="dim", highlight=False, soft_wrap=True)
+    raise typer.Exit(report.exit_code)
+
+
+def checked(console: Console, data: Sequence[str], *, keep: "Callable[[Report], bool]") -> "Report":
+    """Land the sample in a throw-away home, make every asset once, and tell how each ended."""
+    from dataclasses import replace
+
+    from ml_platform import declarations
+    from ml_platform.cli.ci_report import Report
+    from ml_platform.cli.ci_run import jobs, run
+    from ml_platform.cli.ci_sample import given_files, land_sample, load_sample
+    from ml_platform.cli.instance import Runner
+    from ml_platform.cli.throw_away import throw_away_home
+    from ml_platform.kernel.partitions import key_of, spans
+
+    started = time.perf_counter()
+    folder = declarations.DEFS_FOLDER
+    catalog, sample, given = declarations.load(folder), load_sample(folder), given_files(data)
+    first, last = key_of(sample.first), key_of(sample.last)
+    assets: list[Made] = []
+    with throw_away_home() as home:
+        with console.status("definitions"):
+            runner = Runner.of(home.settings)
+            wanted = jobs(runner, first, last)
+        with runner.instance:
+            with console.status("sample"):
+                rows = land_sample(home.settings, catalog, sample, folder, given)
+            console.print(f"  {_MARKS['passed']} sample: {rows:,} rows of {first} … {last}", highlight=False)
+            found = run(runner, wanted)
+            for job in wanted:
+                days = f" [dim]{spans(job.partitions)}[/]" if job.partitions else ""
+                with console.status(f"{job.asset}{days}"):
+                    made = next(found)
+                assets.append(made)
+                console.print(
+                    f"  {_MARKS[made.status]} {made.asset}{days} [dim]{made.seconds:.1f} s[/]",
+                    highlight=False,
+                )
+                if made.status != "passed":
+                    console.print(escape(made.text), style="yellow", highlight=False, soft_wrap=True)
+        report = Report(f"{first} … {last}", rows, tuple(assets), time.perf_counter() - started)
+        home.keep = keep(report)
+        return replace(report, kept=str(home.settings.root)) if home.keep else report
+
+
+def _write(report: "Report", junit: Path, summary: Path) -> None:
+    from ml_platform.cli import ci_report
+
+    write_text(junit, ci_report.junit(report).decode())
+    write_text(summary, ci_report.markdown(report))
