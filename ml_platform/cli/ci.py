@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,8 @@ from ml_platform.cli.output import Json, telling_what_could_not_run, write_text
 if TYPE_CHECKING:  # they load Dagster
     from ml_platform.cli.ci_report import Report
     from ml_platform.cli.ci_run import Made
+    from ml_platform.cli.ci_slice import Job
+    from ml_platform.cli.instance import Runner
 
 _MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "error": "[red]![/]", "skipped": "[yellow]-[/]"}
 
@@ -74,44 +77,46 @@ def ci(
 
 def checked(console: Console, data: Sequence[str], *, keep: "Callable[[Report], bool]") -> "Report":
     """Land the sample in a throw-away home, make every asset once, and tell how each ended."""
-    from dataclasses import replace
-
     from ml_platform import declarations
     from ml_platform.cli.ci_report import Report
-    from ml_platform.cli.ci_run import jobs, run
     from ml_platform.cli.ci_sample import given_files, land_sample, load_sample
+    from ml_platform.cli.ci_slice import jobs
     from ml_platform.cli.instance import Runner
     from ml_platform.cli.throw_away import throw_away_home
-    from ml_platform.kernel.partitions import key_of, spans
+    from ml_platform.kernel.partitions import key_of
 
     started = time.perf_counter()
     folder = declarations.DEFS_FOLDER
     catalog, sample, given = declarations.load(folder), load_sample(folder), given_files(data)
     first, last = key_of(sample.first), key_of(sample.last)
-    assets: list[Made] = []
     with throw_away_home() as home:
-        with console.status("definitions"):
+        with console.status("definitions and sample"):
             runner = Runner.of(home.settings)
-            wanted = jobs(runner, first, last)
+            wanted = jobs(runner.job, catalog.lineage, first, last)
+            rows = land_sample(home.settings, catalog, sample, folder, given)
+        console.print(f"  {_MARKS['passed']} sample: {rows:,} rows of {first} … {last}", highlight=False)
         with runner.instance:
-            with console.status("sample"):
-                rows = land_sample(home.settings, catalog, sample, folder, given)
-            console.print(f"  {_MARKS['passed']} sample: {rows:,} rows of {first} … {last}", highlight=False)
-            found = run(runner, wanted)
-            for job in wanted:
-                days = f" [dim]{spans(job.partitions)}[/]" if job.partitions else ""
-                with console.status(f"{job.asset}{days}"):
-                    made = next(found)
-                assets.append(made)
-                console.print(
-                    f"  {_MARKS[made.status]} {made.asset}{days} [dim]{made.seconds:.1f} s[/]",
-                    highlight=False,
-                )
-                if made.status != "passed":
-                    console.print(escape(made.text), style="yellow", highlight=False, soft_wrap=True)
-        report = Report(f"{first} … {last}", rows, tuple(assets), time.perf_counter() - started)
+            assets = tuple(_made(console, runner, wanted))
+        report = Report(f"{first} … {last}", rows, assets, time.perf_counter() - started)
         home.keep = keep(report)
         return replace(report, kept=str(home.settings.root)) if home.keep else report
+
+
+def _made(console: Console, runner: "Runner", wanted: "Sequence[Job]") -> "Iterator[Made]":
+    """Make every asset, and show what is being made."""
+    from ml_platform.cli.ci_run import run
+    from ml_platform.kernel.partitions import spans
+
+    found = run(runner, wanted)
+    for job in wanted:
+        what = f"{job.asset}[dim] {spans(job.partitions)}[/]"
+        with console.status(what):
+            made = next(found)
+        mark, time_taken = _MARKS[made.status], f"[dim]{made.seconds:.1f} s[/]"
+        console.print(f"  {mark} {what} {time_taken}", highlight=False, soft_wrap=True)
+        if made.status != "passed":
+            console.print(escape(made.text), style="yellow", highlight=False, soft_wrap=True)
+        yield made
 
 
 def _write(report: "Report", junit: Path, summary: Path) -> None:

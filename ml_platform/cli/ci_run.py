@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import dagster as dg
-from dagster._core.definitions.backfill_policy import BackfillPolicyType
 
+from ml_platform.cli.ci_slice import Job
 from ml_platform.cli.instance import Runner
-from ml_platform.kernel.errors import InputError
 
 Status = Literal["passed", "failed", "error", "skipped"]
 
@@ -39,20 +38,6 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One asset to materialize: without partitions, for one, or for a range in one run."""
-
-    key: dg.AssetKey
-    checks: tuple[str, ...]
-    upstream: frozenset[dg.AssetKey]
-    partitions: tuple[str, ...] = ()
-
-    @property
-    def asset(self) -> str:
-        return self.key.to_user_string()
-
-
-@dataclass(frozen=True)
 class Made:
     """How the run of one asset ended. `text` has the refusal, the error or why it was skipped.
 
@@ -71,40 +56,6 @@ class Made:
     @property
     def failures(self) -> list[Verdict]:
         return [verdict for verdict in self.verdicts if verdict.failed]
-
-
-def jobs(runner: Runner, first: str, last: str) -> list[Job]:
-    """Every asset after what it reads, with its partitions in a slice; InputError when the slice has none of one's.
-
-    An asset whose ranges are not made in one run is made for its newest day only, as it is large.
-    """
-    graph = runner.job.asset_layer.asset_graph
-    found: list[Job] = []
-    too_short: list[str] = []
-    for key in graph.toposorted_asset_keys:
-        node = graph.get(key)
-        if not node.is_materializable:
-            continue
-        keys: Sequence[str] = ()
-        if node.partitions_def is not None:
-            keys = [k for k in node.partitions_def.get_partition_keys() if first <= k[: len(first)] <= last]
-            if not keys:
-                too_short.append(
-                    f"{key.to_user_string()} from {node.partitions_def.get_first_partition_key()} on"
-                )
-            elif (
-                node.backfill_policy is None
-                or node.backfill_policy.policy_type != BackfillPolicyType.SINGLE_RUN
-            ):
-                keys = keys[-1:]
-        checks = tuple(sorted(check.name for check in graph.get_check_keys_for_assets({key})))
-        found.append(Job(key, checks, frozenset(node.parent_keys), tuple(keys)))
-    if too_short:
-        raise InputError(
-            f"ci.yaml: a slice with a day of every asset is required; {first} … {last} has none of "
-            f"{', '.join(too_short)}. Nothing was run; move `first` or `last`"
-        )
-    return found
 
 
 def run(runner: Runner, wanted: Sequence[Job]) -> Iterator[Made]:

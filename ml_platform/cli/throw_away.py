@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from ml_platform.cli.instance import prepare_home
 from ml_platform.kernel.settings import Settings, settings
@@ -38,9 +42,25 @@ def throw_away_home() -> Iterator[ThrowAwayHome]:
         os.environ["ML_PLATFORM_HOME"] = str(folder)
         home = ThrowAwayHome(settings())
         prepare_home(home.settings)
-        yield home
+        with no_waiting_for_the_disk():
+            yield home
     finally:
         os.environ.clear()
         os.environ.update(before)
         if home is None or not home.keep:
             shutil.rmtree(folder)
+
+
+@contextmanager
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """SQLite for files that outlive their process and need not outlive a power cut: waiting is most of its time."""
+
+    def do_not_wait(connection: Any, _record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    sa.event.listen(sa.Engine, "connect", do_not_wait)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, "connect", do_not_wait)

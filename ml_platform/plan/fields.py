@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 _LONGEST = 100
 _NOT_THERE = object()
@@ -46,7 +46,7 @@ def _differences_of_records(old: list[Any], new: list[Any], path: str) -> Iterat
         yield f"{path}: {len(old)} → {len(new)} items"
 
 
-def _are_records(value: Any) -> bool:
+def _are_records(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 

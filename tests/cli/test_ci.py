@@ -1,4 +1,4 @@
-"""Continuous integration makes every asset once in an instance of its own, and says with its exit code what it found."""
+"""Continuous integration makes every asset once in an instance of its own, and its exit code says what it found."""
 
 import json
 import os
@@ -20,34 +20,38 @@ from typer.testing import CliRunner
 from ml_platform import declarations
 from ml_platform.cli import ci_report
 from ml_platform.cli.ci_report import Report
-from ml_platform.cli.ci_run import Made, Verdict, jobs, run
+from ml_platform.cli.ci_run import Made, Verdict, run
 from ml_platform.cli.ci_sample import Sample, given_files, land_sample, load_sample
+from ml_platform.cli.ci_slice import jobs
 from ml_platform.cli.instance import Runner
 from ml_platform.cli.main import app
 from ml_platform.cli.throw_away import throw_away_home
 from ml_platform.kernel.errors import DeclarationError, InputError
+from ml_platform.kernel.lineage import Lineage
+from ml_platform.kernel.partitions import key_of
 from ml_platform.kernel.settings import Settings, settings
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.store import landed_days
 from tests.built import day_of_transactions
 from tests.lifecycle.toys import Toys
+from tests.support import all_assets
 
 SLICE = ("2018-06-03", "2018-06-05")
 
 
-@pytest.fixture
-def toys(instance: dg.DagsterInstance) -> Toys:
-    return Toys(instance, "toys")
-
-
 def report_of(toys: Toys) -> Report:
     """What ci says of the toy graph as it is now."""
-    runner = Runner(toys.instance, toys.job)
-    return Report("three days", 300, tuple(run(runner, jobs(runner, *SLICE))))
+    wanted = jobs(toys.job, toys.catalog.lineage, *SLICE)
+    return Report("three days", 300, tuple(run(Runner(toys.instance, toys.job), wanted)))
+
+
+def short(asset: str | None) -> str:
+    """The last part of an asset's key."""
+    return str(asset).rpartition("/")[2]
 
 
 def statuses(report: Report) -> dict[str, str]:
-    return {made.asset.removeprefix("toys/"): made.status for made in report.assets}
+    return {short(made.asset): made.status for made in report.assets}
 
 
 def cases(report: Report) -> dict[str, str]:
@@ -63,7 +67,7 @@ def cases(report: Report) -> dict[str, str]:
         told = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
         assert told == [str(n) for n in (len(mine), *counted.values())]
     for case in root.iter("testcase"):
-        name = f"{str(case.get('classname')).removeprefix('toys/')} {case.get('name')}"
+        name = f"{short(case.get('classname'))} {case.get('name')}"
         assert name not in found, "a case has a name of its own"
         found[name] = case[0].tag if len(case) else "passed"
     return found
@@ -131,10 +135,13 @@ def test_an_asset_that_breaks_is_an_error_with_what_it_said(toys: Toys) -> None:
     assert "crashed before 2018-06-04 was done" in str(error.text)
 
 
-def test_a_failed_check_counts_for_more_than_a_broken_asset(toys: Toys) -> None:
-    toys.crash_before_materialization.add((toys.features, "2018-06-04"))
-    toys.fail(toys.profiles, "2018-06-04")
-    assert report_of(toys).exit_code == 1
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [(["passed"], 0), (["passed", "failed"], 1), (["error", "skipped"], 2), (["error", "failed"], 1)],
+)
+def test_a_failed_check_counts_for_more_than_what_could_not_run(statuses: list[Any], code: int) -> None:
+    assert Report(assets=tuple(Made(f"a/{s}", s, (), ()) for s in statuses)).exit_code == code
+    assert Report(could_not_run="no rows").exit_code == 2
 
 
 def test_the_summary_has_a_verdict_a_row_for_each_check_and_the_words_of_each_failure(toys: Toys) -> None:
@@ -142,23 +149,38 @@ def test_the_summary_has_a_verdict_a_row_for_each_check_and_the_words_of_each_fa
     text = ci_report.markdown(report_of(toys))
     lines = text.splitlines()
     assert lines[0] == "## ml-platform ci: failed"
-    assert "| toys/raw | quality | 3 | 0 | passed 2018-06-03 … 2018-06-05 |" in lines
-    assert "| toys/profiles | drift | 2 | 1 | failed 2018-06-05 |" in lines
-    assert "| toys/model |  |  |  | skipped: reads toys/profiles, which could not be made whole |" in lines
+    assert f"| {toys.raw} | quality | 3 | 0 | passed 2018-06-03 … 2018-06-05 |" in lines
+    assert f"| {toys.profiles} | drift | 2 | 1 | failed 2018-06-05 |" in lines
+    assert (
+        f"| {toys.model} |  |  |  | skipped: reads {toys.profiles}, which could not be made whole |" in lines
+    )
     assert "  2018-06-05: drift: amount | ks 0.3 (required: at most 1 of 100)" in lines
     assert "ml-platform ci --keep-failed" in lines[-1]
 
 
+def test_a_slice_makes_the_days_that_read_nothing_from_before_it(toys: Toys) -> None:
+    made = {short(job.asset): job.partitions for job in jobs(toys.job, toys.catalog.lineage, *SLICE)}
+    assert made == {
+        "raw": ("2018-06-03", "2018-06-04", "2018-06-05"),
+        "features": ("2018-06-04", "2018-06-05"),
+        "profiles": ("2018-06-03", "2018-06-04", "2018-06-05"),
+        "model": ("2018-06-05",),
+    }
+    whole = jobs(toys.job, toys.catalog.lineage, "2018-06-01", "2018-06-02")
+    assert {job.partitions for job in whole} == {("2018-06-01", "2018-06-02")}, (
+        "before the start there is nothing"
+    )
+
+
 def test_a_slice_without_a_day_of_some_asset_is_refused_before_anything_is_run(toys: Toys) -> None:
     with pytest.raises(
-        InputError, match=r"has none of .*toys/model from 2018-06-01 on.*move `first` or `last`"
+        InputError, match=r"2018-06-03 … 2018-06-04 has none of .*/model\. Nothing was run; begin earlier"
     ):
-        jobs(Runner(toys.instance, toys.job), "2018-05-01", "2018-05-31")
-    assert toys.made == []
+        jobs(toys.job, toys.catalog.lineage, "2018-06-03", "2018-06-04")
 
 
 def test_a_warning_fails_nothing_and_a_check_that_does_not_block_fails_without_stopping(
-    instance: dg.DagsterInstance,
+    shared_instance: dg.DagsterInstance,
 ) -> None:
     @dg.asset
     def rows() -> None: ...
@@ -176,14 +198,15 @@ def test_a_warning_fails_nothing_and_a_check_that_does_not_block_fails_without_s
 
     wrong: str | None = None
     defs = dg.Definitions(assets=[rows, reader], asset_checks=[is_nice, is_right])
-    runner = Runner(instance, defs.resolve_implicit_global_asset_job_def())
-    passed = Report(assets=tuple(run(runner, jobs(runner, *SLICE))))
+    runner = Runner(shared_instance, defs.resolve_implicit_global_asset_job_def())
+    wanted = jobs(runner.job, Lineage(), *SLICE)
+    passed = Report(assets=tuple(run(runner, wanted)))
     assert (passed.exit_code, cases(passed)) == (
         0,
         {"rows is_nice": "system-out", "rows is_right": "passed", "reader materialized": "passed"},
     )
     wrong = "one is missing"
-    failed = Report(assets=tuple(run(runner, jobs(runner, *SLICE))))
+    failed = Report(assets=tuple(run(runner, wanted)))
     assert (failed.exit_code, statuses(failed)) == (1, {"rows": "failed", "reader": "passed"})
     assert "is_right [all]: one is missing" in ci_report.markdown(failed)
 
@@ -252,10 +275,12 @@ def test_a_sample_without_rows_is_exit_code_2_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_the_declared_sample_has_a_day_of_every_asset() -> None:
-    sample = load_sample(declarations.DEFS_FOLDER)
-    nodes = declarations.load().lineage.nodes.values()
-    assert [n.key for n in nodes if n.partitioned and n.clip((sample.first, sample.last)) is None] == []
+def test_the_declared_sample_has_a_day_of_every_asset_and_one_of_each_model() -> None:
+    sample, lineage = load_sample(declarations.DEFS_FOLDER), declarations.load().lineage
+    found = jobs(all_assets(), lineage, key_of(sample.first), key_of(sample.last))
+    assert {job.asset for job in found} == set(lineage.nodes)
+    large = [job for job in found if job.asset.startswith(("models/", "training_sets/"))]
+    assert {job.partitions for job in large} == {(key_of(sample.last),)}
 
 
 def test_rows_of_the_sample_come_from_the_feed_from_declared_files_or_from_given_ones(
@@ -279,8 +304,9 @@ def test_rows_of_the_sample_come_from_the_feed_from_declared_files_or_from_given
     assert landed_days(lake, "transactions") == {"2018-04-01", "2018-04-02"}
     assert landed_days(lake, "fraud_labels") == {"2018-04-02"}
     assert rows.num_rows < landed < 2 * rows.num_rows, "the feed was asked for a hundredth"
+    other = Settings(home=tmp_path / "other").prepare()
     given = given_files([f"transactions={tmp_path / 'given.parquet'}"])
-    assert land_sample(home, catalog, sample, tmp_path, given) >= rows.num_rows
+    assert land_sample(other, catalog, sample, tmp_path, given) == 2 * rows.num_rows
 
 
 @pytest.mark.parametrize("option", ["transactions", "=rows.parquet", "transactions="])
@@ -292,7 +318,7 @@ def test_given_rows_name_their_source(option: str) -> None:
 def test_rows_for_a_source_that_is_not_declared_are_refused(home: Settings, tmp_path: Path) -> None:
     sample = load_sample(declarations.DEFS_FOLDER)
     with pytest.raises(
-        DeclarationError, match="Source 'transaction' is required .* did you mean transactions"
+        DeclarationError, match=r"Source 'transaction' is required .* did you mean transactions"
     ):
         land_sample(home, declarations.load(), sample, tmp_path, {"transaction": ["rows.parquet"]})
 
