@@ -199,7 +199,11 @@ def test_a_removed_view_is_destructive_and_its_name_is_told(edit: Edit) -> None:
     assert "removed FeatureView terminal_risk" in told(changes.declarations)
     assert changes.destroyed[0] == "FeatureView terminal_risk is removed"
     assert len([change for change in changes.features if change.change == "removed"]) == 6
-    assert "reads other assets or days" in changes.stale[0].reason or changes.stale[0].reason
+    reasons = {found.asset: found.reason for found in changes.stale}
+    assert reasons == dict.fromkeys(
+        ("drift_profiles/fraud", "training_sets/fraud"),
+        "FeatureService fraud_scoring declared otherwise; reads other assets or days",
+    )
 
 
 def test_what_the_champion_does_not_read_may_leave_the_service(edited: Callable[..., Description]) -> None:
@@ -224,19 +228,23 @@ def test_labels_that_take_longer_change_which_days_are_read(edit: Edit) -> None:
 
 
 def test_other_code_makes_stale_what_reads_it() -> None:
-    asset = before().assets[TERMINALS]
-    code = {**asset.code, "ml_platform.features.measures": "another"}
-    now = before().model_copy(
-        update={"assets": {**before().assets, TERMINALS: asset.model_copy(update={"code": code})}}
-    )
+    path = "ml_platform.features.measures"
+    other = {
+        key: asset.model_copy(update={"code": {**asset.code, path: "another"}})
+        for key, asset in before().assets.items()
+        if path in asset.code
+    }
+    now = before().model_copy(update={"assets": {**before().assets, **other}})
     changes = compare(before(), now)
-    assert [(c.what, c.detail) for c in changes.code][:1] or changes.code == ()
-    assert [(a.asset, a.reason) for a in changes.stale] == [
-        (TERMINALS, "code of ml_platform.features.measures changed")
-    ]
+    (code,) = changes.code
+    assert (code.change, code.what, code.detail) == ("changed", path, f"read by {CUSTOMERS}, {TERMINALS}")
+    assert {found.asset: found.reason for found in changes.stale} == dict.fromkeys(
+        (CUSTOMERS, TERMINALS), f"code of {path} changed"
+    )
     assert assets(changes.models) == ["models/fraud"]
-    blind = compare(before().model_copy(update={"has_code": False}), now)
-    assert blind.nothing
+    assert compare(before().model_copy(update={"has_code": False}), now).nothing, (
+        "who knows no code tells none"
+    )
 
 
 def test_an_on_demand_function_decides_the_rows_of_profiles_and_training_sets() -> None:
