@@ -3,6 +3,7 @@
 The graph that Dagster shows and the graph that the gates walk come from the same `kernel.lineage.Node`.
 """
 
+import importlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +21,10 @@ from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.recording import record
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
+from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.tables import Lake
 
@@ -124,6 +127,18 @@ class AssetComponent(SpecComponent):
         modules = [source_digest(f"ml_platform.{name}") for name in self.code]
         return digest_of([self.spec.digest(), *modules]) if modules else self.spec.digest()
 
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        """What is published of some partitions, judged by what is declared now; nothing is written."""
+        raise InputError(
+            f"{self.spec.key}: its checks judge how it is made, so it cannot be judged again as it is. Nothing was "
+            f"evaluated; materialize it"
+        )
+
+    def forget_delivery(
+        self, settings: Settings, partition: str, *, since: str, reason: str, actor: str
+    ) -> None:
+        """Let what was delivered for a partition after its published version count no more; nothing by default."""
+
     def cron(self) -> str:
         """When the asset is made on its own, in UTC."""
         return DAILY
@@ -149,6 +164,12 @@ class AssetComponent(SpecComponent):
         ]
 
 
+def component_of(spec: NamedSpec) -> SpecComponent:
+    """The component of a declaration: of the same name without `Spec`, in the stage's `component.py`."""
+    module = importlib.import_module(f"{type(spec).__module__.removesuffix('.spec')}.component")
+    return getattr(module, type(spec).__name__.removesuffix("Spec"))(spec)
+
+
 def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
     """The Dagster asset of a plan: partitions, dependencies, checks, guard and automation."""
     node = plan.node
@@ -172,14 +193,14 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             automation_condition=_automation(plan),
             output_required=False,
             required_resource_keys=set(plan.resources),
-            check_specs=[_check_spec(node, name, partitions) for name in node.blocking_checks],
+            check_specs=[_check_spec(node, check.name, partitions) for check in node.blocking_checks],
         )
         def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster would read it as an output type
             keys = tuple(context.partition_keys) if partitions is not None else ()
             if plan.gated:
                 _require_open_gates(plan, context, keys, catalog)
             outcomes = plan.work(Step(context, keys, catalog))
-            yield from record(context, outcomes)
+            yield from record(context, [outcome.judged_by(node.blocking_checks) for outcome in outcomes])
 
     return compiled
 

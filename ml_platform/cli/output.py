@@ -13,6 +13,7 @@ from rich.markup import escape
 from ml_platform.kernel.errors import PlatformError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger for ever.")]
 COULD_NOT_RUN = 2
 """Exit code of a command that says with 1 or 3 what it has found, when it could not look."""
 
@@ -26,6 +27,11 @@ def telling_errors(console: Console) -> Iterator[None]:
         kind = type(err).__name__.removesuffix("Error").lower()
         console.print(f"[red]{kind}:[/] {escape(str(err))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from err
+
+
+def say(console: Console, text: str) -> None:
+    """Print text as it is: no colours found in it, no lines broken."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
+from sqlalchemy import Engine, event
 
 from ml_platform.cli.instance import prepare_home
 from ml_platform.kernel.settings import Settings, settings
@@ -59,8 +59,8 @@ def no_waiting_for_the_disk() -> Iterator[None]:
         if isinstance(connection, sqlite3.Connection):
             connection.execute("PRAGMA synchronous = OFF")
 
-    sa.event.listen(sa.Engine, "connect", do_not_wait)
+    event.listen(Engine, "connect", do_not_wait)
     try:
         yield
     finally:
-        sa.event.remove(sa.Engine, "connect", do_not_wait)
+        event.remove(Engine, "connect", do_not_wait)

@@ -8,8 +8,20 @@ from pydantic import Field, model_validator
 from ml_platform.features.spec import FeatureServiceSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
-from ml_platform.kernel.lineage import Node
+from ml_platform.kernel.lineage import Check, Node
 from ml_platform.kernel.spec import Name, NamedSpec
+
+_POLICY = (
+    "reference_days",
+    "ks_bound",
+    "total_variation_bound",
+    "missing_bound",
+    "p_value",
+    "minimum_sample",
+    "calendar",
+    "categories",
+)
+"""What the verdict on a day depends on, beside the rows."""
 
 
 class DriftProfileSpec(NamedSpec):
@@ -84,6 +96,6 @@ class DriftProfileSpec(NamedSpec):
                 first_day=self.first_day(catalog),
                 last_day=source.end,
                 upstream=service.upstream(catalog),
-                blocking_checks=("drift",),
+                blocking_checks=(Check("drift", self.digest_of_fields(*_POLICY)),),
             ),
         )

@@ -3,7 +3,6 @@
 `python -m ml_platform.plan.description` prints it, so that the code of another version can describe itself.
 """
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ml_platform import declarations
-from ml_platform.compiler import AssetComponent
+from ml_platform.compiler import AssetComponent, component_of
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
 from ml_platform.kernel.catalog import Catalog, DeclaresAssets
@@ -42,6 +41,7 @@ class Asset(Spec):
     published: bool = Field(
         description="Are its partitions published in the lake, with a line in the ledger?"
     )
+    rechecked: bool = Field(description="Can what is published be judged again without being made again?")
     node: Node = Field(description="Its days, what it reads and its blocking checks.")
     columns: Mapping[str, str] = Field(description="Type of each column that it shows.")
     reads: Mapping[str, str] = Field(
@@ -115,27 +115,22 @@ def name_of(spec: NamedSpec) -> str:
 
 
 def _asset(spec: Any, node: Node, catalog: Catalog, *, with_code: bool) -> Asset:
-    component = _component(spec)
-    own = component.metadata(catalog) if isinstance(component, AssetComponent) else {}
-    schema = own.get("dagster/column_schema")
+    component = component_of(spec)
+    own = component if isinstance(component, AssetComponent) else None
+    schema = own.metadata(catalog).get("dagster/column_schema") if own is not None else None
     service = spec.service(catalog) if isinstance(spec, DriftProfileSpec | TrainingSetSpec) else None
     on_demand = service.on_demand_specs(catalog) if service is not None else []
-    modules = [f"ml_platform.{name}" for name in getattr(component, "code", ())]
+    modules = [f"ml_platform.{name}" for name in own.code] if own is not None else []
     paths = [*modules, *(found.function for found in on_demand)] if with_code else []
     return Asset(
         declaration=name_of(spec),
         published=isinstance(spec, SourceSpec | FeatureViewSpec | DriftProfileSpec | TrainingSetSpec),
+        rechecked=own is not None and type(own).rechecked is not AssetComponent.rechecked,
         node=node,
         columns={column.name: column.type for column in schema.columns} if schema is not None else {},
         reads={name_of(found): found.digest() for found in (service, *on_demand) if found is not None},
         code={path: source_digest(path) for path in paths},
     )
-
-
-def _component(spec: NamedSpec) -> Any:
-    """The component of a declaration, by the platform's naming."""
-    module = importlib.import_module(f"{type(spec).__module__.removesuffix('.spec')}.component")
-    return getattr(module, type(spec).__name__.removesuffix("Spec"))(spec)
 
 
 def _view(view: FeatureViewSpec, catalog: Catalog, *, online: bool) -> View:

@@ -1,11 +1,24 @@
 """How two JSON-like values differ, in lines that a reviewer reads."""
 
 import json
-from collections.abc import Iterator
-from typing import Any, TypeGuard
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeGuard
+
+How = Literal["added", "changed", "removed"]
 
 _LONGEST = 100
 _NOT_THERE = object()
+
+
+def changed_names(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[tuple[How, str]]:
+    """Names that are in one of both only, or have another value, in a stable order."""
+    for name in sorted({*old, *new}):
+        if name not in new:
+            yield "removed", name
+        elif name not in old:
+            yield "added", name
+        elif old[name] != new[name]:
+            yield "changed", name
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

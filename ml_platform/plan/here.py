@@ -8,8 +8,9 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import publications_by_asset
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
-from ml_platform.plan.changes import Champion, compare, lost_features
+from ml_platform.plan.changes import compare
 from ml_platform.plan.description import Description, describe
+from ml_platform.plan.destroyed import Champion, lost_features
 from ml_platform.plan.report import Plan
 from ml_platform.plan.tree import base
 

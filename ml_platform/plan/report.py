@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from ml_platform.kernel.markdown import table
 from ml_platform.kernel.partitions import spans
-from ml_platform.plan.changes import Affected, Change, Changes
+from ml_platform.plan.changes import Change, Changes
+from ml_platform.plan.effects import Affected
 
 _SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 
@@ -44,9 +45,7 @@ class Plan:
             _of_changes("Features", changes.features),
             _of_changes("Columns", changes.columns),
             _of_changes("Code versions", changes.code),
-            _of_changes(
-                "Checks", changes.checks, "To judge what is published again: ml-platform gate recheck ASSET."
-            ),
+            _of_changes("Checks", changes.checks),
             _of_partitions(
                 "Stale",
                 changes.stale,
@@ -71,9 +70,9 @@ class Plan:
         return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _of_changes(title: str, changes: Iterable[Change], after: str = "") -> Section:
+def _of_changes(title: str, changes: Iterable[Change]) -> Section:
     rows = tuple((_SIGNS[found.change], found.what, found.detail) for found in changes)
-    return Section(title, ("", "what", "how"), rows, after)
+    return Section(title, ("", "what", "how"), rows)
 
 
 def _of_assets(title: str, found: Iterable[Affected], after: str) -> Section:

@@ -377,7 +377,7 @@ def test_the_whole_slice_is_made_and_checked_and_nothing_is_written_elsewhere(tm
     assert {made["asset"]: made["status"] for made in answer["assets"]} == dict.fromkeys(
         lineage.nodes, "passed"
     )
-    declared = {(key, check) for key, node in lineage.nodes.items() for check in node.blocking_checks}
+    declared = {(key, check.name) for key, node in lineage.nodes.items() for check in node.blocking_checks}
     assert {(made["asset"], v["check"]) for made in answer["assets"] for v in made["verdicts"]} == declared
     root = Xml.parse(tmp_path / ".ml_platform/ci/junit.xml").getroot()
     assert {

@@ -16,8 +16,9 @@ from ml_platform import declarations
 from ml_platform.cli.main import app
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
-from ml_platform.plan.changes import Champion, compare
+from ml_platform.plan.changes import compare
 from ml_platform.plan.description import describe
+from ml_platform.plan.destroyed import Champion
 from ml_platform.plan.here import champions_here, published_here
 from ml_platform.plan.tree import described_by_itself, files_at, fork_point
 from tests.built import Platform
