@@ -36,7 +36,9 @@ def profile(
     days = spans(found["days"])
     console.print(f"drift_profiles/{found['profile']} [{days}], {found['rows']:,} rows", highlight=False)
     if found["missing_days"]:
-        console.print(f"without {spans(found['missing_days'])}, which have no published profile", highlight=False)
+        console.print(
+            f"without {spans(found['missing_days'])}, which have no published profile", highlight=False
+        )
     console.print(_table(found["features"]))
     if as_json:
         print(json.dumps(found))

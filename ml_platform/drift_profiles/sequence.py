@@ -119,7 +119,10 @@ class DaySequence:
             found
             for found, past in self._past.items()
             if start <= found < day
-            and (not (past.status == "failed" or past.breached) or self._let_through.begins(found, past.content))
+            and (
+                not (past.status == "failed" or past.breached)
+                or self._let_through.begins(found, past.content)
+            )
             and not (same_weekday and _weekday(found) != _weekday(day))
         ]
         if window is not None and start <= window[1]:
@@ -146,9 +149,7 @@ class DaySequence:
             return DriftDecision("not_judged", "; ".join(lacking), rows_of(columns), reference_rows), ()
         order = list(columns)
         measured.sort(key=lambda drift: order.index(drift.feature))
-        decision = decide(
-            measured, policy=self._policy, rows=rows_of(columns), reference_rows=reference_rows
-        )
+        decision = decide(measured, policy=self._policy, rows=rows_of(columns), reference_rows=reference_rows)
         if lacking and decision.status == "passed":
             decision = replace(decision, reason=f"{decision.reason}; the other features: {lacking[0]}")
         return decision, tuple(sorted(reference))
@@ -174,7 +175,11 @@ class DaySequence:
             return "" if days else f"no reference yet: it is the accepted days {window[0]} … {window[1]}"
         least = 1 if start else self._limit(same_weekday=same_weekday)
         of_weekday = " of the same weekday" if same_weekday else ""
-        return "" if len(days) >= least else f"no reference yet: {len(days)} of {least} accepted days{of_weekday}"
+        return (
+            ""
+            if len(days) >= least
+            else f"no reference yet: {len(days)} of {least} accepted days{of_weekday}"
+        )
 
     def _pool(self, days: tuple[str, ...], names: list[str], slot: int | None) -> RollingReference:
         """A reference of exactly these days: the one before, with the next day let in, or a new one."""

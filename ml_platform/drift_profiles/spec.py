@@ -58,7 +58,10 @@ class DriftProfileSpec(NamedSpec):
         description="Features that are compared with accepted days of the same weekday only; `true` for all.",
     )
     same_weekday_days: int = Field(
-        default=4, ge=1, le=52, description="How many accepted days of its weekday such a feature is judged against."
+        default=4,
+        ge=1,
+        le=52,
+        description="How many accepted days of its weekday such a feature is judged against.",
     )
     fixed_reference: FixedReference | None = Field(
         default=None,

@@ -40,7 +40,7 @@ def run(
     first: str = FIRST,
     again_from: int = 0,
 ) -> dict[str, Verdict]:
-    """The verdicts on days in a row, each with its number as content; those before `again_from` judged in a run before."""
+    """The verdicts on days in a row, each with its number as content, in two runs that part at `again_from`."""
     keys = [key_of(date_of(first) + n * ONE_DAY) for n in range(len(days))]
     rows = dict(zip(keys, days, strict=True))
     found: dict[str, Verdict] = {}
@@ -130,8 +130,8 @@ def test_other_rows_in_the_place_of_a_new_regime_begin_nothing() -> None:
 
 
 def a_week(seed: int) -> list[dict[str, np.ndarray]]:
-    """Five usual days and two on which people spend more, and at night."""
-    return [a_day(7 * seed + n, amount=2 if n > 4 else 1, night=0.5 if n > 4 else 0.2) for n in range(7)]
+    """Five usual days and two on which people spend more."""
+    return [a_day(7 * seed + n, amount=2 if n > 4 else 1) for n in range(7)]
 
 
 WEEKS = [date for seed in range(4) for date in a_week(seed)]
@@ -149,10 +149,19 @@ def test_a_weekly_pattern_fails_days_unless_they_are_compared_with_the_same_week
 def test_same_weekday_can_be_for_some_features_only() -> None:
     policy = replace(POLICY, reference_days=7, same_weekday=frozenset({"amount"}))
     found = run(WEEKS, policy)
-    saturday = found[day(26)].decision
-    assert [f.feature for f in saturday.features] == ["amount", "night"]
-    assert [f.feature for f in saturday.features if f.breached] == ["night"]
-    assert day(12) in found[day(26)].reference and day(25) not in found[day(26)].reference
+    assert statuses(found)[7:] == ["passed"] * 21
+    saturday = found[day(26)]
+    assert [f.feature for f in saturday.decision.features] == ["amount", "night"]
+    assert saturday.reference == (day(12), *(day(n) for n in range(19, 26)))
+    assert saturday.decision.reference_rows == 7 * ROWS
+
+
+def test_a_breach_of_any_feature_keeps_a_day_out_of_every_reference() -> None:
+    policy = replace(POLICY, reference_days=7, same_weekday=frozenset({"amount"}))
+    weeks = [{**WEEKS[n], "night": NIGHTLY["night"]} if n == 19 else WEEKS[n] for n in range(28)]
+    found = run(weeks, policy)
+    assert found[day(19)].decision.status == "failed"
+    assert found[day(26)].reference[:2] == (day(5), day(12))
 
 
 def test_features_without_enough_days_of_their_weekday_wait_while_the_others_are_judged() -> None:

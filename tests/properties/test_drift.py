@@ -152,7 +152,9 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
         key: {"number": np.arange(9.0) + (20 if n in far else n % 3), "flag": np.arange(9.0) % (1 + n % 2)}
         for n, key in enumerate(keys)
     }
-    accepted = draw(st.dictionaries(st.sampled_from(keys), st.tuples(st.booleans(), st.booleans()), max_size=4))
+    accepted = draw(
+        st.dictionaries(st.sampled_from(keys), st.tuples(st.booleans(), st.booleans()), max_size=4)
+    )
     window = draw(st.none() | st.tuples(st.integers(0, 3), st.integers(3, 8)))
     policy = DriftPolicy(
         reference_days=draw(st.integers(1, 5)),
@@ -175,7 +177,9 @@ def _judged_by_the_rules(
         regimes = [d for d in verdicts if accepted.get(d) == (True, True)]
         since = regimes[-1] if regimes else ""
         weekday = bool(policy.same_weekday)
-        good = [d for d, (status, breached) in verdicts.items() if d >= since and (not breached or d in regimes)]
+        good = [
+            d for d, (status, breached) in verdicts.items() if d >= since and (not breached or d in regimes)
+        ]
         if weekday:
             good = [d for d in good if (date.fromisoformat(day) - date.fromisoformat(d)).days % 7 == 0]
         least = count = policy.same_weekday_days if weekday else policy.reference_days
