@@ -124,7 +124,7 @@ class AssetComponent(SpecComponent):
         return self.spec.digest()
 
     def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
-        """What is published of some partitions, judged by what is declared now; nothing is written."""
+        """What is published of some partitions, judged by what is declared now; no rows are written."""
         raise InputError(
             f"{self.spec.key}: its checks judge how it is made, so it cannot be judged again as it is. Nothing was "
             f"evaluated; materialize it"
