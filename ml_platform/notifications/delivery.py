@@ -105,8 +105,8 @@ def sender(url: str, form: Literal["json", "slack"], *, webhook: str, timeout_s:
 
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise InputError(
-            f"webhook {webhook}: an address such as https://hooks.example.com/… is required; the one in the settings has "
-            f"no http or https, or no host. Nothing was sent, and what has happened waits; set it right"
+            f"webhook {webhook}: an address such as https://hooks.example.com/… is required; the one that is set "
+            f"has no http or https, or no host. Nothing was sent, and what has happened waits; set it right"
         )
     logging.getLogger("httpx").setLevel(
         logging.WARNING

@@ -87,14 +87,12 @@ def refused_since(instance: dg.DagsterInstance, scope: Scope, after: int) -> tup
     steps = {key.replace("/", "__"): key for key in scope.gated if scope.wants("model_not_updated", key)}
     for entry in read.values() if steps else ():
         run = instance.get_run_by_id(entry.run_id)
+        if run is None:  # somebody deleted it
+            continue
+        partition, at = run.tags.get("dagster/partition"), _time(entry.timestamp)
         for step, text in errors(instance, entry.run_id, refusals=True).items():
-            if run is not None and step in steps:
-                partition = run.tags.get("dagster/partition")
-                found.append(
-                    not_updated(
-                        steps[step], partition, text, run_id=entry.run_id, happened_at=_time(entry.timestamp)
-                    )
-                )
+            if step in steps:
+                found.append(not_updated(steps[step], partition, text, run_id=entry.run_id, happened_at=at))
     return found, max(read, default=after)
 
 
@@ -166,7 +164,7 @@ def _closed(scope: Scope, entry: EventLogEntry, evaluation: AssetCheckEvaluation
         f"{asset} {gate.check}",
         asset,
         headline=f"Gate closed: {{where}} {gate.check}",
-        words=gate.in_words(),
+        words=gate.in_words().replace(" []", ""),  # an asset without partitions
         identity=(partition, entry.run_id),
         happened_at=_time(entry.timestamp),
         partition=partition,

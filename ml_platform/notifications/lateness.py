@@ -70,7 +70,8 @@ def _late(
         )
     elif run.is_failure:
         said = errors(instance, run.run_id)
-        text = f"{late}: run {run.run_id[:8]} failed.\n{said.get(key.replace('/', '__')) or '; '.join(said.values())}"
+        why = said.get(key.replace("/", "__")) or "; ".join(said.values()) or "no step of it says why"
+        text = f"{late}: run {run.run_id[:8]} failed.\n{why}"
     else:
         text = f"{late}: run {run.run_id[:8]} is {run.status.value.lower()}, and its gate is open."
     return not_updated(

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import dagster as dg
 import pytest
 from tenacity import wait_none
 
+from ml_platform.gates.outcomes import Evaluation
+from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
 from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.settings import Settings, settings
 from ml_platform.lake.tables import Lake
@@ -20,7 +23,7 @@ from ml_platform.notifications.look import tell
 from ml_platform.notifications.spec import WebhookSpec
 from tests.built import platform
 from tests.lifecycle.conftest import shared_instance, toys
-from tests.lifecycle.toys import LAST, RETRAIN, Toys
+from tests.lifecycle.toys import BOUND, LAST, RETRAIN, Toys
 
 __all__ = ["platform", "shared_instance", "toys"]
 
@@ -67,6 +70,19 @@ class Teller:
             self.scope, self.toys.instance, self.settings, cursor=self.cursor, now=now
         )
         return self.hook.take()
+
+    def evaluated(
+        self, asset: str, *partitions: str, passed: bool = False, observed: str = "7 of 100 rows break it"
+    ) -> None:
+        """Report, without a run, that partitions are published and were evaluated."""
+        instance, key = self.toys.instance, dg.AssetKey(asset.split("/"))
+        (check,) = self.toys.catalog.node(asset).blocking_checks
+        for partition in partitions:
+            instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
+        targets = materialization_targets(instance, key, partitions)
+        for partition in partitions:
+            found = Evaluation(check, passed=passed, observed=observed, bound=BOUND)
+            report_evaluation(instance, evaluation_event(key, partition, found, targets[partition]))
 
     def declared(self, **changed: object) -> "Teller":
         """The same under another declaration."""

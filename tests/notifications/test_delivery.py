@@ -16,17 +16,14 @@ A, B = "2018-06-02", "2018-06-03"
 @pytest.fixture
 def closed(teller: Teller) -> Teller:
     """One gate has closed."""
-    teller.toys.fail(teller.toys.raw, A)
-    teller.toys.run(teller.toys.raw, first=A)
+    teller.evaluated(teller.toys.raw, A)
     return teller
 
 
 @pytest.fixture
 def both_closed(closed: Teller) -> Teller:
     """Two gates of two assets have closed."""
-    closed.toys.make(closed.toys.raw, first=B)
-    closed.toys.fail(closed.toys.profiles, B)
-    closed.toys.run(closed.toys.profiles, first=B)
+    closed.evaluated(closed.toys.profiles, B)
     return closed
 
 
@@ -113,8 +110,7 @@ def test_a_crash_with_messages_that_wait_loses_none_of_them(both_closed: Teller)
 def test_what_was_told_before_a_crash_is_left_out_of_a_message_that_has_more(closed: Teller) -> None:
     cursor = closed.cursor
     assert [message["partitions"] for message in closed.look()] == [[A]]
-    closed.toys.fail(closed.toys.raw, B)
-    closed.toys.run(closed.toys.raw, first=B)
+    closed.evaluated(closed.toys.raw, B)
     closed.cursor = cursor
     assert [message["partitions"] for message in closed.look()] == [[B]]
 

@@ -5,35 +5,27 @@ import pytest
 
 from ml_platform.gates.acceptances import Acceptance, accept
 from ml_platform.gates.outcomes import Evaluation
-from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
+from ml_platform.gates.recording import evaluation_event, report_evaluation
 from ml_platform.notifications.store import NOTIFICATIONS
-from tests.lifecycle.toys import BOUND, Toys
+from tests.lifecycle.toys import BOUND
 from tests.notifications.conftest import Teller
 
-FIRST, A, B, LAST = "2018-06-01", "2018-06-02", "2018-06-03", "2018-06-12"
+FIRST, A, LAST = "2018-06-01", "2018-06-02", "2018-06-12"
 
 
 @pytest.fixture
 def drifted(teller: Teller) -> Teller:
-    """All is made, and the profile of A drifted."""
-    toys = teller.toys
-    toys.make(toys.raw, toys.features, first=FIRST, last=B)
-    toys.fail(toys.profiles, A, observed="amount: ks 0.16")
-    assert not toys.run(toys.profiles, first=FIRST, last=B).success
+    """The profile of A drifted."""
+    teller.evaluated(teller.toys.profiles, A, observed="amount: ks 0.16")
     return teller
 
 
-def evaluated(toys: Toys, partition: str, *, passed: bool = False, observed: str = "amount: ks 0.16") -> None:
-    """Report another evaluation of a profile, as a recheck would."""
-    key = dg.AssetKey(toys.profiles.split("/"))
-    target = materialization_targets(toys.instance, key, [partition])[partition]
-    found = Evaluation("drift", passed=passed, observed=observed, bound=BOUND)
-    report_evaluation(toys.instance, evaluation_event(key, partition, found, target))
-
-
-def test_a_closed_gate_is_told_once_with_the_refusal_and_the_ways_out(drifted: Teller) -> None:
-    toys = drifted.toys
-    [told] = drifted.look()
+def test_a_closed_gate_is_told_once_with_the_refusal_and_the_ways_out(teller: Teller) -> None:
+    toys = teller.toys
+    toys.make(toys.raw, first=A)
+    toys.fail(toys.profiles, A, observed="amount: ks 0.16")
+    assert not toys.run(toys.profiles, first=A).success
+    [told] = teller.look()
     assert (told["event"], told["webhook"]) == ("gate_closed", "on_call")
     assert told["title"] == f"Gate closed: {toys.profiles} [{A}] drift"
     (run,) = told["details"]["runs"]
@@ -45,7 +37,7 @@ def test_a_closed_gate_is_told_once_with_the_refusal_and_the_ways_out(drifted: T
     assert (told["asset"], told["partitions"]) == (toys.profiles, [A])
     assert told["details"] == {"check": "drift", "observed": "amount: ks 0.16", "bound": BOUND, "runs": [run]}
     assert toys.instance.get_run_by_id(run) is not None
-    assert drifted.look() == drifted.look() == []
+    assert teller.look() == teller.look() == []
 
 
 def test_what_was_refused_is_told_to_be_not_published(teller: Teller) -> None:
@@ -58,18 +50,18 @@ def test_what_was_refused_is_told_to_be_not_published(teller: Teller) -> None:
 
 def test_the_same_finding_again_is_no_news_and_another_one_is(drifted: Teller) -> None:
     assert len(drifted.look()) == 1
-    evaluated(drifted.toys, A)
-    evaluated(drifted.toys, A)
+    drifted.evaluated(drifted.toys.profiles, A, observed="amount: ks 0.16")
+    drifted.evaluated(drifted.toys.profiles, A, observed="amount: ks 0.16")
     assert drifted.look() == []
-    evaluated(drifted.toys, A, observed="amount: ks 0.40")
+    drifted.evaluated(drifted.toys.profiles, A, observed="amount: ks 0.40")
     [told] = drifted.look()
     assert "amount: ks 0.40" in told["text"]
 
 
 def test_a_gate_that_opened_and_closes_again_is_news(drifted: Teller) -> None:
     assert len(drifted.look()) == 1
-    evaluated(drifted.toys, A, passed=True, observed="")
-    evaluated(drifted.toys, A)
+    drifted.evaluated(drifted.toys.profiles, A, passed=True, observed="")
+    drifted.evaluated(drifted.toys.profiles, A, observed="amount: ks 0.16")
     [told] = drifted.look()
     assert told["partitions"] == [A]
 
@@ -96,6 +88,18 @@ def test_many_failed_partitions_of_one_check_are_one_message(teller: Teller) -> 
     assert teller.look() == []
 
 
+def test_the_check_of_an_asset_without_partitions_is_told_too(teller: Teller) -> None:
+    key = dg.AssetKey([teller.toys.group, "release"])
+    found = Evaluation("not_worse", passed=False, observed="0.61", bound="at least 0.65")
+    report_evaluation(teller.toys.instance, evaluation_event(key, None, found, None))
+    [told] = teller.look()
+    assert told["title"] == f"Gate closed: {teller.toys.group}/release not_worse"
+    assert told["text"].startswith(
+        f"{teller.toys.group}/release not_worse: 0.61 (required: at least 0.65, run "
+    )
+    assert (told["partitions"], len(told["details"]["runs"])) == ([], 1)
+
+
 def test_what_is_not_asked_for_is_not_told(drifted: Teller) -> None:
     cursor = drifted.cursor
     for declared in ({"assets": ["models/*"]}, {"events": ["release_changed"]}):
@@ -113,7 +117,7 @@ def test_the_first_look_tells_nothing_of_the_past(drifted: Teller) -> None:
 
 
 def test_a_look_at_nothing_new_leaves_the_lake_alone(teller: Teller) -> None:
-    teller.toys.make(teller.toys.raw, first=A)
+    teller.evaluated(teller.toys.raw, A, passed=True)
     assert teller.look() == []
     assert teller.words == "nothing to tell"
     assert teller.lake.table_names() == []

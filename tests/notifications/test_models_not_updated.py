@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+import dagster as dg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,17 +25,17 @@ IN_TIME, LATE = at("2018-06-04 07:59"), at("2018-06-04 08:00")
 @pytest.fixture
 def made(teller: Teller) -> Teller:
     """Everything that the model of B reads is made."""
-    toys = teller.toys
-    toys.make(toys.raw, toys.features, toys.profiles, first=FIRST, last=B)
+    teller.evaluated(teller.toys.raw, FIRST, A, B, passed=True)
+    teller.evaluated(teller.toys.profiles, FIRST, A, B, passed=True)
     teller.look(IN_TIME)
     return teller
 
 
 def test_a_refused_step_is_told_with_the_very_refusal(teller: Teller) -> None:
     toys = teller.toys
-    toys.make(toys.raw, toys.features, first=FIRST, last=A)
-    toys.fail(toys.profiles, A)
-    toys.run(toys.profiles, first=FIRST, last=A)
+    teller.evaluated(toys.raw, FIRST, A, passed=True)
+    teller.evaluated(toys.profiles, FIRST, passed=True)
+    teller.evaluated(toys.profiles, A)
     teller.look()
     refusal = toys.run(toys.model, first=A).error
     [told] = teller.look()
@@ -53,9 +54,10 @@ def test_a_failed_check_of_a_step_s_own_is_told_as_a_closed_gate_only(teller: Te
 
 def test_a_late_model_is_told_once_with_the_gate_that_is_closed(teller: Teller) -> None:
     toys = teller.toys
-    toys.make(toys.raw, toys.features, first=FIRST, last=B)
-    toys.fail(toys.profiles, B)
-    toys.run(toys.profiles, first=FIRST, last=B)
+    teller.look(IN_TIME)
+    teller.evaluated(toys.raw, FIRST, A, B, passed=True)
+    teller.evaluated(toys.profiles, FIRST, A, passed=True)
+    teller.evaluated(toys.profiles, B)
     assert [message["event"] for message in teller.look(IN_TIME)] == ["gate_closed"]
     [told] = teller.look(LATE)
     assert (told["event"], told["title"]) == ("model_not_updated", f"Not updated: {toys.model} [{B}]")
@@ -82,7 +84,9 @@ def test_a_late_model_whose_run_failed_says_with_what_error(made: Teller) -> Non
 
 
 def test_a_model_that_is_made_in_time_is_not_late_and_the_next_day_is_judged_by_itself(made: Teller) -> None:
-    made.toys.make(made.toys.model, first=B)
+    made.toys.instance.report_runless_asset_event(
+        dg.AssetMaterialization(made.toys.model.split("/"), partition=B)
+    )
     assert made.look(LATE) == []
     [told] = made.look(LATE + dt.timedelta(days=1))
     assert told["partitions"] == ["2018-06-04"]

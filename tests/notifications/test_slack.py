@@ -97,8 +97,7 @@ def test_a_link_opens_the_ui() -> None:
 def test_a_slack_webhook_gets_the_refusal_in_blocks(teller: Teller) -> None:
     slack = teller.declared(format="slack")
     slack.settings = slack.settings.model_copy(update={"ui": "https://dagster.example.com/"})
-    slack.toys.fail(slack.toys.raw, "2018-06-02", observed="a < b & c")
-    slack.toys.run(slack.toys.raw, first="2018-06-02")
+    slack.evaluated(slack.toys.raw, "2018-06-02", observed="a < b & c")
     [told] = slack.look()
     assert told["text"] == f"Gate closed: {slack.toys.raw} [2018-06-02] quality"
     assert "quality: a &lt; b &amp; c (required: " in sections(told)[0]

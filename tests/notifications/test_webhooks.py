@@ -118,8 +118,7 @@ def test_the_list_shows_what_was_sent_and_what_waits(teller: Teller) -> None:
     assert invoke("list").stdout == "nothing was told yet\n"
     teller.hook.answers = [400]
     for partition in ("2018-06-02", "2018-06-03"):
-        teller.toys.fail(teller.toys.raw, partition)
-        teller.toys.run(teller.toys.raw, first=partition)
+        teller.evaluated(teller.toys.raw, partition)
         teller.look()
         teller.hook.answers = [400]
     done = invoke("list", "--json")
