@@ -101,11 +101,18 @@ class SpecComponent(dg.Component):
     def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
         """The assets of this declaration; none for a declaration that others only refer to."""
 
+    def sensors(self, catalog: Catalog) -> Sequence[dg.SensorDefinition]:
+        """The sensors of this declaration; most have none."""
+        return []
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         catalog = declarations.load(Path(context.defs_module_path))
         # The catalog's has the text of the files beside it.
         self.spec: Any = catalog.get(self.spec_type, self.spec.name, wanted_by="its component")
-        return dg.Definitions(assets=[compile_asset(plan, catalog) for plan in self.plans(catalog)])
+        return dg.Definitions(
+            assets=[compile_asset(plan, catalog) for plan in self.plans(catalog)],
+            sensors=list(self.sensors(catalog)),
+        )
 
 
 class AssetComponent(SpecComponent):
@@ -128,7 +135,7 @@ class AssetComponent(SpecComponent):
         return digest_of([self.spec.digest(), *modules]) if modules else self.spec.digest()
 
     def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
-        """What is published of some partitions, judged by what is declared now; nothing is written."""
+        """What is published of some partitions, judged by what is declared now; no rows are written."""
         raise InputError(
             f"{self.spec.key}: its checks judge how it is made, so it cannot be judged again as it is. Nothing was "
             f"evaluated; materialize it"

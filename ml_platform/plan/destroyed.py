@@ -24,7 +24,7 @@ def lost_features(before: Description, now: Description) -> dict[str, tuple[str,
 
 
 def destroyed(before: Description, now: Description, champions: Mapping[str, Champion]) -> Iterator[str]:
-    """What is lost online, in sentences; of a model without a known champion, all that it was declared to read counts."""
+    """What is lost online, in sentences; a model without a known champion needs all that it was declared to read."""
     for name, view in before.views.items():
         after = now.views.get(name)
         if not view.online:
