@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_platform.cli.output import Json, telling_what_could_not_run, write_text
+from ml_platform.cli.output import Json, say, telling_what_could_not_run, write_text
 
 if TYPE_CHECKING:  # they load Dagster
     from ml_platform.cli.ci_report import Report
@@ -22,13 +22,12 @@ if TYPE_CHECKING:  # they load Dagster
 _MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "error": "[red]![/]", "skipped": "[yellow]-[/]"}
 
 
+_JUNIT, _SUMMARY = Path(".ml_platform/ci/junit.xml"), Path(".ml_platform/ci/summary.md")
+
+
 def ci(
-    junit: Annotated[Path, typer.Option(help="JUnit XML goes to this file.")] = Path(
-        ".ml_platform/ci/junit.xml"
-    ),
-    summary: Annotated[Path, typer.Option(help="The Markdown summary goes to this file.")] = Path(
-        ".ml_platform/ci/summary.md"
-    ),
+    junit: Annotated[Path, typer.Option(help="JUnit XML goes to this file.")] = _JUNIT,
+    summary: Annotated[Path, typer.Option(help="The Markdown summary goes to this file.")] = _SUMMARY,
     data: Annotated[
         list[str] | None,
         typer.Option(help="SOURCE=PATH: files, folders or globs to land for a source instead of its sample."),
@@ -61,17 +60,15 @@ def ci(
     def failed(text: str) -> None:
         finish(Report(could_not_run=text, seconds=time.perf_counter() - started))
 
+    def kept(report: "Report") -> bool:
+        return keep or (keep_failed and report.exit_code != 0)
+
     with telling_what_could_not_run(console, failed):
-        report = checked(
-            console, data or (), keep=lambda found: keep or (keep_failed and found.exit_code != 0)
-        )
+        report = checked(console, data or (), keep=kept)
     finish(report)
     if report.kept:
-        console.print(
-            f"kept: ML_PLATFORM_HOME={report.kept} ml-platform dev", highlight=False, soft_wrap=True
-        )
-    console.print(f"{report.verdict}: {report.in_words}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"written: {junit}, {summary}", style="dim", highlight=False, soft_wrap=True)
+        say(console, f"kept: ML_PLATFORM_HOME={report.kept} ml-platform dev")
+    say(console, f"{report.verdict}: {report.in_words}\nwritten: {junit}, {summary}")
     raise typer.Exit(report.exit_code)
 
 
@@ -90,12 +87,13 @@ def checked(console: Console, data: Sequence[str], *, keep: "Callable[[Report], 
     catalog, sample, given = declarations.load(folder), load_sample(folder), given_files(data)
     first, last = key_of(sample.first), key_of(sample.last)
     with throw_away_home() as home:
-        with console.status("definitions and sample"):
+        with console.status("definitions"):
             runner = Runner.of(home.settings)
             wanted = jobs(runner.job, catalog.lineage, first, last)
-            rows = land_sample(home.settings, catalog, sample, folder, given)
-        console.print(f"  {_MARKS['passed']} sample: {rows:,} rows of {first} … {last}", highlight=False)
         with runner.instance:
+            with console.status("sample"):
+                rows = land_sample(home.settings, catalog, sample, folder, given)
+            console.print(f"  {_MARKS['passed']} sample: {rows:,} rows of {first} … {last}", highlight=False)
             assets = tuple(_made(console, runner, wanted))
         report = Report(f"{first} … {last}", rows, assets, time.perf_counter() - started)
         home.keep = keep(report)

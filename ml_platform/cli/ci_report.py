@@ -11,6 +11,8 @@ from ml_platform.kernel.markdown import fenced, table
 from ml_platform.kernel.partitions import spans
 
 NAME = "ml-platform ci"
+_LONGEST = 4000
+"""Characters of one asset in the summary: a comment may have sixteen times as many."""
 # What XML 1.0 cannot hold, however it is written: control characters, such as a terminal's colours.
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -113,9 +115,9 @@ def _by_check(made: Made) -> dict[str, list[Verdict]]:
 
 def _words(made: Made) -> str:
     """What a failed asset said: the refusal or the error, or the evaluations that stopped nothing."""
-    if made.text:
-        return made.text
-    return "\n".join(f"{v.check} [{v.partition or 'all'}]: {v.in_words()}" for v in made.failures)
+    failures = (f"{v.check} [{v.partition or 'all'}]: {v.in_words()}" for v in made.failures)
+    text = made.text or "\n".join(failures)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n… the JUnit file has all of it"
 
 
 def _to_see_more(report: Report) -> str:

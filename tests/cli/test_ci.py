@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from xml.etree import ElementTree as Xml
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -21,7 +23,7 @@ from ml_platform import declarations
 from ml_platform.cli import ci_report
 from ml_platform.cli.ci_report import Report
 from ml_platform.cli.ci_run import Made, Verdict, run
-from ml_platform.cli.ci_sample import Sample, given_files, land_sample, load_sample
+from ml_platform.cli.ci_sample import Sample, SampleOfSource, given_files, land_sample, load_sample
 from ml_platform.cli.ci_slice import jobs
 from ml_platform.cli.instance import Runner
 from ml_platform.cli.main import app
@@ -29,7 +31,7 @@ from ml_platform.cli.throw_away import throw_away_home
 from ml_platform.kernel.errors import DeclarationError, InputError
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import key_of
-from ml_platform.kernel.settings import Settings, settings
+from ml_platform.kernel.settings import PROJECT_ROOT, Settings, settings
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.store import landed_days
 from tests.built import day_of_transactions
@@ -156,6 +158,14 @@ def test_the_summary_has_a_verdict_a_row_for_each_check_and_the_words_of_each_fa
     )
     assert "  2018-06-05: drift: amount | ks 0.3 (required: at most 1 of 100)" in lines
     assert "ml-platform ci --keep-failed" in lines[-1]
+
+
+def test_a_summary_with_a_long_refusal_fits_into_a_comment_and_the_xml_has_all_of_it() -> None:
+    made = Made("a/b", "error", (), (), text="long " * 10_000)
+    report = Report(assets=(made,) * 10)
+    text = ci_report.markdown(report)
+    assert len(text) < 65_536 and "… the JUnit file has all of it" in text
+    assert len(ci_report.junit(report)) > 500_000
 
 
 def test_a_slice_makes_the_days_that_read_nothing_from_before_it(toys: Toys) -> None:
@@ -309,6 +319,14 @@ def test_rows_of_the_sample_come_from_the_feed_from_declared_files_or_from_given
     assert land_sample(other, catalog, sample, tmp_path, given) == 2 * rows.num_rows
 
 
+def test_the_documented_slice_can_be_declared() -> None:
+    text = (PROJECT_ROOT / "docs" / "continuous_integration.md").read_text()
+    (declared,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert set(Sample.model_validate(yaml.safe_load(declared)).sources) == {"transactions", "fraud_labels"}
+    with pytest.raises(ValueError, match="either `feed` or `files` is required; got both"):
+        SampleOfSource(feed={"scale": 1}, files=("rows.parquet",))
+
+
 @pytest.mark.parametrize("option", ["transactions", "=rows.parquet", "transactions="])
 def test_given_rows_name_their_source(option: str) -> None:
     with pytest.raises(InputError, match="--data requires SOURCE=PATH"):
@@ -361,6 +379,7 @@ def test_the_whole_slice_is_made_and_checked_and_nothing_is_written_elsewhere(tm
     temporary.mkdir()
     environment = {
         **os.environ,
+        "PYTHONPATH": str(PROJECT_ROOT),
         "TMPDIR": str(temporary),
         "ML_PLATFORM_HOME": str(forbidden),
         "ML_PLATFORM_LAKE": str(forbidden / "lake"),
