@@ -90,13 +90,8 @@ _COLUMNS = ("asset", "check", "passed", "failed", "what")
 def _rows(made: Made) -> Iterator[tuple[str, ...]]:
     """One row for each check of an asset; an asset without checks has one row."""
     if made.status in ("error", "skipped") or not made.verdicts:
-        yield (
-            made.asset,
-            ", ".join(made.checks),
-            "",
-            "",
-            f"{made.status}: {made.text}".split("\n")[0] if made.text else made.status,
-        )
+        why = f": {made.text.splitlines()[0][:200]}" if made.text else ""
+        yield made.asset, ", ".join(made.checks), "", "", f"{made.status}{why}"
         return
     for check, verdicts in _by_check(made).items():
         failed = [verdict for verdict in verdicts if verdict.failed]
