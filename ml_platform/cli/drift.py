@@ -1,4 +1,4 @@
-"""`ml-platform drift profile`: what the rows of some days looked like, as one merged profile."""
+"""`ml-platform drift …`: what to do about drift, and what the rows of some days looked like."""
 
 import json
 from typing import Annotated, Any
@@ -7,15 +7,41 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ml_platform.cli.gates import drift_app
-from ml_platform.cli.output import Json, telling_errors
+from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day, day_range, key_of, spans
 from ml_platform.kernel.settings import settings
 
-__all__ = ["drift_app"]
+drift_app = typer.Typer(help="What to do about drift.", no_args_is_help=True)
 
 _SHOWN = ("missing", "mean", "stddev", "min", "q05", "q50", "q95", "max")
+
+
+@drift_app.command()
+def accept(
+    asset: Annotated[
+        str, typer.Argument(help="A drift profile or training set, such as `drift_profiles/fraud`.")
+    ],
+    partition: Annotated[str, typer.Argument(help="The refused day, such as 2018-10-02.")],
+    reason: Reason,
+    new_regime: Annotated[
+        bool, typer.Option(help="Later days are compared with accepted days from this one on.")
+    ] = False,
+) -> None:
+    """Let one drifted day through for good; it stays out of references."""
+    from ml_platform.cli.instance import open_instance
+    from ml_platform.gates.acceptances import Acceptance
+    from ml_platform.gates.acceptances import accept as let_through
+    from ml_platform.lake.tables import Lake
+
+    console = Console()
+    here = settings()
+    with telling_errors(console):
+        check = _drift_check(asset)
+        acceptance = Acceptance(asset, check, partition, reason, here.who, new_regime)
+        with open_instance(here) as instance:
+            observed = let_through(instance, Lake(here.lake_uri), acceptance)
+    say(console, f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}")
 
 
 @drift_app.command()
@@ -101,3 +127,21 @@ def _text(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _drift_check(asset: str) -> str:
+    """The drift check of an asset; InputError when it has none."""
+    from ml_platform import declarations
+
+    nodes = declarations.load().lineage.nodes
+    with_drift = {
+        key: check.name
+        for key, node in nodes.items()
+        for check in node.blocking_checks
+        if "drift" in check.name
+    }
+    if asset not in with_drift:
+        raise InputError(
+            f"an asset with a drift check is required: {', '.join(sorted(with_drift))}; got {asset!r}"
+        )
+    return with_drift[asset]

@@ -17,11 +17,11 @@ from ml_platform.gates.acceptances import Accepted, accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, key_of, spans
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, contiguous, key_of, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import partition_hashes
 from ml_platform.lake.inputs import Inputs
-from ml_platform.lake.ledger import Publication
+from ml_platform.lake.ledger import Publication, published
 from ml_platform.lake.tables import Lake
 
 
@@ -34,6 +34,13 @@ class DriftProfile(AssetComponent):
 
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)
+
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        return [
+            outcome
+            for run in contiguous(partitions)
+            for outcome in recheck_days(self.spec, catalog, settings, run)
+        ]
 
 
 def policy_of(spec: DriftProfileSpec, catalog: Catalog) -> DriftPolicy:
@@ -92,6 +99,21 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
         ],
     )
     return [_outcome(key, judged[key], let_through.get(key)) for key in step.partitions]
+
+
+def recheck_days(
+    spec: DriftProfileSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
+) -> list[Outcome]:
+    """Published days in a row judged again, and the verdicts kept in place of those before."""
+    lake = Lake(settings.lake_uri)
+    names = [*spec.service(catalog).feature_names(catalog), *id_columns(spec, catalog)]
+    days = store.read_days(settings, spec.key, partitions, names)
+    there = published(lake, spec.key)
+    contents = {key: there[key].content_hash for key in days}
+    let_through = accepted(lake, spec.key, "drift")
+    judged = judge_days(spec, catalog, settings, days, contents, let_through)
+    store.write_verdicts(lake, spec.key, judged)
+    return [_outcome(key, judged[key], let_through.get(key)) for key in partitions]
 
 
 def computed(

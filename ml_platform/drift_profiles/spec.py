@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ml_platform.features.spec import FeatureServiceSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
-from ml_platform.kernel.lineage import Node
+from ml_platform.kernel.lineage import Check, Node
 from ml_platform.kernel.spec import Name, NamedSpec, Spec
 
 
@@ -23,6 +23,10 @@ class FixedReference(Spec):
         if self.first > self.last:
             raise ValueError(f"first must not come after last; got {self.first} and {self.last}")
         return self
+
+
+_NOT_POLICY = frozenset({"name", "description", "owners", "feature_service"})
+"""Fields that no verdict on given rows depends on."""
 
 
 class DriftProfileSpec(NamedSpec):
@@ -126,6 +130,8 @@ class DriftProfileSpec(NamedSpec):
                 first_day=self.first_day(catalog),
                 last_day=source.end,
                 upstream=service.upstream(catalog),
-                blocking_checks=("drift",),
+                blocking_checks=(
+                    Check("drift", self.digest_of_fields(*type(self).model_fields.keys() - _NOT_POLICY)),
+                ),
             ),
         )

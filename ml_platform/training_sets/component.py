@@ -38,6 +38,9 @@ class TrainingSet(AssetComponent):
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)
 
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        return [recheck_day(self.spec, catalog, settings, partition) for partition in partitions]
+
     def code_version(self, catalog: Catalog) -> str:
         return digest_of(declaration_digests(self.spec, catalog))
 
@@ -64,15 +67,10 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
     digest, rows = manifest["content_hash"], built.rows.num_rows
     publication = Publication(spec.key, partition, digest, rows, 0, spec.digest(), step.run_id, inputs)
     store.write(lake, partition, built, publication)
-    counts = store.daily_label_counts(settings, spec, step.catalog, partition)
-    evaluations = (
-        quality(spec, step.catalog, built),
-        label_drift(spec, lake, step.catalog, partition, counts),
-    )
     return Outcome(
         partition=partition,
         published=True,
-        evaluations=evaluations,
+        evaluations=evaluations(spec, step.catalog, settings, partition, built),
         metadata={
             "dagster/partition_row_count": rows,
             "rows": manifest["rows"],
@@ -84,6 +82,22 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
         },
         data_version=digest,
     )
+
+
+def recheck_day(spec: TrainingSetSpec, catalog: Catalog, settings: Settings, partition: str) -> Outcome:
+    """A published set judged again, by its manifest, its rows and the labels that were known when it was built."""
+    built = store.read_built(settings, spec, partition)
+    judged = evaluations(spec, catalog, settings, partition, built)
+    return Outcome(partition, published=True, evaluations=judged, data_version=built.manifest["content_hash"])
+
+
+def evaluations(
+    spec: TrainingSetSpec, catalog: Catalog, settings: Settings, partition: str, built: store.Built
+) -> tuple[Evaluation, ...]:
+    """What every check of a built set says."""
+    counts = store.daily_label_counts(settings, spec, catalog, partition)
+    lake = Lake(settings.lake_uri)
+    return quality(spec, catalog, built), label_drift(spec, lake, catalog, partition, counts)
 
 
 def computed(
