@@ -30,7 +30,7 @@ from ml_platform.cli.story import scaled
 from ml_platform.kernel.settings import PROJECT_ROOT
 from tests.built import Platform, day_of_transactions
 from tests.lifecycle import locations
-from tests.lifecycle.disk import no_waiting_for_the_disk
+from  import no_waiting_for_the_disk
 from tests.lifecycle.locations import BAD, GOOD
 
 NEXT_DAY = "2018-06-27"  # the day after those of the built platform
