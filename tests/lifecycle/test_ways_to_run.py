@@ -27,10 +27,10 @@ from dagster_graphql.client.query import (
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 from ml_platform.cli.story import scaled
+from ml_platform.cli.throw_away import no_waiting_for_the_disk
 from ml_platform.kernel.settings import PROJECT_ROOT
 from tests.built import Platform, day_of_transactions
 from tests.lifecycle import locations
-from  import no_waiting_for_the_disk
 from tests.lifecycle.locations import BAD, GOOD
 
 NEXT_DAY = "2018-06-27"  # the day after those of the built platform
