@@ -10,14 +10,15 @@ import pyarrow as pa
 from ml_platform.compiler import AssetComponent, AssetPlan, SpecComponent, Step
 from ml_platform.features import handwritten
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
-from ml_platform.features.staging import row_table, stage_rows
+from ml_platform.features.staging import row_table, schema_differences, stage_rows
 from ml_platform.gates.outcomes import Outcome
-from ml_platform.gates.publishing import Staged, publish
+from ml_platform.gates.publishing import Staged, broken_and_let_through, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
-from ml_platform.kernel.partitions import PARTITION_COLUMN, key_of, spans
+from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.audit import audit
+from ml_platform.lake.audit import Beside, Finding, audit, published_rows
+from ml_platform.lake.broken_rows import stage_references
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.engine import connect
 from ml_platform.lake.inputs import Inputs
@@ -35,6 +36,7 @@ _CODE = (
     "lake.dialect",
     "lake.known_keys",
     "lake.predicates",
+    "lake.schemas",
 )
 """Modules that decide what values are."""
 
@@ -48,7 +50,7 @@ class FeatureView(AssetComponent):
 
     def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
         if self.spec.sql is not None:
-            handwritten.statement(self.spec, catalog, key_of(self.spec.sources(catalog)[0].start))
+            handwritten.returned(self.spec, catalog)
         return super().plans(catalog)
 
     def work(self, step: Step) -> Sequence[Outcome]:
@@ -94,13 +96,31 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     with connect(settings) as connection:
         keys = stage_rows(connection, spec, step.catalog, read, step.partitions)
         inputs = read.digests(spec.key, step.partitions, keys)
-        findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
+        findings = _judged(connection, spec, step.catalog, read, step.partitions)
+        for line in broken_and_let_through(findings):
+            step.log.warning("%s %s", spec.key, line)
         rows = connection.sql("FROM staged")
         step.log.info("%s: %s rows staged for %s", spec.key, f"{len(rows):,}", spans(step.partitions))
         entities = _entities(connection, spec)
         metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
         staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), inputs, metadata=metadata)
         return publish(lake, staged, run_id=step.run_id)
+
+
+def _judged(
+    connection: duckdb.DuckDBPyConnection,
+    spec: FeatureViewSpec,
+    catalog: Catalog,
+    read: Inputs,
+    partitions: Sequence[str],
+) -> dict[str, list[Finding]]:
+    """What the audit of the staged rows found."""
+    stage_references(connection, read.lake, spec.expectations)
+    beside = Beside(
+        published=published_rows(read.lake, spec.key, spec.expectations),
+        schema=schema_differences(connection, spec, catalog),
+    )
+    return audit(connection, "staged", spec.expectations, partitions=partitions, beside=beside)
 
 
 def computed(

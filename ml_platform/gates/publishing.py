@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pyarrow as pa
 
@@ -19,6 +20,21 @@ from ml_platform.lake.inputs import equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.rows import of_days
 from ml_platform.lake.tables import Lake, Table
+
+_COLUMNS = dg.TableSchema(
+    [
+        dg.TableColumn(name, kind)
+        for name, kind in (
+            ("expectation", "string"),
+            ("severity", "string"),
+            ("rows", "int"),
+            ("failing", "int"),
+            ("observed", "string"),
+            ("required", "string"),
+            ("verdict", "string"),
+        )
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -58,20 +74,49 @@ def refused(lake: Lake, asset: str) -> Table:
 
 
 def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
-    """One evaluation of the class `quality` for all expectations of one partition."""
-    failed = [finding for finding in findings if not finding.passed]
+    """One evaluation of the class `quality` for all expectations of one partition, with each as a row of a table."""
+    refusing = [finding for finding in findings if finding.refuses]
     return Evaluation(
         check="quality",
-        passed=not failed,
-        observed="; ".join(finding.in_words() for finding in failed),
-        bound="; ".join(f.expectation for f in failed),
-        metadata={
-            "expectations": len(findings),
-            "findings": [
-                {"expectation": f.expectation, "rows": f.rows, "failing": f.failing} for f in findings
-            ],
-        },
+        passed=not refusing,
+        observed="; ".join(finding.observed for finding in refusing),
+        bound="; ".join(finding.required for finding in refusing),
+        metadata={"expectations": _table(findings), **_let_through(findings)},
     )
+
+
+def broken_and_let_through(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
+    """What does not hold and does not block, in words for a log, by partition."""
+    return [f"[{key}]: {line}" for key, found in findings.items() for line in _let_through(found).values()]
+
+
+def _let_through(findings: Sequence[Finding]) -> dict[str, str]:
+    """Metadata that says what does not hold and does not block; none where there is nothing to say."""
+    lines = [
+        f"{f.expectation}: {f.observed} (required: {f.required}; {f.verdict})"
+        for f in findings
+        if f.passed is False and not f.blocks
+    ]
+    return {"warnings": "; ".join(lines)} if lines else {}
+
+
+def _table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
+    """The single expectations of one partition, as people see them in the UI."""
+    records = [
+        dg.TableRecord(
+            {
+                "expectation": finding.expectation,
+                "severity": finding.severity,
+                "rows": finding.rows,
+                "failing": finding.failing,
+                "observed": finding.observed,
+                "required": finding.required,
+                "verdict": finding.verdict,
+            }
+        )
+        for finding in findings
+    ]
+    return dg.MetadataValue.table(records, _COLUMNS)
 
 
 def _commit(lake: Lake, staged: Staged, good: Sequence[str], *, run_id: str) -> dict[str, Publication]:
@@ -102,7 +147,7 @@ def _publication(
 
 
 def _outcome(staged: Staged, key: str, evaluation: Evaluation, publication: Publication | None) -> Outcome:
-    metadata: dict[str, Any] = {**staged.metadata.get(key, {})}
+    metadata: dict[str, Any] = {**staged.metadata.get(key, {}), **_let_through(staged.findings.get(key, ()))}
     if publication is not None:
         metadata |= {
             "dagster/partition_row_count": publication.rows,

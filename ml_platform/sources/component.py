@@ -10,13 +10,15 @@ import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates.outcomes import Outcome
-from ml_platform.gates.publishing import Staged, publish
+from ml_platform.gates.publishing import Staged, broken_and_let_through, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.audit import Finding, audit
+from ml_platform.lake.audit import Beside, Finding, audit, published_rows
+from ml_platform.lake.broken_rows import stage_references
 from ml_platform.lake.engine import connect
+from ml_platform.lake.schemas import columns_of, differences
 from ml_platform.lake.tables import Lake
 from ml_platform.sources import store
 from ml_platform.sources.feed import land_from_feed
@@ -47,10 +49,9 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
         store.stage_versions(connection, lake, spec, (min(step.partitions), max(step.partitions)))
         counts = _accounts(spec, lake, connection, step.partitions)
         _require_accounted(spec, counts)
-        findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
-        one_content = f"one content per ({spec.event_id}, created)"
-        for key, account in counts.items():
-            findings[key] = [Finding(key, one_content, account.staged, account.contradicting), *findings[key]]
+        findings = _judged(spec, lake, connection, counts)
+        for line in broken_and_let_through(findings):
+            step.log.warning("%s %s", spec.key, line)
         rows = connection.sql("FROM staged")
         step.log.info("%s: %s versions staged for %s", spec.key, f"{len(rows):,}", spans(step.partitions))
         metadata = {key: account.metadata() for key, account in counts.items()}
@@ -66,6 +67,25 @@ def computed(spec: SourceSpec, _: Catalog, settings: Settings, partitions: Seque
     with connect(settings) as connection:
         store.stage_versions(connection, Lake(settings.lake_uri), spec, (min(partitions), max(partitions)))
         return connection.sql("SELECT * FROM staged").to_arrow_table()
+
+
+def _judged(
+    spec: SourceSpec, lake: Lake, connection: duckdb.DuckDBPyConnection, counts: Mapping[str, "Account"]
+) -> dict[str, list[Finding]]:
+    """What the audit of the staged versions found, and whether any of them contradicts another."""
+    stage_references(connection, lake, spec.expectations)
+    one_content = f"one content per ({spec.event_id}, created)"
+    contradicting = {
+        key: [Finding.of_rows("versions", one_content, rows=account.staged, failing=account.contradicting)]
+        for key, account in counts.items()
+    }
+    declared = {**spec.column_types(), PARTITION_COLUMN: "date"}
+    beside = Beside(
+        published=published_rows(lake, spec.key, spec.expectations),
+        schema=differences(columns_of(connection, "FROM staged"), declared),
+        findings=contradicting,
+    )
+    return audit(connection, "staged", spec.expectations, partitions=tuple(counts), beside=beside)
 
 
 @dataclass(frozen=True)
