@@ -115,7 +115,7 @@ def _judged(
     partitions: Sequence[str],
 ) -> dict[str, list[Finding]]:
     """What the audit of the staged rows found."""
-    stage_references(connection, read.lake, spec.expectations)
+    stage_references(connection, read.lake, "staged", spec.expectations)
     beside = Beside(
         published=published_rows(read.lake, spec.key, spec.expectations),
         schema=schema_differences(connection, spec, catalog),

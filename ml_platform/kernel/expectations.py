@@ -43,12 +43,10 @@ class Reference(Spec):
     @classmethod
     def _with_the_files_values(cls, data: Any, info: ValidationInfo) -> Any:
         folder = cast(Mapping[str, Path], info.context or {}).get("folder")
-        if not isinstance(data, dict) or folder is None:
-            return data
-        given = cast(dict[str, Any], data)
+        given = cast(dict[str, Any], data) if isinstance(data, dict) else {}
         name, column = given.get("file"), given.get("column")
-        if not isinstance(name, str) or not isinstance(column, str):
-            return given
+        if folder is None or not isinstance(name, str) or not isinstance(column, str):
+            return data
         return {**given, "values": _listed(folder / name, column)}
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.expectations import Expectation, RowsWithin, Severity
 from ml_platform.kernel.partitions import EVENT_TIME, PARTITION_COLUMN, complete_at
 from ml_platform.lake import dialect
-from ml_platform.lake.broken_rows import breaks, from_rows
+from ml_platform.lake.broken_rows import JUDGED, breaks, failing_rows, from_rows
 from ml_platform.lake.dialect import column
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
@@ -95,8 +95,8 @@ def audit(
     is an accepted day of those after it: each gets the verdict that it would get alone, after those before it.
     """
     beside = beside or Beside()
-    measured = dict.fromkeys(partitions, (0, *(None for _ in expectations)))
-    measured |= _measured(connection, rows, expectations)
+    measured: dict[str, list[int | None]] = {key: [0, *(None for _ in expectations)] for key in partitions}
+    measured |= _measures(connection, rows, expectations)
     accepted = dict(beside.published)
     days = sorted(accepted)
     findings: dict[str, list[Finding]] = {}
@@ -104,7 +104,7 @@ def audit(
         count, *measures = measured[partition]
         before = [accepted[day] for day in days[: bisect_left(days, partition)]]
         found = [
-            _judged(expectation, _Measured(partition, count or 0, measure, before, beside.schema))
+            _judged(expectation, _Seen(partition, count or 0, measure, before, beside.schema))
             for expectation, measure in zip(expectations, measures, strict=True)
         ]
         findings[partition] = [*beside.findings.get(partition, ()), *found]
@@ -115,24 +115,18 @@ def audit(
     return findings
 
 
-def _measured(
+def _measures(
     connection: duckdb.DuckDBPyConnection, rows: str, expectations: Sequence[Expectation]
-) -> dict[str, tuple[int | None, ...]]:
+) -> dict[str, list[int | None]]:
     """By partition its number of rows, and of each expectation a number: mostly that of the rows that break it."""
     numbered = dict(enumerate(expectations))
-    inner = from_rows(rows, numbered).select(column(PARTITION_COLUMN, "judged"))
+    inner = from_rows(rows, numbered).select(column(PARTITION_COLUMN, JUDGED))
     outer = exp.select(dialect.cast(column(PARTITION_COLUMN), "VARCHAR"), exp.Count(this=exp.Star()))
     for number, expectation in numbered.items():
-        name = f"e{number}"
-        broken = breaks(expectation, number)
-        if broken is not None:
-            inner = inner.select(broken.as_(name))
-            outer = outer.select(dialect.call("count_if", column(name)))
-        elif expectation.fresh_within is not None:
-            inner = inner.select(column(EVENT_TIME, "judged").as_(name))
-            outer = outer.select(dialect.micros(exp.Max(this=column(name))))
-        else:
-            outer = outer.select(exp.null())
+        value, measure = _measure(expectation, number)
+        if value is not None:
+            inner = inner.select(value.as_(f"e{number}"))
+        outer = outer.select(measure)
     query = outer.from_(inner.subquery("rows")).group_by(column(PARTITION_COLUMN))
     try:
         answer = connection.execute(dialect.printed(query)).fetchall()
@@ -141,11 +135,40 @@ def _measured(
             f"values that the declared expectations can be asked of are required; {str(err).splitlines()[0]}. Nothing "
             f"was published; write the predicate so that it is false for such values, with TRY_CAST for example"
         ) from err
-    return {partition: tuple(counts) for partition, *counts in answer}
+    measures: dict[str, list[int | None]] = {partition: counts for partition, *counts in answer}
+    for number, expectation in numbered.items():
+        if expectation.unique and any(counts[number + 1] for counts in measures.values()):
+            for partition, count in _repeated(connection, rows, expectation).items():
+                measures[partition][number + 1] = count
+    return measures
+
+
+def _measure(expectation: Expectation, number: int) -> tuple[exp.Expr | None, exp.Expr]:
+    """What is taken of every row for an expectation, and the aggregate of that which tells of a partition.
+
+    For a unique column it tells only whether any value is repeated, which is cheaper to know than in which rows.
+    """
+    name = column(f"e{number}")
+    if expectation.fresh_within is not None:
+        return column(EVENT_TIME, JUDGED), dialect.micros(exp.Max(this=name))
+    if expectation.unique is not None:
+        distinct = exp.Count(this=exp.Distinct(expressions=[name.copy()]))
+        return column(str(expectation.column), JUDGED), exp.Count(this=name) - distinct
+    broken = breaks(expectation, number)
+    return broken, exp.null() if broken is None else dialect.call("count_if", name)
+
+
+def _repeated(connection: duckdb.DuckDBPyConnection, rows: str, expectation: Expectation) -> dict[str, int]:
+    """By partition, the rows whose value is that of another row."""
+    failing = failing_rows(connection, rows, expectation)
+    counts = (
+        failing.aggregate(f"CAST({PARTITION_COLUMN} AS VARCHAR), count(*)") if failing is not None else None
+    )
+    return dict(counts.fetchall()) if counts is not None else {}
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _Seen:
     """What is known of one partition when an expectation is judged; `before` has the rows of accepted days."""
 
     partition: str
@@ -155,7 +178,7 @@ class _Measured:
     schema: Sequence[str]
 
 
-def _judged(expectation: Expectation, seen: _Measured) -> Finding:
+def _judged(expectation: Expectation, seen: _Seen) -> Finding:
     passed, observed, failing = _verdict(expectation, seen)
     return Finding(
         expectation.title,
@@ -169,7 +192,7 @@ def _judged(expectation: Expectation, seen: _Measured) -> Finding:
     )
 
 
-def _verdict(expectation: Expectation, seen: _Measured) -> tuple[bool | None, str, int]:
+def _verdict(expectation: Expectation, seen: _Seen) -> tuple[bool | None, str, int]:
     """Whether an expectation holds, what was seen, and how many rows break it."""
     if expectation.rows_at_least is not None:
         return seen.rows >= expectation.rows_at_least, f"{seen.rows:,} rows", 0
@@ -194,13 +217,11 @@ def _among_days(declared: RowsWithin, rows: int, before: Sequence[int]) -> tuple
     total = sum(recent)
     off = abs(rows * len(recent) - total)
     passed = off / total <= declared.of_mean if total else off == 0
-    return (
-        passed,
-        f"{rows:,} rows, where the {len(recent)} accepted days before have {total / len(recent):,.1f}",
-    )
+    mean = f"{total / len(recent):,.1f}"
+    return passed, f"{rows:,} rows; {mean} on average on the {len(recent)} accepted days before"
 
 
-def _fresh(bound: Duration, seen: _Measured) -> tuple[bool, str]:
+def _fresh(bound: Duration, seen: _Seen) -> tuple[bool, str]:
     """Whether the newest event of a partition is near enough to its end; no event is near."""
     if seen.measure is None:
         return False, "no event"

@@ -16,7 +16,7 @@ from ml_platform.lake.dialect import column, is_not_null, quoted
 from ml_platform.lake.predicates import predicate
 from ml_platform.lake.tables import Lake
 
-_ROWS, _FOUND = "judged", "found"
+JUDGED, _FOUND = "judged", "found"
 _VALUE, _SINCE = "__value", "__since"  # no declared column has such a name
 
 
@@ -31,7 +31,7 @@ def failing_rows(
     broken = breaks(expectation)
     if broken is None:
         return None
-    query = from_rows(rows, {0: expectation}).select(f"{_ROWS}.*")
+    query = from_rows(rows, {0: expectation}).select(f"{JUDGED}.*")
     windowed = broken.find(exp.Window) is not None
     return connection.sql(dialect.printed(query.qualify(broken) if windowed else query.where(broken)))
 
@@ -66,7 +66,7 @@ def breaks(expectation: Expectation, number: int = 0) -> exp.Expr | None:
 
 def from_rows(rows: str, expectations: dict[int, Expectation]) -> exp.Select:
     """A query over a relation's rows that selects nothing yet, with what expectations reference at their side."""
-    query = exp.select().from_(dialect.table(rows, _ROWS))
+    query = exp.select().from_(dialect.table(rows, JUDGED))
     for number, expectation in expectations.items():
         reference = expectation.references
         if reference is not None and expectation.column is not None:
@@ -80,29 +80,34 @@ def from_rows(rows: str, expectations: dict[int, Expectation]) -> exp.Select:
 
 
 def stage_references(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, expectations: Iterable[Expectation]
+    connection: duckdb.DuckDBPyConnection, lake: Lake, rows: str, expectations: Iterable[Expectation]
 ) -> None:
-    """Make a temporary table of the values of every reference, each once, with the day since when it is there.
+    """Make a temporary table for every reference: of the values in the relation named `rows`, those that exist there.
 
-    Of an asset it holds what is published now. Later days than a row's own never make its value exist.
+    Each comes with the day since when it exists: rows of earlier days cannot have known it. Of an asset it is what
+    is published now.
     """
-    for reference in {found for e in expectations if (found := e.references) is not None}:
-        values = _values(lake, reference)
-        listed = [list(reference.values or ())] if reference.asset is None else None
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(reference.place)} AS {values}", listed)
+    asking: dict[Reference, list[str]] = {}
+    for expectation in expectations:
+        if expectation.references is not None and expectation.column is not None:
+            asking.setdefault(expectation.references, []).append(expectation.column)
+    for reference, columns in asking.items():
+        wanted = " UNION ALL ".join(f"SELECT {quoted(name)} FROM {quoted(rows)}" for name in columns)
+        given = [list(reference.values or ())] if reference.asset is None else None
+        values = _values(lake, reference, wanted)
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(reference.place)} AS {values}", given)
 
 
-def _values(lake: Lake, reference: Reference) -> str:
-    """SQL of a reference's values and the first day of each; a file's have been there always."""
+def _values(lake: Lake, reference: Reference, wanted: str) -> str:
+    """SQL of those of the wanted values that exist, with the first day of each; a file's have been there always."""
     if reference.asset is None:
         return f"SELECT unnest($1::VARCHAR[]) AS {_VALUE}, DATE '0001-01-01' AS {_SINCE}"
-    table = lake.table(reference.asset)
+    table, name = lake.table(reference.asset), quoted(reference.column)
     if table.version() is None:
         return f"SELECT CAST(NULL AS VARCHAR) AS {_VALUE}, CAST(NULL AS DATE) AS {_SINCE} WHERE false"
-    scan = table.scan()
     return (
-        f"SELECT {quoted(reference.column)} AS {_VALUE}, min({PARTITION_COLUMN}) AS {_SINCE} "
-        f"FROM ({scan}) WHERE {quoted(reference.column)} IS NOT NULL GROUP BY 1"
+        f"SELECT {name} AS {_VALUE}, min({PARTITION_COLUMN}) AS {_SINCE} "
+        f"FROM ({table.scan()}) WHERE {name} IN ({wanted}) GROUP BY 1"
     )
 
 
@@ -114,4 +119,4 @@ def _outside(value: exp.Expr, low: float | None, high: float | None) -> exp.Expr
 
 
 def _of_row(name: str) -> exp.Column:
-    return column(name, _ROWS)
+    return column(name, JUDGED)

@@ -73,7 +73,7 @@ def _judged(
     spec: SourceSpec, lake: Lake, connection: duckdb.DuckDBPyConnection, counts: Mapping[str, "Account"]
 ) -> dict[str, list[Finding]]:
     """What the audit of the staged versions found, and whether any of them contradicts another."""
-    stage_references(connection, lake, spec.expectations)
+    stage_references(connection, lake, "staged", spec.expectations)
     one_content = f"one content per ({spec.event_id}, created)"
     contradicting = {
         key: [Finding.of_rows("versions", one_content, rows=account.staged, failing=account.contradicting)]
