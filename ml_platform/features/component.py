@@ -12,7 +12,7 @@ from ml_platform.features import handwritten
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
 from ml_platform.features.staging import row_table, schema_differences, stage_rows
 from ml_platform.gates.outcomes import Outcome
-from ml_platform.gates.publishing import Staged, broken_and_let_through, publish
+from ml_platform.gates.publishing import Staged, broken_and_let_through, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
@@ -56,6 +56,17 @@ class FeatureView(AssetComponent):
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)
 
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        lake = Lake(settings.lake_uri)
+        with connect(settings) as connection:
+            return judge_published(
+                connection,
+                lake,
+                self.spec.key,
+                partitions,
+                lambda rows: audited(connection, self.spec, catalog, lake, rows, partitions),
+            )
+
     def code_version(self, catalog: Catalog) -> str:
         return digest_of([self.spec.digest(), *(source_digest(f"ml_platform.{name}") for name in _CODE)])
 
@@ -96,7 +107,7 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     with connect(settings) as connection:
         keys = stage_rows(connection, spec, step.catalog, read, step.partitions)
         inputs = read.digests(spec.key, step.partitions, keys)
-        findings = _judged(connection, spec, step.catalog, read, step.partitions)
+        findings = audited(connection, spec, step.catalog, lake, "staged", step.partitions)
         for line in broken_and_let_through(findings):
             step.log.warning("%s %s", spec.key, line)
         rows = connection.sql("FROM staged")
@@ -107,20 +118,21 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
         return publish(lake, staged, run_id=step.run_id)
 
 
-def _judged(
+def audited(
     connection: duckdb.DuckDBPyConnection,
     spec: FeatureViewSpec,
     catalog: Catalog,
-    read: Inputs,
+    lake: Lake,
+    rows: str,
     partitions: Sequence[str],
 ) -> dict[str, list[Finding]]:
-    """What the audit of the staged rows found."""
-    stage_references(connection, read.lake, "staged", spec.expectations)
+    """What is found in the view's rows of some days in the relation named `rows`."""
+    stage_references(connection, lake, rows, spec.expectations)
     beside = Beside(
-        published=published_rows(read.lake, spec.key, spec.expectations),
-        schema=schema_differences(connection, spec, catalog),
+        published=published_rows(lake, spec.key, spec.expectations),
+        schema=schema_differences(connection, rows, spec, catalog),
     )
-    return audit(connection, "staged", spec.expectations, partitions=partitions, beside=beside)
+    return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside)
 
 
 def computed(

@@ -11,7 +11,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import DAY_SECONDS, Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation, Reference
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec, SqlText
 from ml_platform.lake.expectation_checks import check_expectations, references_of
@@ -138,7 +138,7 @@ class FeatureViewSpec(NamedSpec):
                 last_day=source.end,
                 upstream=tuple(upstream),
                 references=self._references(catalog),
-                blocking_checks=("quality",),
+                blocking_checks=(Check("quality", self.digest_of_fields("expectations")),),
             ),
         )
 
@@ -157,7 +157,7 @@ class FeatureViewSpec(NamedSpec):
     def row_types(self, catalog: Catalog) -> dict[str, str]:
         """Type by column of the view's rows."""
         source, features = self.sources(catalog)[0], self.features(catalog)
-        keys: dict[str, str] = {name: source.columns[name].type for name in self.row_key(catalog)}
+        keys = {name: source.columns[name].type for name in self.row_key(catalog)}
         times = dict.fromkeys((EVENT_TIME, CREATED_TIME), "timestamp")
         return {**keys, **times, **{feature.name: feature.type for feature in features}}
 
@@ -168,8 +168,7 @@ class FeatureViewSpec(NamedSpec):
         for i, expectation in enumerate(self.expectations):
             if expectation.fresh_within is not None and self.accuracy == "snapshot":
                 raise DeclarationError(
-                    f"{self._where}: expectations.{i}: fresh_within is for rows of events; a snapshot has the time "
-                    f"of its midnight. Declare it at source {self.source!r}"
+                    f"{self._where}: expectations.{i}: fresh_within is for events; declare it at source {self.source!r}"
                 )
 
     def _references(self, catalog: Catalog) -> tuple[Upstream, ...]:

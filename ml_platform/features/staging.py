@@ -77,15 +77,15 @@ def stage_rows(
 
 
 def schema_differences(
-    connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec, catalog: Catalog
+    connection: duckdb.DuckDBPyConnection, rows: str, spec: FeatureViewSpec, catalog: Catalog
 ) -> list[str]:
-    """In what the columns of the staged rows differ from those declared; of SQL by hand, what it returned itself.
+    """In what the columns of a relation of rows differ from those declared; of SQL by hand, those that it returns.
 
-    Staged columns of such a view have the declared types already, whatever was lost on the way to them.
+    The rows of such a view have the declared types already, whatever was lost on the way to them.
     """
     if spec.sql is None:
         declared = {**spec.row_types(catalog), PARTITION_COLUMN: "date"}
-        return differences(columns_of(connection, "FROM staged"), declared)
+        return differences(columns_of(connection, f"FROM {rows}"), declared)
     source, _ = spec.sources(catalog)
     declared = {spec.entity_key: source.columns[spec.entity_key].type, **spec.columns}
     return differences(handwritten.returned(spec, catalog), declared, accepts=accepts)

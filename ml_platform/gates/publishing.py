@@ -4,7 +4,7 @@ Readers of a lake table see audited rows only. A refused partition goes to a tab
 good version stays where it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +13,17 @@ import duckdb
 import pyarrow as pa
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.gates.refused import REFUSALS, refused_rows
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.audit import Finding
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
 from ml_platform.lake.inputs import equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, publish_days
+from ml_platform.lake.ledger import published as ledger_of
 from ml_platform.lake.rows import of_days
-from ml_platform.lake.tables import Lake, Table
+from ml_platform.lake.tables import Lake
 
+_PUBLISHED = "published_rows"
 _COLUMNS = dg.TableSchema(
     [
         dg.TableColumn(name, kind)
@@ -63,14 +66,35 @@ def publish(lake: Lake, staged: Staged, *, run_id: str) -> list[Outcome]:
     good = [key for key in staged.partitions if evaluations[key].passed]
     bad = [key for key in staged.partitions if not evaluations[key].passed]
     if bad:
-        refused(lake, staged.asset).replace_days(of_days(staged.rows, bad), days=bad)
+        _keep_apart(lake, staged, {key: evaluations[key] for key in bad}, run_id=run_id)
     publications = _commit(lake, staged, good, run_id=run_id) if good else {}
     return [_outcome(staged, key, evaluations[key], publications.get(key)) for key in staged.partitions]
 
 
-def refused(lake: Lake, asset: str) -> Table:
-    """The table of an asset's refused partitions, kept for inspection."""
-    return lake.table(f"refused/{asset}")
+def judge_published(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    asset: str,
+    partitions: Sequence[str],
+    audited: Callable[[str], Mapping[str, Sequence[Finding]]],
+) -> list[Outcome]:
+    """What is published of some partitions, audited again in one scan; in their order.
+
+    `audited` judges the relation of a name on the connection, which is made here of the published rows.
+    """
+    rows = lake.table(asset).scan(where=[(PARTITION_COLUMN, "in", list(partitions))])
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {_PUBLISHED} AS {rows}")
+    findings = audited(_PUBLISHED)
+    there = ledger_of(lake, asset)
+    return [
+        Outcome(
+            key,
+            published=True,
+            evaluations=(quality_evaluation(findings[key]),),
+            data_version=there[key].content_hash if key in there else None,
+        )
+        for key in partitions
+    ]
 
 
 def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
@@ -117,6 +141,27 @@ def _table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
         for finding in findings
     ]
     return dg.MetadataValue.table(records, _COLUMNS)
+
+
+def _keep_apart(lake: Lake, staged: Staged, evaluations: Mapping[str, Evaluation], *, run_id: str) -> None:
+    """Keep the rows of refused partitions where people can look at them, and say so in the ledger."""
+    rows = of_days(staged.rows, list(evaluations))
+    refused_rows(lake, staged.asset).replace_days(rows, days=list(evaluations))
+    counts = {key: max((f.rows for f in staged.findings.get(key, ())), default=0) for key in evaluations}
+    REFUSALS.append(
+        lake,
+        [
+            {
+                "asset": staged.asset,
+                "partition": key,
+                "rows": counts[key],
+                "observed": evaluation.observed,
+                "bound": evaluation.bound,
+                "run_id": run_id,
+            }
+            for key, evaluation in evaluations.items()
+        ],
+    )
 
 
 def _commit(lake: Lake, staged: Staged, good: Sequence[str], *, run_id: str) -> dict[str, Publication]:

@@ -42,11 +42,14 @@ class Reference(Spec):
     @model_validator(mode="before")
     @classmethod
     def _with_the_files_values(cls, data: Any, info: ValidationInfo) -> Any:
-        folder = cast(Mapping[str, Path], info.context or {}).get("folder")
-        given = cast(dict[str, Any], data) if isinstance(data, dict) else {}
-        name, column = given.get("file"), given.get("column")
-        if folder is None or not isinstance(name, str) or not isinstance(column, str):
+        context: Mapping[str, Path] = info.context or {}
+        folder = context.get("folder")
+        if folder is None or not isinstance(data, dict):
             return data
+        given = cast(dict[str, Any], data)
+        name, column = given.get("file"), given.get("column")
+        if not isinstance(name, str) or not isinstance(column, str):
+            return given
         return {**given, "values": _listed(folder / name, column)}
 
     @model_validator(mode="after")

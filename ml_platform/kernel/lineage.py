@@ -30,6 +30,17 @@ class Upstream:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One blocking class of checks of an asset, and a digest of what is declared of it.
+
+    An evaluation under another digest judged by something else, and does not count.
+    """
+
+    name: str
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class Node:
     """One asset: its days, what its rows are made from, what they are only checked against, and its gating checks.
 
@@ -44,7 +55,7 @@ class Node:
     lag_days: int = 0
     upstream: tuple[Upstream, ...] = ()
     references: tuple[Upstream, ...] = ()
-    blocking_checks: tuple[str, ...] = ()
+    blocking_checks: tuple[Check, ...] = ()
 
     @property
     def partitioned(self) -> bool:
@@ -60,6 +71,10 @@ class Node:
                 known, first=min(known.first, other.first), last=max(known.last, other.last)
             )
         return tuple(found.values())
+
+    def check(self, name: str) -> Check | None:
+        """The blocking check of a name, if the asset has it."""
+        return next((check for check in self.blocking_checks if check.name == name), None)
 
     def clip(self, days: Days) -> Days | None:
         """The part of a range of days that this asset has partitions for."""

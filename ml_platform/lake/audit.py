@@ -146,7 +146,8 @@ def _measures(
 def _measure(expectation: Expectation, number: int) -> tuple[exp.Expr | None, exp.Expr]:
     """What is taken of every row for an expectation, and the aggregate of that which tells of a partition.
 
-    For a unique column it tells only whether any value is repeated, which is cheaper to know than in which rows.
+    For a unique column it tells only whether any value is repeated, which is cheaper to know than in which rows;
+    for a share of nulls, how many there are.
     """
     name = column(f"e{number}")
     if expectation.fresh_within is not None:
@@ -154,6 +155,9 @@ def _measure(expectation: Expectation, number: int) -> tuple[exp.Expr | None, ex
     if expectation.unique is not None:
         distinct = exp.Count(this=exp.Distinct(expressions=[name.copy()]))
         return column(str(expectation.column), JUDGED), exp.Count(this=name) - distinct
+    if expectation.null_share_at_most is not None:
+        missing = exp.Is(this=column(str(expectation.column), JUDGED), expression=exp.null())
+        return missing, dialect.call("count_if", name)
     broken = breaks(expectation, number)
     return broken, exp.null() if broken is None else dialect.call("count_if", name)
 
@@ -204,8 +208,8 @@ def _verdict(expectation: Expectation, seen: _Seen) -> tuple[bool | None, str, i
         return not seen.schema, "; ".join(seen.schema) or "as declared", 0
     failing = seen.measure or 0
     if expectation.null_share_at_most is not None:
-        share = failing / seen.rows if seen.rows else 0.0
-        return share <= expectation.null_share_at_most, f"{failing:,} of {seen.rows:,} rows are null", failing
+        passed = not seen.rows or failing / seen.rows <= expectation.null_share_at_most
+        return passed, f"{failing:,} of {seen.rows:,} rows are null", 0 if passed else failing
     return failing == 0, f"{failing:,} of {seen.rows:,} rows break it", failing
 
 

@@ -25,8 +25,9 @@ def failing_rows(
 ) -> duckdb.DuckDBPyRelation | None:
     """The rows of the relation named `rows` that break an expectation, each partition judged by itself.
 
-    All that share a value where one is required to be unique; None for an expectation that is not about single
-    rows, such as their number. What it references has been staged on the connection.
+    All that share a value where one is required to be unique, and all nulls where there are too many; None for an
+    expectation that is not about single rows, such as their number. What it references has been staged on the
+    connection.
     """
     broken = breaks(expectation)
     if broken is None:
@@ -47,10 +48,7 @@ def breaks(expectation: Expectation, number: int = 0) -> exp.Expr | None:
         return None
     value = _of_row(expectation.column)
     if expectation.unique is not None:
-        same = exp.Window(
-            this=exp.Count(this=value), partition_by=[_of_row(PARTITION_COLUMN), value.copy()], over="OVER"
-        )
-        return same > dialect.number(1)
+        return _among_rows(exp.Count(this=value), value.copy()) > dialect.number(1)
     if expectation.between is not None:
         return _outside(value, *expectation.between)
     if expectation.one_of is not None:
@@ -61,7 +59,13 @@ def breaks(expectation: Expectation, number: int = 0) -> exp.Expr | None:
         since = column(_SINCE, f"{_FOUND}{number}")
         known = dialect.or_false(exp.paren(since <= _of_row(PARTITION_COLUMN)))
         return exp.and_(is_not_null(value), exp.not_(known))
-    return exp.Is(this=value, expression=exp.null())
+    missing = exp.Is(this=value, expression=exp.null())
+    if expectation.null_share_at_most is not None:
+        nulls = _among_rows(dialect.call("count_if", missing.copy()))
+        share = dialect.as_double(nulls) / _among_rows(exp.Count(this=exp.Star()))
+        allowed = dialect.as_double(exp.Literal.string(repr(expectation.null_share_at_most)))
+        return exp.and_(missing, share > allowed)
+    return missing
 
 
 def from_rows(rows: str, expectations: dict[int, Expectation]) -> exp.Select:
@@ -120,3 +124,8 @@ def _outside(value: exp.Expr, low: float | None, high: float | None) -> exp.Expr
 
 def _of_row(name: str) -> exp.Column:
     return column(name, JUDGED)
+
+
+def _among_rows(aggregate: exp.Expr, *alike: exp.Expr) -> exp.Expr:
+    """An aggregate over the rows of a row's partition, of those that are alike in some values."""
+    return exp.Window(this=aggregate, partition_by=[_of_row(PARTITION_COLUMN), *alike], over="OVER")

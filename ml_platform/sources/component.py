@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates.outcomes import Outcome
-from ml_platform.gates.publishing import Staged, broken_and_let_through, publish
+from ml_platform.gates.publishing import Staged, broken_and_let_through, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
@@ -35,6 +35,23 @@ class Source(AssetComponent):
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)
 
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        lake = Lake(settings.lake_uri)
+        with connect(settings) as connection:
+            return judge_published(
+                connection,
+                lake,
+                self.spec.key,
+                partitions,
+                lambda rows: audited(self.spec, lake, connection, rows, partitions),
+            )
+
+    def forget_delivery(
+        self, settings: Settings, partition: str, *, since: str, reason: str, actor: str
+    ) -> None:
+        lake = Lake(settings.lake_uri)
+        store.dismiss_deliveries(lake, self.spec, partition, since=since, reason=reason, actor=actor)
+
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         return {"dagster/column_schema": column_schema(self.spec)}
 
@@ -49,7 +66,8 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
         store.stage_versions(connection, lake, spec, (min(step.partitions), max(step.partitions)))
         counts = _accounts(spec, lake, connection, step.partitions)
         _require_accounted(spec, counts)
-        findings = _judged(spec, lake, connection, counts)
+        contradicting = _contradicting(spec, counts)
+        findings = audited(spec, lake, connection, "staged", step.partitions, besides=contradicting)
         for line in broken_and_let_through(findings):
             step.log.warning("%s %s", spec.key, line)
         rows = connection.sql("FROM staged")
@@ -69,23 +87,33 @@ def computed(spec: SourceSpec, _: Catalog, settings: Settings, partitions: Seque
         return connection.sql("SELECT * FROM staged").to_arrow_table()
 
 
-def _judged(
-    spec: SourceSpec, lake: Lake, connection: duckdb.DuckDBPyConnection, counts: Mapping[str, "Account"]
+def audited(
+    spec: SourceSpec,
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    rows: str,
+    partitions: Sequence[str],
+    *,
+    besides: Mapping[str, Sequence[Finding]] | None = None,
 ) -> dict[str, list[Finding]]:
-    """What the audit of the staged versions found, and whether any of them contradicts another."""
-    stage_references(connection, lake, "staged", spec.expectations)
-    one_content = f"one content per ({spec.event_id}, created)"
-    contradicting = {
-        key: [Finding.of_rows("versions", one_content, rows=account.staged, failing=account.contradicting)]
-        for key, account in counts.items()
-    }
+    """What is found in the versions of some days in the relation named `rows`, after what else is known of them."""
+    stage_references(connection, lake, rows, spec.expectations)
     declared = {**spec.column_types(), PARTITION_COLUMN: "date"}
     beside = Beside(
         published=published_rows(lake, spec.key, spec.expectations),
-        schema=differences(columns_of(connection, "FROM staged"), declared),
-        findings=contradicting,
+        schema=differences(columns_of(connection, f"FROM {rows}"), declared),
+        findings=besides or {},
     )
-    return audit(connection, "staged", spec.expectations, partitions=tuple(counts), beside=beside)
+    return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside)
+
+
+def _contradicting(spec: SourceSpec, counts: Mapping[str, "Account"]) -> dict[str, list[Finding]]:
+    """What is required of every source: no second content for one event at one time."""
+    required = f"one content per ({spec.event_id}, created)"
+    return {
+        key: [Finding.of_rows("versions", required, rows=account.staged, failing=account.contradicting)]
+        for key, account in counts.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import EPOCH, Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation, Reference
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import CREATED_TIME, EVENT_TIME, PARTITION_COLUMN
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
 from ml_platform.lake.expectation_checks import check_expectations, references_of
@@ -124,7 +124,7 @@ class SourceSpec(NamedSpec):
                 last_day=self.end,
                 lag_days=self.maturity.whole_days,
                 references=self._references(catalog),
-                blocking_checks=("quality",),
+                blocking_checks=(Check("quality", self.digest_of_fields("expectations")),),
             ),
         )
 

@@ -109,4 +109,4 @@ def test_the_schema_that_is_judged_is_what_the_statement_itself_returns(
 ) -> None:
     spec = view(sql=sql)
     with connect(shared.settings) as connection:
-        assert schema_differences(connection, spec, catalog_with(shared, spec)) == differences
+        assert schema_differences(connection, "staged", spec, catalog_with(shared, spec)) == differences

@@ -168,7 +168,7 @@ def test_labels_may_reference_what_was_complete_before_them() -> None:
 
 def test_a_snapshot_is_never_fresh() -> None:
     with pytest.raises(
-        DeclarationError, match=r"FeatureView 'risk': expectations\.0: fresh_within is for rows of events"
+        DeclarationError, match=r"FeatureView 'risk': expectations\.0: fresh_within is for events"
     ):
         _ = catalog(source(), view("risk", {"fresh_within": "6h"})).lineage
     by_event = view("risk", {"fresh_within": "6h"}, accuracy="event")

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pytest
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
-from ml_platform.gates.publishing import Staged, publish, refused
+from ml_platform.gates.publishing import Staged, publish
+from ml_platform.gates.refused import refused_rows
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Finding, audit
@@ -91,7 +92,7 @@ def test_the_refused_table_has_the_newest_refused_rows_of_a_day(lake: Lake) -> N
     published_from(lake, {A: [900], B: [901]})
     published_from(lake, {A: [902]})
     assert amounts(lake, f"refused/{ASSET}") == {A: [902], B: [901]}
-    writes = [commit["operation"] for commit in refused(lake, ASSET).commits_after(-1)].count("WRITE")
+    writes = [commit["operation"] for commit in refused_rows(lake, ASSET).commits_after(-1)].count("WRITE")
     assert writes == 2
 
 
@@ -209,7 +210,7 @@ def test_what_does_not_block_is_published_and_told_with_the_partition(lake: Lake
 def test_the_rows_of_a_refused_day_that_break_an_expectation_can_be_looked_at(lake: Lake) -> None:
     published_from(lake, {A: [1, 900, 2, -3], B: [4]})
     with duckdb.connect() as connection:
-        connection.execute(f"CREATE TEMP VIEW refused AS {refused(lake, ASSET).scan()}")
+        connection.execute(f"CREATE TEMP VIEW refused AS {refused_rows(lake, ASSET).scan()}")
         found = [failing_rows(connection, "refused", expectation) for expectation in EXPECTATIONS]
         shown = [rows.select("id, amount").order("id").fetchall() for rows in found if rows is not None]
     assert shown == [[(1, 900.0), (3, -3.0)], []]
