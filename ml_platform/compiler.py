@@ -188,7 +188,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
 
         @dg.asset(
             key=dg.AssetKey(node.key.split("/")),
-            deps=[_dependency(upstream, catalog) for upstream in node.upstream],
+            deps=[_dependency(upstream, catalog) for upstream in node.dependencies],
             partitions_def=partitions,
             backfill_policy=_backfill_policy(plan),
             group_name=node.key.split("/")[0],
@@ -197,7 +197,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             description=plan.description or plan.spec.description or None,
             code_version=plan.code_version or plan.spec.digest(),
             metadata=dict(plan.metadata),
-            automation_condition=_automation(plan),
+            automation_condition=_automation(plan, catalog),
             output_required=False,
             required_resource_keys=set(plan.resources),
             check_specs=[_check_spec(node, check.name, partitions) for check in node.blocking_checks],
@@ -246,7 +246,7 @@ def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
     return dg.BackfillPolicy.single_run() if plan.one_run_per_range else dg.BackfillPolicy.multi_run(1)
 
 
-def _automation(plan: AssetPlan) -> dg.AutomationCondition | None:
+def _automation(plan: AssetPlan, catalog: Catalog) -> dg.AutomationCondition | None:
     """Once a day after what it reads was updated; what is gated also waits for every gate upstream.
 
     An upstream of which only days before the newest are read was complete long ago: nobody waits for it.
@@ -254,7 +254,12 @@ def _automation(plan: AssetPlan) -> dg.AutomationCondition | None:
     if plan.cron is None:
         return None
     condition = dg.AutomationCondition.on_cron(plan.cron)
-    complete = [dg.AssetKey(u.key.split("/")) for u in plan.node.upstream if u.last < 0 and not u.latest]
+    node = plan.node
+    complete = [
+        dg.AssetKey(upstream.key.split("/"))
+        for upstream in node.dependencies
+        if not upstream.latest and (upstream.last < 0 or catalog.node(upstream.key).lag_days < node.lag_days)
+    ]
     if complete:
         condition = condition.ignore(dg.AssetSelection.assets(*complete))
     return condition & upstream_checks_passed() if plan.gated else condition
