@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,26 +107,25 @@ def versions(settings: Settings, name: str) -> list[Registered]:
     return sorted((_registered(version) for version in found), key=lambda version: version.version)
 
 
-def version(settings: Settings, name: str, number: int) -> Registered:
-    """One version of a model."""
-    return _registered(client(settings).get_model_version(name, str(number)))
+def version(settings: Settings, name: str, number: int) -> Registered | None:
+    """One version of a model, or None when there is none of that number, or it was deleted."""
+    return _found(lambda: client(settings).get_model_version(name, str(number)))
 
 
 def champion(settings: Settings, name: str) -> Registered | None:
     """The version that the champion alias points at, or None."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _registered(client(settings).get_model_version_by_alias(name, CHAMPION))
-    except MlflowException as err:
-        if err.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+    return _found(lambda: client(settings).get_model_version_by_alias(name, CHAMPION))
 
 
 def set_champion(settings: Settings, name: str, number: int) -> None:
     """Point the champion alias at a version."""
     client(settings).set_registered_model_alias(name, CHAMPION, str(number))
+
+
+def tag(settings: Settings, name: str, number: int, **tags: str) -> None:
+    """Give a version tags, in place of others of their names."""
+    for key, value in tags.items():
+        client(settings).set_model_version_tag(name, str(number), key, value)
 
 
 def metrics(settings: Settings, registered: Registered) -> dict[str, float]:
@@ -179,6 +178,17 @@ def _all_versions(client: Any) -> list[Registered]:
         found += map(_registered, page)
         token = page.token or ""
     return sorted(found, key=lambda version: (version.name, version.version))
+
+
+def _found(ask: Callable[[], Any]) -> Registered | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _registered(ask())
+    except MlflowException as err:
+        if err.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def _file(settings: Settings, registered: Registered, name: str) -> bytes:
