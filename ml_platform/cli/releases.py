@@ -46,7 +46,9 @@ def list_releases(
     for spec, state in states.items():
         if state.state != "agrees":
             console.print(Text(state.in_words(), style="bold red"), soft_wrap=True)
-        console.print(_table(spec, histories[spec], champion=state.recorded))
+        nobody = f"{spec.key}: nobody was ever promoted"
+        table = _table(spec, histories[spec], champion=state.recorded)
+        console.print(table if histories[spec] else nobody, highlight=False)
     if as_json:
         shown = [_as_data(spec, states[spec], histories[spec]) for spec in wanted]
         print(json.dumps({"releases": shown}))
@@ -178,6 +180,4 @@ def _table(spec: ReleaseSpec, history: list[dict[str, Any]], *, champion: int | 
             str(evidence.get("comparison") or f"gates of {evidence.get('partition', 'unknown')}"),
         ]
         table.add_row(*map(Text, cells), style="bold" if newest else None)
-    if not history:
-        table.add_row("nobody was ever promoted")
     return table

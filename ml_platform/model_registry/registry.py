@@ -139,8 +139,19 @@ def load_onnx(settings: Settings, registered: Registered) -> bytes:
 
 
 def load_document(settings: Settings, registered: Registered, name: str) -> dict[str, Any]:
-    """A JSON document that travels with a version: contract.json or manifest.json."""
-    return json.loads(_file(settings, registered, f"extra_files/{name}"))
+    """A JSON document that travels with a version: contract.json, evaluation.json or manifest.json.
+
+    Raises StoreError when it is not there or cannot be read.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return json.loads(_file(settings, registered, f"extra_files/{name}"))
+    except (MlflowException, SQLAlchemyError, OSError, ValueError) as err:
+        raise StoreError(
+            f"model {registered.name} version {registered.version}: its {name} is required and cannot be read: {err}"
+        ) from err
 
 
 def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]:
@@ -152,22 +163,14 @@ def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    unreadable = (MlflowException, SQLAlchemyError, OSError, ValueError)
     try:
         found = _all_versions(client(settings))
-    except unreadable as err:
+    except (MlflowException, SQLAlchemyError, OSError, ValueError) as err:
         raise StoreError(
             f"{settings.tracking_uri}: the model registry is required and cannot be read: {err}"
         ) from err
     for registered in found:
-        try:
-            manifest = load_document(settings, registered, "manifest.json")
-        except unreadable as err:
-            raise StoreError(
-                f"model {registered.name} version {registered.version}: its manifest.json is required and cannot "
-                f"be read: {err}"
-            ) from err
-        yield registered, manifest
+        yield registered, load_document(settings, registered, "manifest.json")
 
 
 def _all_versions(client: Any) -> list[Registered]:

@@ -97,7 +97,8 @@ class Compared:
             worse = f"{found.worse:.1%} of draws by {by} worse by more than {self.margin:g}"
             sure = f"95% interval {low:+.4f} to {high:+.4f}, {worse}"
         few = self.positives < minimum_positives
-        only = f"; {self.positives:,} positives, fewer than {minimum_positives:,}" if few else ""
+        then = "the estimate decides" if self.whole else "not judged"
+        only = f"; {self.positives:,} positives are fewer than {minimum_positives:,}: {then}" if few else ""
         values = f"{self.metric} {self.candidate:.4f} against the champion's {self.champion:.4f}"
         return f"{where}{values}, {better:+.4f} ({sure}{only})"
 

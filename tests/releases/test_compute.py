@@ -113,4 +113,4 @@ def test_a_comparison_says_both_values_the_difference_and_how_sure_it_is() -> No
         "0.1% of draws by terminal worse by more than 0.05)"
     )
     few = compared(rows_of="night", positives=7).in_words(minimum_positives=100)
-    assert few.startswith("slice night: ") and few.endswith("; 7 positives, fewer than 100)")
+    assert few.startswith("slice night: ") and few.endswith("; 7 positives are fewer than 100: not judged)")
