@@ -37,6 +37,8 @@ CHECK_DESCRIPTIONS = {
     "label_drift": "The newest matured day has the label rate of the accepted matured days before.",
     "onnx_parity": "The registered ONNX model answers what the trained estimator answers, on every test row.",
     "not_worse_than_champion": "The new version is not worse than the champion on the same test rows.",
+    "calibrated": "The new version's scores can be read as probabilities.",
+    "within_latency_budget": "The new version scores a single row as fast as it has to.",
 }
 
 

@@ -20,6 +20,7 @@ from ml_platform.cli import (
     notifications,
     plan,
     refused,
+    releases,
     stale,
     training_sets,
 )
@@ -37,6 +38,7 @@ app.add_typer(gates.gate_app, name="gate")
 app.add_typer(refused.refused_app, name="refused")
 app.add_typer(lake.lake_app, name="lake")
 app.add_typer(notifications.notifications_app, name="notifications")
+app.add_typer(releases.releases_app, name="releases")
 app.add_typer(training_sets.training_sets_app, name="training-sets")
 app.command()(stale.stale)
 app.command()(plan.plan)

@@ -19,14 +19,14 @@ COULD_NOT_RUN = 2
 
 
 @contextmanager
-def telling_errors(console: Console) -> Iterator[None]:
-    """Turn the platform's own errors into one message and exit code 1; anything else is a bug and is raised."""
+def telling_errors(console: Console, *, exit_code: int = 1) -> Iterator[None]:
+    """Turn the platform's own errors into one message and an exit code; anything else is a bug and is raised."""
     try:
         yield
     except PlatformError as err:
         kind = type(err).__name__.removesuffix("Error").lower()
         console.print(f"[red]{kind}:[/] {escape(str(err))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from err
+        raise typer.Exit(exit_code) from err
 
 
 def say(console: Console, text: str) -> None:

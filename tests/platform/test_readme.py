@@ -197,6 +197,14 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
     assert (told.returncode, told.stdout) == (0, "nothing was told yet\n"), told.stdout + told.stderr
 
 
+def test_the_champion_before_is_champion_again_in_one_command(demo: str, newcomer: Path) -> None:
+    back = run('.venv/bin/ml-platform releases rollback fraud --reason "too many alerts"', newcomer)
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert "rolled back from version 3 to version 2" in back.stdout
+    listed = run(".venv/bin/ml-platform releases list fraud", newcomer)
+    assert listed.returncode == 0 and "2 ◀ champion" in masked(listed.stdout), listed.stdout + listed.stderr
+
+
 def test_what_the_champion_was_trained_on_is_rebuilt_also_after_upkeep(demo: str, newcomer: Path) -> None:
     printed = run(".venv/bin/ml-platform features sql customer_spending", newcomer)
     assert printed.stdout.startswith("WITH event_rows AS ("), printed.stderr
