@@ -11,7 +11,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_platform.cli import drift, features, gates, lake, notifications, refused, stale, training_sets
+from ml_platform.cli import (
+    ci,
+    drift,
+    features,
+    gates,
+    lake,
+    notifications,
+    plan,
+    refused,
+    stale,
+    training_sets,
+)
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.settings import settings
 
@@ -28,6 +39,8 @@ app.add_typer(lake.lake_app, name="lake")
 app.add_typer(notifications.notifications_app, name="notifications")
 app.add_typer(training_sets.training_sets_app, name="training-sets")
 app.command()(stale.stale)
+app.command()(plan.plan)
+app.command()(ci.ci)
 
 
 @app.command()

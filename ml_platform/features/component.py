@@ -14,7 +14,6 @@ from ml_platform.features.staging import row_table, stage_rows
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.partitions import PARTITION_COLUMN, key_of, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import audit
@@ -24,26 +23,24 @@ from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME
 
-_CODE = (
-    "features.aggregation",
-    "features.compute",
-    "features.handwritten",
-    "features.known_at",
-    "features.measures",
-    "features.staging",
-    "features.view_query",
-    "lake.dialect",
-    "lake.known_keys",
-    "lake.predicates",
-)
-"""Modules that decide what values are."""
-
 
 class FeatureView(AssetComponent):
     """Windowed features of an entity, one snapshot a day, the same values offline and online."""
 
     spec_type = FeatureViewSpec
     kinds = frozenset({"feast", "deltalake", "duckdb"})
+    code = (
+        "features.aggregation",
+        "features.compute",
+        "features.handwritten",
+        "features.known_at",
+        "features.measures",
+        "features.staging",
+        "features.view_query",
+        "lake.dialect",
+        "lake.known_keys",
+        "lake.predicates",
+    )
     spec: FeatureViewSpec
 
     def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
@@ -58,9 +55,6 @@ class FeatureView(AssetComponent):
         lake = Lake(settings.lake_uri)
         with connect(settings) as connection:
             return judge_published(connection, lake, self.spec.key, self.spec.expectations, partitions)
-
-    def code_version(self, catalog: Catalog) -> str:
-        return digest_of([self.spec.digest(), *(source_digest(f"ml_platform.{name}") for name in _CODE)])
 
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         return {
