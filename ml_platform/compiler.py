@@ -3,6 +3,7 @@
 The graph that Dagster shows and the graph that the gates walk come from the same `kernel.lineage.Node`.
 """
 
+import importlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,11 @@ from ml_platform.gates.conditions import upstream_checks_passed
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.recording import record
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import digest_of, source_digest
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
+from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.tables import Lake
 
@@ -99,11 +103,18 @@ class SpecComponent(dg.Component):
     def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
         """The assets of this declaration; none for a declaration that others only refer to."""
 
+    def sensors(self, catalog: Catalog) -> Sequence[dg.SensorDefinition]:
+        """The sensors of this declaration; most have none."""
+        return []
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         catalog = declarations.load(Path(context.defs_module_path))
         # The catalog's has the text of the files beside it.
         self.spec: Any = catalog.get(self.spec_type, self.spec.name, wanted_by="its component")
-        return dg.Definitions(assets=[compile_asset(plan, catalog) for plan in self.plans(catalog)])
+        return dg.Definitions(
+            assets=[compile_asset(plan, catalog) for plan in self.plans(catalog)],
+            sensors=list(self.sensors(catalog)),
+        )
 
 
 class AssetComponent(SpecComponent):
@@ -113,6 +124,8 @@ class AssetComponent(SpecComponent):
     resources: ClassVar[frozenset[str]] = frozenset({"environment"})
     one_run_per_range: ClassVar[bool] = True
     gated: ClassVar[bool] = False
+    code: ClassVar[tuple[str, ...]] = ()
+    """Modules of the platform that decide what the asset's values are."""
 
     @abstractmethod
     def work(self, step: Step) -> Sequence[Outcome]:
@@ -120,7 +133,20 @@ class AssetComponent(SpecComponent):
 
     def code_version(self, catalog: Catalog) -> str:
         """Changes when what the asset computes from the same data may change."""
-        return self.spec.digest()
+        modules = [source_digest(f"ml_platform.{name}") for name in self.code]
+        return digest_of([self.spec.digest(), *modules]) if modules else self.spec.digest()
+
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        """What is published of some partitions, judged by what is declared now; no rows are written."""
+        raise InputError(
+            f"{self.spec.key}: its checks judge how it is made, so it cannot be judged again as it is. Nothing was "
+            f"evaluated; materialize it"
+        )
+
+    def forget_delivery(
+        self, settings: Settings, partition: str, *, since: str, reason: str, actor: str
+    ) -> None:
+        """Let what was delivered for a partition after its published version count no more; nothing by default."""
 
     def cron(self) -> str:
         """When the asset is made on its own, in UTC."""
@@ -147,6 +173,12 @@ class AssetComponent(SpecComponent):
         ]
 
 
+def component_of(spec: NamedSpec) -> SpecComponent:
+    """The component of a declaration: of the same name without `Spec`, in the stage's `component.py`."""
+    module = importlib.import_module(f"{type(spec).__module__.removesuffix('.spec')}.component")
+    return getattr(module, type(spec).__name__.removesuffix("Spec"))(spec)
+
+
 def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
     """The Dagster asset of a plan: partitions, dependencies, checks, guard and automation."""
     node = plan.node
@@ -158,7 +190,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
 
         @dg.asset(
             key=dg.AssetKey(node.key.split("/")),
-            deps=[_dependency(upstream, catalog) for upstream in node.upstream],
+            deps=[_dependency(upstream, catalog) for upstream in node.dependencies],
             partitions_def=partitions,
             backfill_policy=_backfill_policy(plan),
             group_name=node.key.split("/")[0],
@@ -167,17 +199,17 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             description=plan.description or plan.spec.description or None,
             code_version=plan.code_version or plan.spec.digest(),
             metadata=dict(plan.metadata),
-            automation_condition=_automation(plan),
+            automation_condition=_automation(plan, catalog),
             output_required=False,
             required_resource_keys=set(plan.resources),
-            check_specs=[_check_spec(node, name, partitions) for name in node.blocking_checks],
+            check_specs=[_check_spec(node, check.name, partitions) for check in node.blocking_checks],
         )
         def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster would read it as an output type
             keys = tuple(context.partition_keys) if partitions is not None else ()
             if plan.gated:
                 _require_open_gates(plan, context, keys, catalog)
             outcomes = plan.work(Step(context, keys, catalog))
-            yield from record(context, outcomes)
+            yield from record(context, [outcome.judged_by(node.blocking_checks) for outcome in outcomes])
 
     return compiled
 
@@ -216,7 +248,7 @@ def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
     return dg.BackfillPolicy.single_run() if plan.one_run_per_range else dg.BackfillPolicy.multi_run(1)
 
 
-def _automation(plan: AssetPlan) -> dg.AutomationCondition | None:
+def _automation(plan: AssetPlan, catalog: Catalog) -> dg.AutomationCondition | None:
     """Once a day after what it reads was updated; what is gated also waits for every gate upstream.
 
     An upstream of which only days before the newest are read was complete long ago: nobody waits for it.
@@ -224,7 +256,12 @@ def _automation(plan: AssetPlan) -> dg.AutomationCondition | None:
     if plan.cron is None:
         return None
     condition = dg.AutomationCondition.on_cron(plan.cron)
-    complete = [dg.AssetKey(u.key.split("/")) for u in plan.node.upstream if u.last < 0 and not u.latest]
+    node = plan.node
+    complete = [
+        dg.AssetKey(upstream.key.split("/"))
+        for upstream in node.dependencies
+        if not upstream.latest and (upstream.last < 0 or catalog.node(upstream.key).lag_days < node.lag_days)
+    ]
     if complete:
         condition = condition.ignore(dg.AssetSelection.assets(*complete))
     return condition & upstream_checks_passed() if plan.gated else condition

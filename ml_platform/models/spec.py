@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.import_paths import ImportPath
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.spec import Name, NamedSpec, Spec
 from ml_platform.lake.predicates import check_predicate
 from ml_platform.training_sets.spec import TrainingSetSpec
@@ -134,6 +134,6 @@ class ModelSpec(NamedSpec):
                 first_day=node.first_day,
                 last_day=node.last_day,
                 upstream=(Upstream(rows.key), *(Upstream(p.key, first=-reach) for p in profiles)),
-                blocking_checks=("onnx_parity",),
+                blocking_checks=(Check("onnx_parity", self.digest_of_fields("parity_tolerance")),),
             ),
         )
