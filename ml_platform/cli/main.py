@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_platform.cli import features, gates, lake, stale, training_sets
+from ml_platform.cli import features, gates, lake, models, reports, stale, training_sets
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.settings import settings
 
@@ -24,7 +24,9 @@ app.add_typer(features.features_app, name="features")
 app.add_typer(gates.drift_app, name="drift")
 app.add_typer(gates.gate_app, name="gate")
 app.add_typer(lake.lake_app, name="lake")
+app.add_typer(models.models_app, name="models")
 app.add_typer(training_sets.training_sets_app, name="training-sets")
+gates.drift_app.command()(reports.report)
 app.command()(stale.stale)
 
 

@@ -10,6 +10,7 @@ from ml_platform.drift_profiles import store
 from ml_platform.drift_profiles.compute import DriftDecision, RollingReference
 from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.drift_profiles.profile import profile_columns
+from ml_platform.drift_profiles.reporting import Look, Report, look, write_reports
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.store import EventDays, entity_rows_sql, feature_versions, service_rows
 from ml_platform.gates.acceptances import Accepted, accepted
@@ -68,7 +69,7 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     let_through = accepted(lake, spec.key, "drift")
     regimes = [key for key, acceptance in let_through.items() if acceptance.new_regime]
-    decisions = judge_days(spec, step, days, regimes)
+    decisions, looks = judge_days(spec, step, days, regimes)
     profiles = {
         key: profile_columns({name: columns[name] for name in features}, timestamp=complete_at(key))
         for key, columns in days.items()
@@ -85,7 +86,18 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
             for key, (count, digest) in hashes.items()
         ],
     )
-    return [_outcome(key, decisions[key], hashes[key][1], let_through.get(key)) for key in step.partitions]
+    reports = write_reports(
+        lake,
+        spec.key,
+        policy=policy_of(spec, step.catalog),
+        decisions=decisions,
+        looks=looks,
+        profiles=profiles,
+    )
+    return [
+        _outcome(key, decisions[key], hashes[key][1], let_through.get(key), reports[key])
+        for key in step.partitions
+    ]
 
 
 def computed(
@@ -114,8 +126,10 @@ def computed(
 
 def judge_days(
     spec: DriftProfileSpec, step: Step, days: Mapping[str, store.Columns], regimes: Collection[str]
-) -> dict[str, DriftDecision]:
+) -> tuple[dict[str, DriftDecision], dict[str, Look]]:
     """The verdict on each day in order, starting from the reference days that were judged before the range.
+
+    With each verdict comes what the day and its reference looked like, for the report.
 
     A day that began a new regime is the first of a reference of its own, which judges from the next day on.
     """
@@ -124,14 +138,15 @@ def judge_days(
     rolling = RollingReference(policy, minimum_days=1 if any(day < first for day in regimes) else None)
     for key, columns in _reference(spec, step, before=first, regimes=regimes):
         rolling.accept(key, columns)
-    decisions: dict[str, DriftDecision] = {}
+    decisions, looks = dict[str, DriftDecision](), dict[str, Look]()
     for key in sorted(step.partitions):
         decisions[key] = rolling.judge(days[key])
+        looks[key] = look(days[key], rolling, policy)
         if key in regimes:
             rolling = RollingReference(policy, minimum_days=1)
         if key in regimes or decisions[key].status != "failed":
             rolling.accept(key, days[key])
-    return decisions
+    return decisions, looks
 
 
 def _reference(
@@ -146,7 +161,9 @@ def _reference(
     return list(zip(keys, store.read_days(settings, spec.key, keys, names), strict=True))
 
 
-def _outcome(key: str, decision: DriftDecision, content_hash: str, acceptance: Accepted | None) -> Outcome:
+def _outcome(
+    key: str, decision: DriftDecision, content_hash: str, acceptance: Accepted | None, report: Report
+) -> Outcome:
     breached = [f for f in decision.features if f.breached]
     let_through = acceptance is not None and acceptance.judged == content_hash
     seen = "; ".join(f"{f.feature}: {f.reason}" for f in breached) or decision.reason
@@ -168,22 +185,9 @@ def _outcome(key: str, decision: DriftDecision, content_hash: str, acceptance: A
         metadata={
             "dagster/partition_row_count": decision.rows,
             "status": decision.status,
-            "drift": dg.MetadataValue.md(_table(decision)),
+            "drift": dg.MetadataValue.md(report.preview),
+            "report": dg.MetadataValue.path(report.uri),
             "content_hash": content_hash,
         },
         data_version=digest_of([content_hash, decision.status]),
     )
-
-
-def _table(decision: DriftDecision) -> str:
-    """The features by distance, farthest first, as people read them."""
-    if not decision.features:
-        return decision.reason
-    lines = ["| feature | distance | bound | p (Holm) | missing | psi | |", "|---|---|---|---|---|---|---|"]
-    for f in sorted(decision.features, key=lambda found: -found.statistic):
-        p = "not gated" if f.p_adjusted is None else f"{f.p_adjusted:.2g}"
-        verdict = "**breached**" if f.breached else ""
-        lines.append(
-            f"| {f.feature} | {f.statistic:.4f} | {f.bound:g} | {p} | {f.missing_share:.1%} | {f.psi:.3f} | {verdict} |"
-        )
-    return "\n".join(lines)

@@ -136,6 +136,10 @@ class RollingReference:
         status = "failed" if breached else "passed"
         return DriftDecision(status, breached or "within bounds", rows, reference_rows, features)
 
+    def pooled(self) -> Mapping[str, Sample]:
+        """All rows of the reference days as they are now, by feature; nothing before a day was accepted."""
+        return self._pool() if self._days else {}
+
     def _samples(self, day: Mapping[str, np.ndarray]) -> dict[str, Sample]:
         policy = self._policy
         features = [name for name in day if name not in policy.id_columns]

@@ -1,13 +1,14 @@
 """Where drift lives in the lake: the judged rows, the whylogs profiles, every statistic and every decision."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
 from ml_platform.drift_profiles.compute import DriftDecision
+from ml_platform.drift_profiles.report import Distance, TimelineDay, Verdict
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
@@ -54,6 +55,29 @@ def reference_days(
         if row["status"] != "failed" or str(row[PARTITION_COLUMN]) in regimes
     }
     return sorted(found for found in good if start <= found < before)[-count:]
+
+
+def timeline(lake: Lake, key: str, *, first: str, last: str) -> dict[str, TimelineDay]:
+    """How each day of a range was judged, by partition, and how far each feature was; days without are left out."""
+    column = exp.column(PARTITION_COLUMN)
+    low, high = (exp.cast(exp.Literal.string(date), "date") for date in (first, last))
+    of_days = exp.and_(column >= low, column <= high)
+    of_profile = exp.column("profile").eq(_profile_name(key))
+    distances: dict[str, dict[str, Distance]] = {}
+    wanted = exp.select(PARTITION_COLUMN, "feature", *(f.name for f in fields(Distance)))
+    for row in lake.table("drift_metrics").answer(wanted.where(of_days, of_profile)):
+        partition, feature = str(row.pop(PARTITION_COLUMN)), row.pop("feature")
+        distances.setdefault(partition, {})[feature] = Distance(**row)
+    verdicts = {
+        str(row[PARTITION_COLUMN]): Verdict(row["status"], row["reason"])
+        for row in lake.table(f"{key}_decisions").answer(
+            exp.select(PARTITION_COLUMN, "status", "reason").where(of_days)
+        )
+    }
+    return {
+        partition: TimelineDay(verdict, distances.get(partition, {}))
+        for partition, verdict in verdicts.items()
+    }
 
 
 def read_days(settings: Settings, key: str, days: Sequence[str], names: Sequence[str]) -> list[Columns]:

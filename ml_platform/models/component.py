@@ -17,6 +17,8 @@ from ml_platform.lake.inputs import as_known
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
+from ml_platform.models.card import DOCUMENT, render, summary
+from ml_platform.models.card_facts import Measured, facts
 from ml_platform.models.compute import (
     ParityReport,
     build_estimator,
@@ -99,6 +101,9 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
         guard.require_open(step.context.instance, step.catalog.lineage, spec.key, day(partition), lake=lake)
         candidate = _candidate(spec, step, partition, manifest, trained, run_id)
         version = registry.register(step.resources.mlflow, candidate, run_id=run_id)
+        known = facts(spec, step, manifest, Measured(_evaluation(trained), trained.parity), version)
+        card = render(known)
+        registry.describe(step.resources.mlflow, version, text=card, short=summary(known), name=DOCUMENT)
     picture = candidate.pictures["precision_recall.png"]
     return Outcome(
         partition=partition,
@@ -111,6 +116,7 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
             "training_set": manifest["content_hash"],
             **{name: round(value, 6) for name, value in trained.metrics.items()},
             "precision_recall": dg.MetadataValue.md(_picture(picture)),
+            "model_card": dg.MetadataValue.md(card),
         },
         data_version=digest_of([manifest["content_hash"], spec.digest()]),
     )
@@ -196,6 +202,11 @@ def _parity_evaluation(spec: ModelSpec, report: ParityReport) -> Evaluation:
         bound=f"no row differs by more than {report.tolerance:g}",
         metadata={"rows": report.rows, "max_abs_difference": report.max_abs_difference},
     )
+
+
+def _evaluation(trained: Trained) -> dict[str, Any]:
+    """What was measured, as the model card takes it."""
+    return {"metrics": {name: {"value": value} for name, value in trained.metrics.items()}}
 
 
 def _picture(png: bytes) -> str:

@@ -1,0 +1,174 @@
+"""Writes the report of every profiled day into the lake, and finds it there again.
+
+Apart from `component.py`, because the command line reads reports too, and from `report.py`, which knows no store.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ml_platform.drift_profiles import store
+from ml_platform.drift_profiles.compute import DriftDecision, RollingReference
+from ml_platform.drift_profiles.distances import Sample, read_categories, read_numbers
+from ml_platform.drift_profiles.histograms import Histogram, Statistics, histogram, statistics
+from ml_platform.drift_profiles.policy import DriftPolicy
+from ml_platform.drift_profiles.profile import summary
+from ml_platform.drift_profiles.report import (
+    TIMELINE_DAYS,
+    Page,
+    Seen,
+    TimelineDay,
+    preview,
+    render,
+    with_verdict,
+)
+from ml_platform.gates.acceptances import ACCEPTANCES
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.partitions import ONE_DAY, day, day_range, key_of, spans
+from ml_platform.lake import documents
+from ml_platform.lake.ledger import published
+from ml_platform.lake.tables import Lake
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a day and its reference looked like when the day was judged."""
+
+    reference_days: tuple[str, ...]
+    features: Mapping[
+        str, tuple[Histogram, Statistics | None]
+    ]  # of day and reference; statistics of the latter
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a day's report is, and what the asset's page shows of it."""
+
+    uri: str
+    preview: str
+
+
+@dataclass(frozen=True)
+class CurrentReport:
+    """Where a day's report is, and its page."""
+
+    uri: str
+    html: str
+
+
+def look(columns: store.Columns, rolling: RollingReference, policy: DriftPolicy) -> Look:
+    """Count a day and its reference into common bins, while both are in memory."""
+    reference = rolling.pooled()
+    found: dict[str, tuple[Histogram, Statistics | None]] = {}
+    for name, values in columns.items():
+        if name not in policy.id_columns:
+            pooled = reference.get(name)
+            counted = histogram(_sample(name, values, policy), pooled)
+            found[name] = (counted, statistics(pooled) if pooled is not None else None)
+    return Look(tuple(map(str, rolling.days)), found)
+
+
+def write_reports(
+    lake: Lake,
+    key: str,
+    *,
+    policy: DriftPolicy,
+    decisions: Mapping[str, DriftDecision],
+    looks: Mapping[str, Look],
+    profiles: Mapping[str, bytes],
+) -> dict[str, Report]:
+    """Write the report of each of the days, which are published already: the timeline is read from the lake."""
+    first = days_up_to(min(decisions))[0]
+    timeline = judged_days(lake, key, first=first, last=max(decisions))
+    written: dict[str, Report] = {}
+    for partition, decision in decisions.items():
+        page = Page(
+            profile=_name(key),
+            partition=partition,
+            verdict=timeline[partition].verdict,
+            decision=decision,
+            reference_days=looks[partition].reference_days,
+            policy=policy,
+            seen=seen(looks[partition], profiles[partition]),
+            timeline={day_: timeline.get(day_) for day_ in days_up_to(partition)},
+        )
+        uri = documents.write(lake, path_of(key, partition), render(page).encode())
+        command = f"ml-platform drift report {page.profile} {partition}"
+        written[partition] = Report(uri, preview(page, command))
+    return written
+
+
+def current_report(lake: Lake, key: str, partition: str) -> CurrentReport:
+    """A day's report with the verdict as it is now: who accepted the day did so after it was written.
+
+    Raises InputError for a day that has none.
+    """
+    path = path_of(key, partition)
+    content = documents.read(lake, path)
+    if content is None:
+        there = [name.removesuffix(".html") for name in documents.names(lake, path.rpartition("/")[0])]
+        raise InputError(
+            f"a day of {key} that has a report is required ({spans(there) or 'none has'}); got {partition!r}. "
+            f"To have one: materialize {key} {partition}"
+        )
+    verdict = judged_days(lake, key, first=partition, last=partition)[partition].verdict
+    html = content.decode()
+    now = with_verdict(html, verdict)
+    uri = documents.write(lake, path, now.encode()) if now != html else documents.uri(lake, path)
+    return CurrentReport(uri, now)
+
+
+def path_of(key: str, partition: str) -> str:
+    """Path of a day's report below the lake's root."""
+    return f"reports/{key}/{partition}.html"
+
+
+def judged_days(lake: Lake, key: str, *, first: str, last: str) -> dict[str, TimelineDay]:
+    """How the days of a range were judged, by partition in order, and which were let through since, by whom and why."""
+    found = store.timeline(lake, key, first=first, last=last)
+    let_through = _let_through(lake, key)
+    return {
+        partition: replace(one, verdict=replace(one.verdict, let_through=let_through.get(partition, "")))
+        for partition, one in sorted(found.items())
+    }
+
+
+def _let_through(lake: Lake, key: str) -> dict[str, str]:
+    """Who let which day through, and why; only of what the day holds now."""
+    content = {partition: found.content_hash for partition, found in published(lake, key).items()}
+    return {
+        entry["partition"]: f"by {entry['actor']}: {entry['reason']}"
+        for entry in ACCEPTANCES.entries(lake, asset=[key])
+        if entry["judged"] == content.get(entry["partition"])
+    }
+
+
+def seen(found: Look, profile: bytes) -> dict[str, Seen]:
+    """What was counted, with whylogs' statistics of the day."""
+    of_day = {row["feature"]: row for row in summary(profile).to_pylist()}
+    return {
+        name: Seen(counted, _of_whylogs(of_day[name]), reference)
+        for name, (counted, reference) in found.features.items()
+    }
+
+
+def _of_whylogs(row: Mapping[str, float]) -> Statistics:
+    numbers = [row[name] for name in ("mean", "stddev", "min", "q05", "q25", "q50", "q75", "q95", "max")]
+    return Statistics(int(row["count"]), int(row["missing"]), row["unique_estimate"], *numbers)
+
+
+def _sample(name: str, values: np.ndarray, policy: DriftPolicy) -> Sample:
+    if name in policy.categories:
+        return read_categories(values)
+    return read_numbers(values, feature=name)
+
+
+def days_up_to(partition: str) -> list[str]:
+    """The days of a partition's timeline, in order: the last is its own."""
+    last = day(partition)
+    return [key_of(d) for d in day_range(last - (TIMELINE_DAYS - 1) * ONE_DAY, last)]
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
