@@ -9,7 +9,7 @@ from ml_platform.compiler import AssetComponent, Step
 from ml_platform.drift_profiles import store
 from ml_platform.drift_profiles.compute import DriftDecision, RollingReference
 from ml_platform.drift_profiles.policy import DriftPolicy
-from ml_platform.drift_profiles.profile import profile_columns
+from ml_platform.drift_profiles.profile import profile_with_summary
 from ml_platform.drift_profiles.reporting import Look, Report, look, write_reports
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.store import EventDays, entity_rows_sql, feature_versions, service_rows
@@ -70,8 +70,8 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     let_through = accepted(lake, spec.key, "drift")
     regimes = [key for key, acceptance in let_through.items() if acceptance.new_regime]
     decisions, looks = judge_days(spec, step, days, regimes)
-    profiles = {
-        key: profile_columns({name: columns[name] for name in features}, timestamp=complete_at(key))
+    profiled = {
+        key: profile_with_summary({name: columns[name] for name in features}, timestamp=complete_at(key))
         for key, columns in days.items()
     }
     hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
@@ -79,7 +79,7 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
         lake,
         spec.key,
         rows=rows,
-        profiles=profiles,
+        profiles={key: profile for key, (profile, _) in profiled.items()},
         decisions=decisions,
         publications=[
             Publication(spec.key, key, digest, count, 0, spec.digest(), step.run_id, inputs[key])
@@ -92,7 +92,7 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
         policy=policy_of(spec, step.catalog),
         decisions=decisions,
         looks=looks,
-        profiles=profiles,
+        summaries={key: summary for key, (_, summary) in profiled.items()},
     )
     return [
         _outcome(key, decisions[key], hashes[key][1], let_through.get(key), reports[key])

@@ -5,6 +5,7 @@ Both sides come sorted already, so a count is two searches, however many days th
 """
 
 from dataclasses import dataclass
+from math import fsum, sqrt
 
 import numpy as np
 
@@ -15,7 +16,7 @@ WHOLE_NUMBER_BINS = 40
 CATEGORIES = 15
 OUTSIDE = 0.005  # this share of the reference, on either side, may lie beyond the bins
 OTHER = "other"
-_LARGEST = np.finfo(np.float64).max
+_PIECE = 8192
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def histogram(day: Sample, reference: Sample | None) -> Histogram:
     if day.kind == "category":
         return _of_categories(day, reference)
     values = reference.values if reference is not None else np.empty(0)
-    edges = _edges(values if len(values) else day.values, whole=_are_whole(day.values))
+    found = _edges(values if len(values) else day.values, whole=_are_whole(day.values))
+    edges = found.astype(day.values.dtype)  # of another type, every search would first copy what it searches
     return Histogram(_shares(day.values, edges), _shares(values, edges), edges=tuple(edges.tolist()))
 
 
@@ -72,13 +74,18 @@ def statistics(sample: Sample) -> Statistics:
     count = len(values)
     if not count:
         return Statistics(sample.rows, sample.missing)
-    numbers = values.astype(np.float64)
-    mean = float(numbers.mean())
-    deviations = numbers - mean
-    stddev = float(np.sqrt(np.dot(deviations, deviations) / (count - 1))) if count > 1 else 0.0
+    mean = float(values.sum(dtype=np.float64)) / count
+    stddev = sqrt(_squares(values, mean) / (count - 1)) if count > 1 else 0.0
     places = [0, *(min(count - 1, int(share * count)) for share in (0.05, 0.25, 0.5, 0.75, 0.95)), -1]
-    quantiles = [float(numbers[place]) for place in places]
+    quantiles = [float(values[place]) for place in places]
     return Statistics(sample.rows, sample.missing, None, mean, stddev, *quantiles)
+
+
+def _squares(values: np.ndarray, mean: float) -> float:
+    """The sum of squared deviations, a piece at a time: a copy of a month as doubles takes longer than the sum."""
+    pieces = (values[start : start + _PIECE] for start in range(0, len(values), _PIECE))
+    deviations = (np.subtract(piece, mean, dtype=np.float64) for piece in pieces)
+    return fsum(float(np.dot(piece, piece)) for piece in deviations)
 
 
 def _of_categories(day: Sample, reference: Sample | None) -> Histogram:
@@ -105,11 +112,12 @@ def _edges(ascending: np.ndarray, *, whole: bool) -> np.ndarray:
         return np.array([0.0, 1.0])
     cut = int(OUTSIDE * len(values))
     low, high = float(values[cut]), float(values[len(values) - 1 - cut])
-    if whole and high - low < WHOLE_NUMBER_BINS and abs(low) < 2**31:
+    if whole and high - low < WHOLE_NUMBER_BINS and abs(low) < 2**20:
         return np.arange(low - 0.5, high + 1)
     if low == high:
         apart = max(0.5, abs(low) * 1e-6)
-        return np.clip([low - apart, high + apart], -_LARGEST, _LARGEST)
+        largest = np.finfo(values.dtype).max
+        return np.clip([low - apart, high + apart], -largest, largest)
     steps = np.arange(BINS + 1) / BINS
     between = low * (1 - steps) + high * steps  # a difference of the two could be more than a double holds
     return np.maximum.accumulate(np.clip(between, low, high))
@@ -120,7 +128,7 @@ def _shares(ascending: np.ndarray, edges: np.ndarray) -> tuple[float, ...]:
     if not count:
         return (0.0,) * (len(edges) + 1)
     upto = np.searchsorted(ascending, edges, "left")
-    upto[-1] = np.searchsorted(ascending, edges[-1], "right")
+    upto[-1] = np.searchsorted(ascending, edges[-1:], "right")[0]
     return tuple((np.diff(upto, prepend=0, append=count) / count).tolist())
 
 
@@ -131,5 +139,6 @@ def _are_whole(values: np.ndarray) -> bool:
 
 def _finite(ascending: np.ndarray) -> np.ndarray:
     """The part between the infinities."""
-    first, last = np.searchsorted(ascending, -np.inf, "right"), np.searchsorted(ascending, np.inf, "left")
-    return ascending[first:last]
+    if not len(ascending) or np.isfinite(ascending[[0, -1]]).all():
+        return ascending
+    return ascending[np.isfinite(ascending)]

@@ -3,12 +3,12 @@
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ml_platform.drift_profiles.charts import Chart, Point, distance_line, overlaid, short, verdict_bars
+from ml_platform.drift_profiles.charts import Point, distance_line, overlaid, short, verdict_bars
 from ml_platform.drift_profiles.compute import DriftDecision, FeatureDrift
 from ml_platform.drift_profiles.histograms import Histogram, Statistics
 from ml_platform.drift_profiles.policy import DriftPolicy
@@ -16,6 +16,7 @@ from ml_platform.kernel import markdown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 Status = Literal["passed", "failed", "not_judged"]
 TIMELINE_DAYS = 30
@@ -101,15 +102,15 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML: no script, no font, no picture from elsewhere; every name and reason is escaped."""
-    ranked = _ranked(page)
+    bars = verdict_bars(_profile_points(page.timeline))
     return (
         _environment()
         .get_template("report.html")
         .render(
             page=page,
             bounds=_bounds(page.policy),
-            bars=verdict_bars(_profile_points(page.timeline)),
-            features=[_feature(page, name, drift) for name, drift in ranked],
+            bars=_markup(bars.svg("The farthest feature of each day, as a share of its bound")),
+            features=[_feature(page, name, drift) for name, drift in _ranked(page)],
             statistics=COLUMNS,
         )
     )
@@ -154,10 +155,16 @@ def _picture(page: Page) -> str:
     """The profile's timeline and the farthest features, as one picture with colours of its own."""
     farthest = [name for name, _ in _ranked(page)][:3]
     drawn = [(name, overlaid(page.seen[name].histogram)) for name in farthest]
-    numbers = [(name, replace(chart, marks=())) for name, chart in drawn if chart.paths]
-    bars = verdict_bars(_profile_points(page.timeline))
-    quiet = replace(bars, marks=tuple(replace(m, title="") for m in bars.marks if m.kind != "hover"))
-    return _environment().get_template("preview.svg").render(page=page, bars=quiet, charts=numbers)
+    charts = [(name, _markup(chart.shapes(hints=False))) for name, chart in drawn if chart.paths]
+    bars = _markup(verdict_bars(_profile_points(page.timeline)).shapes(hints=False))
+    return _environment().get_template("preview.svg").render(bars=bars, charts=charts)
+
+
+def _markup(svg: str) -> "Markup":
+    """What is markup already: `charts` has escaped its words."""
+    from markupsafe import Markup
+
+    return Markup(svg)
 
 
 @dataclass(frozen=True)
@@ -167,20 +174,24 @@ class _Feature:
     name: str
     drift: FeatureDrift | None
     p: str
-    histogram: Chart
-    line: Chart
+    histogram: "Markup"
+    by_category: bool
+    line: "Markup"
+    spark: "Markup"
     day: Mapping[str, str]
     reference: Mapping[str, str]
 
 
 def _feature(page: Page, name: str, drift: FeatureDrift | None) -> _Feature:
-    seen = page.seen[name]
+    seen, line = page.seen[name], distance_line(_feature_points(page.timeline, name))
     return _Feature(
         name,
         drift,
         _p(drift) if drift is not None else "",
-        overlaid(seen.histogram),
-        distance_line(_feature_points(page.timeline, name)),
+        _markup(overlaid(seen.histogram).svg(f"Shares of {name} on the day and in the reference")),
+        bool(seen.histogram.names),
+        _markup(line.svg(f"Distance of {name} on the last days, under its bound")),
+        _markup(line.spark()),
         _cells(seen.day),
         _cells(seen.reference),
     )

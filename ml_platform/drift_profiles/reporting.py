@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 
 from ml_platform.drift_profiles import store
 from ml_platform.drift_profiles.compute import DriftDecision, RollingReference
 from ml_platform.drift_profiles.distances import Sample, read_categories, read_numbers
 from ml_platform.drift_profiles.histograms import Histogram, Statistics, histogram, statistics
 from ml_platform.drift_profiles.policy import DriftPolicy
-from ml_platform.drift_profiles.profile import summary
 from ml_platform.drift_profiles.report import (
     TIMELINE_DAYS,
     Page,
@@ -76,9 +76,12 @@ def write_reports(
     policy: DriftPolicy,
     decisions: Mapping[str, DriftDecision],
     looks: Mapping[str, Look],
-    profiles: Mapping[str, bytes],
+    summaries: Mapping[str, pa.Table],
 ) -> dict[str, Report]:
-    """Write the report of each of the days, which are published already: the timeline is read from the lake."""
+    """Write the report of each of the days, which are published already: the timeline is read from the lake.
+
+    `summaries` has whylogs' statistics of each day.
+    """
     first = days_up_to(min(decisions))[0]
     timeline = judged_days(lake, key, first=first, last=max(decisions))
     written: dict[str, Report] = {}
@@ -90,7 +93,7 @@ def write_reports(
             decision=decision,
             reference_days=looks[partition].reference_days,
             policy=policy,
-            seen=seen(looks[partition], profiles[partition]),
+            seen=seen(looks[partition], summaries[partition]),
             timeline={day_: timeline.get(day_) for day_ in days_up_to(partition)},
         )
         uri = documents.write(lake, path_of(key, partition), render(page).encode())
@@ -144,9 +147,9 @@ def _let_through(lake: Lake, key: str) -> dict[str, str]:
     }
 
 
-def seen(found: Look, profile: bytes) -> dict[str, Seen]:
+def seen(found: Look, summary: pa.Table) -> dict[str, Seen]:
     """What was counted, with whylogs' statistics of the day."""
-    of_day = {row["feature"]: row for row in summary(profile).to_pylist()}
+    of_day = {row["feature"]: row for row in summary.to_pylist()}
     return {
         name: Seen(counted, _of_whylogs(of_day[name]), reference)
         for name, (counted, reference) in found.features.items()

@@ -87,6 +87,9 @@ class Facts:
     ways_out: tuple[WayOut, ...]
     lineage: str
     runs: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of declarations that the manifest does not have
 
 
 def render(facts: Facts) -> str:
@@ -104,6 +107,7 @@ def render(facts: Facts) -> str:
         "Gates": _gates(facts.gates),
         "Ways out taken": _ways_out(facts.ways_out),
         "Where it comes from": f"```text\n{facts.lineage}\n```",
+        "What exactly it was made with": _hashes(facts),
         "To rebuild its training set": f"    ml-platform training-sets rebuild --model {name}",
         "To roll back": (
             f"From this version to another:\n\n    ml-platform releases rollback {facts.model} --to N --reason '…'\n\n"
@@ -143,17 +147,19 @@ def _details(facts: Facts) -> str:
         ("owners", ", ".join(facts.owners) or "none declared"),
         *facts.made.items(),
         *facts.runs.items(),
-        *_hashes(facts.manifest).items(),
     ]
     return table(["what", "value"], rows)
 
 
-def _hashes(manifest: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "content of the training set": manifest["content_hash"],
-        **{f"declaration {name}": digest for name, digest in sorted(manifest["declarations"].items())},
-        **{f"code {name}": version for name, version in sorted(manifest["code"].items())},
-    }
+def _hashes(facts: Facts) -> str:
+    manifest = facts.manifest
+    digests = {**facts.digests, **manifest["declarations"]}
+    rows = [
+        ("content of the training set", manifest["content_hash"]),
+        *((f"declaration {name}", digest[:16]) for name, digest in sorted(digests.items())),
+        *((f"code {name}", version) for name, version in sorted(manifest["code"].items())),
+    ]
+    return table(["what", "hash or version"], rows)
 
 
 def _data(facts: Facts) -> str:
@@ -233,7 +239,7 @@ def _calibration(found: Mapping[str, Any]) -> str:
 def _drift(facts: Facts) -> str:
     if not facts.drift:
         return "No drift profile gates this model."
-    parts: list[str] = []
+    parts = ["A day fails by a feature whose distance is beyond its bound, and too far to be chance."]
     for one in facts.drift:
         verdicts = ", ".join(f"{count} {name}" for name, count in one.verdicts.items()) or "none judged"
         rows = [(name, day, f"{distance:.4f}", f"{bound:g}") for name, day, distance, bound in one.farthest]

@@ -63,6 +63,7 @@ def facts(
         ways_out=tuple(_ways_out(lake, upstream)),
         lineage="\n".join(_tree(catalog, spec.key, (day(partition), day(partition)))),
         runs={"MLflow run": version.run_id, "Dagster run": step.run_id},
+        digests={f"Model/{spec.name}": spec.digest()},
     )
 
 
@@ -73,7 +74,6 @@ def _made(spec: ModelSpec) -> dict[str, object]:
         "preprocessing": ", ".join(part.estimator for part in spec.preprocessing) or "none",
         "threshold of an alert": spec.threshold,
         "versions are compared by": spec.metric,
-        "declaration of the model": spec.digest(),
     }
 
 

@@ -21,7 +21,7 @@ from ml_platform.drift_profiles.compute import RollingReference
 from ml_platform.drift_profiles.distances import read_categories, read_numbers
 from ml_platform.drift_profiles.histograms import CATEGORIES, Histogram, histogram, statistics
 from ml_platform.drift_profiles.policy import DriftPolicy
-from ml_platform.drift_profiles.profile import profile_columns
+from ml_platform.drift_profiles.profile import profile_with_summary
 from ml_platform.drift_profiles.report import Page, TimelineDay, Verdict, preview, render, with_verdict
 from ml_platform.drift_profiles.reporting import days_up_to, look, path_of, seen
 from ml_platform.gates.acceptances import ACCEPTANCES
@@ -86,7 +86,7 @@ def a_page(
     for seed in range(days):
         rolling.accept(f"2018-05-0{seed + 1}", a_day(seed, names=names))
     decision = rolling.judge(day)
-    profile = profile_columns(day, timestamp=complete_at("2018-05-03"))
+    _, summary = profile_with_summary(day, timestamp=complete_at("2018-05-03"))
     verdict = Verdict(decision.status, decision.reason)
     timeline: dict[str, TimelineDay | None] = dict.fromkeys(days_up_to("2018-05-03"))
     timeline["2018-05-03"] = TimelineDay(verdict, {})
@@ -98,7 +98,7 @@ def a_page(
         decision,
         found.reference_days,
         policy,
-        seen(found, profile),
+        seen(found, summary),
         timeline,
     )
 
@@ -203,7 +203,7 @@ def test_a_failed_day_says_by_what_and_has_it_first() -> None:
     html = render(a_page(a_day(7, factor=3.0)))
     text = Elements(html).text
     assert "Failed amount: ks 0." in text
-    assert text.index("amount number") < text.index("channel category")
+    assert text.index("amount breached 0.") < text.index("channel within bounds 0.")
     assert "breached" in text and "5.00 % / 5.00 %" in text
     assert "800 reference days 2: 2018-05-01 … 2018-05-02" in text
     assert "KS distance of numbers at most 0.04" in text

@@ -163,7 +163,9 @@ def test_the_card_of_a_version_has_the_numbers_of_its_manifest_and_its_run(share
     }
     details = section(card, "Model details")
     assert cell(details, "MLflow run")[1] == version(shared).run_id
-    assert cell(details, "content of the training set")[1] == manifest["content_hash"]
+    hashes = section(card, "What exactly it was made with")
+    assert cell(hashes, "content of the training set")[1] == manifest["content_hash"]
+    assert all(cell(hashes, f"declaration {name}") for name in manifest["declarations"])
     assert cell(details, "owners")[1] == "team:payments-risk"
 
 
@@ -172,8 +174,10 @@ def test_the_card_follows_every_feature_to_the_columns_of_its_sources(shared: Pl
     contract = registry.load_document(shared.settings, version(shared), "contract.json")
     rows = [cell(features, name) for name in contract["features"]]
     assert all(row[-1].startswith("sources/") for row in rows), rows
-    risk = next(row for row in rows if row[3] == "features/terminal_risk" and "is_fraud" in row[0])
+    risk = cell(features, "terminal_fraud_rate_7d")
+    assert risk[1:4] == ["double", "mean of is_fraud over 7d, ending 7d before", "features/terminal_risk"]
     assert "sources/fraud_labels.is_fraud" in risk[4] and "sources/transactions.terminal_id" in risk[4]
+    assert "sources/transactions.customer_id" in cell(features, "amount_over_mean_30d")[4], "of the mean"
 
 
 def test_the_card_counts_every_gate_upstream_and_how_the_profiles_were_judged(shared: Platform) -> None:
