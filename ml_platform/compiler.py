@@ -3,6 +3,7 @@
 The graph that Dagster shows and the graph that the gates walk come from the same `kernel.lineage.Node`.
 """
 
+import importlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,10 @@ from ml_platform.gates.conditions import upstream_checks_passed
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.recording import record
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
+from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.tables import Lake
 
@@ -97,11 +100,18 @@ class SpecComponent(dg.Component):
     def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
         """The assets of this declaration; none for a declaration that others only refer to."""
 
+    def sensors(self, catalog: Catalog) -> Sequence[dg.SensorDefinition]:
+        """The sensors of this declaration; most have none."""
+        return []
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         catalog = declarations.load(Path(context.defs_module_path))
         # The catalog's has the text of the files beside it.
         self.spec: Any = catalog.get(self.spec_type, self.spec.name, wanted_by="its component")
-        return dg.Definitions(assets=[compile_asset(plan, catalog) for plan in self.plans(catalog)])
+        return dg.Definitions(
+            assets=[compile_asset(plan, catalog) for plan in self.plans(catalog)],
+            sensors=list(self.sensors(catalog)),
+        )
 
 
 class AssetComponent(SpecComponent):
@@ -119,6 +129,18 @@ class AssetComponent(SpecComponent):
     def code_version(self, catalog: Catalog) -> str:
         """Changes when what the asset computes from the same data may change."""
         return self.spec.digest()
+
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        """What is published of some partitions, judged by what is declared now; no rows are written."""
+        raise InputError(
+            f"{self.spec.key}: its checks judge how it is made, so it cannot be judged again as it is. Nothing was "
+            f"evaluated; materialize it"
+        )
+
+    def forget_delivery(
+        self, settings: Settings, partition: str, *, since: str, reason: str, actor: str
+    ) -> None:
+        """Let what was delivered for a partition after its published version count no more; nothing by default."""
 
     def cron(self) -> str:
         """When the asset is made on its own, in UTC."""
@@ -145,6 +167,12 @@ class AssetComponent(SpecComponent):
         ]
 
 
+def component_of(spec: NamedSpec) -> SpecComponent:
+    """The component of a declaration: of the same name without `Spec`, in the stage's `component.py`."""
+    module = importlib.import_module(f"{type(spec).__module__.removesuffix('.spec')}.component")
+    return getattr(module, type(spec).__name__.removesuffix("Spec"))(spec)
+
+
 def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
     """The Dagster asset of a plan: partitions, dependencies, checks, guard and automation."""
     node = plan.node
@@ -168,14 +196,14 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             automation_condition=_automation(plan),
             output_required=False,
             required_resource_keys=set(plan.resources),
-            check_specs=[_check_spec(node, name, partitions) for name in node.blocking_checks],
+            check_specs=[_check_spec(node, check.name, partitions) for check in node.blocking_checks],
         )
         def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster would read it as an output type
             keys = tuple(context.partition_keys) if partitions is not None else ()
             if plan.gated:
                 _require_open_gates(plan, context, keys, catalog)
             outcomes = plan.work(Step(context, keys, catalog))
-            yield from record(context, outcomes)
+            yield from record(context, [outcome.judged_by(node.blocking_checks) for outcome in outcomes])
 
     return compiled
 

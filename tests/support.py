@@ -4,20 +4,17 @@ import datetime as dt
 import shutil
 import sqlite3
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import dagster as dg
 
 from ml_platform import declarations
 from ml_platform.cli.instance import Runner, RunReport, open_instance
-from ml_platform.compiler import compile_asset
+from ml_platform.compiler import compile_asset, component_of
 from ml_platform.defs.sources.transactions.simulator import simulate
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.settings import Settings
-from ml_platform.kernel.spec import NamedSpec
 from ml_platform.sources.feed import write_delivery
 from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
@@ -36,17 +33,9 @@ def all_assets() -> dg.JobDefinition:
     return defs().resolve_implicit_global_asset_job_def()
 
 
-def component_module(spec: NamedSpec) -> Any:
-    """The module of a spec's component, by the platform's naming."""
-    return import_module(f"{type(spec).__module__.removesuffix('.spec')}.component")
-
-
 def compiled(catalog: Catalog) -> list[dg.AssetsDefinition]:
     """Every asset that a catalog declares."""
-    components = [
-        getattr(component_module(spec), type(spec).__name__.removesuffix("Spec"))(spec)
-        for spec in catalog.specs.values()
-    ]
+    components = [component_of(spec) for spec in catalog.specs.values()]
     return [compile_asset(plan, catalog) for found in components for plan in found.plans(catalog)]
 
 

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.syntax import Syntax
 
-from ml_platform.cli.gates import day_of
+from ml_platform.cli.asked import partition_of
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.errors import InputError
 
@@ -44,7 +44,7 @@ def sql(
         node = spec.nodes(catalog)[0]
         first = partition or str(node.first_day)
         days = (first, last or first)
-        if day_of(node, days[1]) < day_of(node, days[0]):
+        if partition_of(node, days[1]) < partition_of(node, days[0]):
             raise InputError(f"--last requires a day that is not before --partition; got {' … '.join(days)}")
         text = query_text(spec, catalog, days, prompt=not late)
     if as_json:

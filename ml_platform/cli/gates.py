@@ -1,4 +1,4 @@
-"""`ml-platform gate …` and `ml-platform drift …`: why an asset may not be made, and the ways out."""
+"""`ml-platform gate …`: why an asset may not be made, with the evidence, and the ways out that people take."""
 
 import datetime as dt
 import json
@@ -6,104 +6,214 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from ml_platform.cli.output import Json, telling_errors
+from ml_platform.cli.asked import AssetArgument, node_of, partition_of, partitions_of
+from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.lineage import Node
-from ml_platform.kernel.partitions import day
+from ml_platform.kernel.lineage import Check, Node
 from ml_platform.kernel.settings import settings
 
-drift_app = typer.Typer(help="What to do about drift.", no_args_is_help=True)
-gate_app = typer.Typer(help="Why an asset may or may not be made.", no_args_is_help=True)
-
-
-@drift_app.command()
-def accept(
-    asset: Annotated[
-        str, typer.Argument(help="A drift profile or training set, such as `drift_profiles/fraud`.")
-    ],
-    partition: Annotated[str, typer.Argument(help="The refused day, such as 2018-10-02.")],
-    reason: Annotated[str, typer.Option(help="Why the change is real; kept in the ledger.")],
-    new_regime: Annotated[
-        bool, typer.Option(help="Later days are compared with accepted days from this one on.")
-    ] = False,
-) -> None:
-    """Let one drifted day through for good; it stays out of references."""
-    from ml_platform.cli.instance import open_instance
-    from ml_platform.gates.acceptances import Acceptance
-    from ml_platform.gates.acceptances import accept as let_through
-    from ml_platform.lake.tables import Lake
-
-    console = Console()
-    here = settings()
-    with telling_errors(console):
-        check = _drift_check(asset)
-        acceptance = Acceptance(asset, check, partition, reason, here.who, new_regime)
-        with open_instance(here) as instance:
-            observed = let_through(instance, Lake(here.lake_uri), acceptance)
-    console.print(
-        f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+gate_app = typer.Typer(
+    help="Why an asset may or may not be made, and the ways out of a closed gate.", no_args_is_help=True
+)
 
 
 @gate_app.command()
 def status(
-    asset: Annotated[str, typer.Argument(help="An asset, such as `models/fraud`.")],
-    partition: Annotated[str, typer.Option(help="The day, such as 2018-10-02.")],
+    asset: Annotated[
+        str | None, typer.Argument(help="An asset, such as `models/fraud`; default: all that have checks.")
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option(help="The day, such as 2018-10-02; default: the newest one.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether an asset's partition may be made, and what closes its gate. Exit code 1 when it is closed."""
+    """Say whether an asset's partition may be made, and what closes its gate. Exit code 1 when it is closed.
+
+    Without an asset: every blocking check, which partitions passed it and
+    which close gates, and why.
+    """
     from ml_platform import declarations
     from ml_platform.cli.instance import open_instance
     from ml_platform.gates.guard import closed_gates, refusal_text
     from ml_platform.lake.tables import Lake
 
+    if asset is None:
+        return _overview(as_json)
     console = Console(stderr=as_json)
+    here = settings()
     with telling_errors(console):
         lineage = declarations.load().lineage
-        if asset not in lineage.nodes:
-            raise InputError(
-                f"a declared asset is required: {', '.join(sorted(lineage.nodes))}; got {asset!r}"
-            )
-        date = day_of(lineage.nodes[asset], partition)
-        with open_instance(settings()) as instance:
-            closed = closed_gates(instance, lineage, asset, date, lake=Lake(settings().lake_uri))
+        node = node_of(lineage, asset)
+        day = partition_of(node, partition)
+        with open_instance(here) as instance:
+            closed = closed_gates(instance, lineage, asset, day, lake=Lake(here.lake_uri))
+    name = day.isoformat()
     if as_json:
-        print(
-            json.dumps({"asset": asset, "partition": partition, "closed": [gate.__dict__ for gate in closed]})
-        )
-    text = refusal_text(asset, partition, closed) if closed else f"{asset} [{partition}]: the gate is open"
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+        print(json.dumps({"asset": asset, "partition": name, "closed": [gate.__dict__ for gate in closed]}))
+    say(console, refusal_text(asset, name, closed) if closed else f"{asset} [{name}]: the gate is open")
     raise typer.Exit(1 if closed else 0)
 
 
-def day_of(node: Node, partition: str) -> dt.date:
-    """The day that a partition names; InputError when the asset has no such partition."""
-    try:
-        date = day(partition)
-    except ValueError:
-        date = None
-    if date is None or (node.partitioned and node.clip((date, date)) is None):
-        raise InputError(
-            f"--partition requires a day of {node.key}, from {node.first_day or 'any'} to "
-            f"{node.last_day or 'now'}, such as 2018-08-01; got {partition!r}"
-        )
-    return date
+@gate_app.command()
+def explain(
+    asset: AssetArgument,
+    partition: Annotated[
+        str | None, typer.Option(help="The day, such as 2018-10-02; default: the newest one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the evidence behind a closed gate: what was measured, when, what came before, and who acted.
 
-
-def _drift_check(asset: str) -> str:
-    """The drift check of an asset; InputError when it has none."""
+    For each partition that closes it: the findings of its latest evaluation,
+    the evaluations before, ways out that were taken, and the commands that get
+    out now.
+    """
     from ml_platform import declarations
+    from ml_platform.cli.instance import open_instance
+    from ml_platform.gates.explanation import explain as explained
+    from ml_platform.lake.tables import Lake
 
-    nodes = declarations.load().lineage.nodes
-    with_drift = {
-        key: check for key, node in nodes.items() for check in node.blocking_checks if "drift" in check
-    }
-    if asset not in with_drift:
-        raise InputError(
-            f"an asset with a drift check is required: {', '.join(sorted(with_drift))}; got {asset!r}"
+    console = Console(stderr=as_json)
+    here = settings()
+    with telling_errors(console):
+        lineage = declarations.load().lineage
+        node = node_of(lineage, asset)
+        day = partition_of(node, partition)
+        with open_instance(here) as instance:
+            found = explained(instance, lineage, Lake(here.lake_uri), asset, day)
+    if as_json:
+        print(
+            json.dumps({"asset": asset, "partition": day.isoformat(), "closed": [f.as_json() for f in found]})
         )
-    return with_drift[asset]
+    say(console, "\n\n".join(f.in_words() for f in found) or f"{asset} [{day}]: the gate is open")
+    raise typer.Exit(1 if found else 0)
+
+
+@gate_app.command()
+def recheck(
+    asset: AssetArgument,
+    reason: Reason,
+    partition: Annotated[list[str] | None, typer.Argument(help="Days, such as 2018-10-02.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="First day of a range.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last day of a range.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge published partitions again by what is declared now, without making them again.
+
+    This is what a new or changed expectation asks for. Nothing is published or
+    taken back; what fails closes the gate. Exit code 1 when something failed.
+    Without days: all published partitions.
+    """
+    from ml_platform import declarations
+    from ml_platform.cli.instance import open_instance
+    from ml_platform.compiler import AssetComponent, component_of
+    from ml_platform.gates.recheck import Recheck
+    from ml_platform.gates.recheck import recheck as judge_again
+    from ml_platform.lake.ledger import published
+    from ml_platform.lake.tables import Lake
+
+    console = Console(stderr=as_json)
+    here = settings()
+    with telling_errors(console):
+        catalog = declarations.load()
+        node, lake = node_of(catalog.lineage, asset), Lake(here.lake_uri)
+        days = partitions_of(node, partition or (), (first, last), published=sorted(published(lake, asset)))
+        component = component_of(catalog.declaring(asset))
+        assert isinstance(component, AssetComponent)
+        with open_instance(here) as instance:
+            asked = Recheck(node, tuple(days), reason, here.who)
+            outcomes = judge_again(
+                instance, lake, asked, lambda keys: component.rechecked(catalog, here, keys)
+            )
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    for outcome in failed:
+        say(console, f"{asset} [{outcome.partition}] failed: {outcome.failures()}")
+    say(console, f"{asset}: {len(outcomes)} judged again, {len(failed)} failed")
+    if as_json:
+        results = [{"partition": o.partition, "passed": o.passed, "failures": o.failures()} for o in outcomes]
+        print(json.dumps({"asset": asset, "rechecked": results}))
+    raise typer.Exit(1 if failed else 0)
+
+
+@gate_app.command()
+def override(
+    asset: AssetArgument,
+    partition: Annotated[str, typer.Argument(help="The day whose gate opens, such as 2018-10-02.")],
+    until: Annotated[str, typer.Option(help="When it closes again: 2018-10-05, or 2018-10-05T12:00 (UTC).")],
+    reason: Reason,
+    check: Annotated[
+        str | None, typer.Option(help="The check that closes it; default: the asset's only one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Let models through a closed gate for a while. Nothing is published by it, and it closes on its own.
+
+    Models trained meanwhile stay as they are; what is trained after it has
+    ended is refused again. A partition without a published version cannot be
+    overridden.
+    """
+    from ml_platform import declarations
+    from ml_platform.cli.instance import open_instance
+    from ml_platform.gates.overrides import Override
+    from ml_platform.gates.overrides import override as open_gate
+    from ml_platform.lake.tables import Lake
+
+    console = Console(stderr=as_json)
+    here = settings()
+    with telling_errors(console):
+        node = node_of(declarations.load().lineage, asset)
+        day = partition_of(node, partition).isoformat()
+        asked = Override(asset, _check_of(node, check), day, _time(until), reason, here.who)
+        with open_instance(here) as instance:
+            gate = open_gate(instance, Lake(here.lake_uri), asked, now=dt.datetime.now(dt.UTC))
+    say(
+        console,
+        f"{asked.where}: open until {asked.until:%Y-%m-%d %H:%M} UTC; it was closed by: {gate.in_words()}",
+    )
+    if as_json:
+        print(json.dumps({"asset": asset, "partition": day, "until": asked.until.isoformat()}))
+
+
+def _overview(as_json: bool) -> None:
+    """Every blocking check of every asset: passed, and closed by reason. Exit code 1 when one closes gates."""
+    from ml_platform import declarations
+    from ml_platform.cli.instance import open_instance
+    from ml_platform.gates.explanation import overview
+    from ml_platform.kernel.partitions import spans
+    from ml_platform.lake.tables import Lake
+
+    console = Console(stderr=as_json)
+    here = settings()
+    with telling_errors(console), open_instance(here) as instance:
+        rows = overview(instance, declarations.load().lineage, Lake(here.lake_uri))
+    table = Table("asset", "check", "passed", "closes gates")
+    for row in rows:
+        closed = "; ".join(
+            f"{spans(gate.partitions)}: {gate.observed or gate.explanation}" for gate in row.closed
+        )
+        table.add_row(row.asset, row.check, f"{row.passed:,}", closed or "-")
+    console.print(table)
+    if as_json:
+        print(json.dumps({"checks": [row.as_json() for row in rows]}))
+    raise typer.Exit(1 if any(row.closed for row in rows) else 0)
+
+
+def _check_of(node: Node, name: str | None) -> Check:
+    known = ", ".join(check.name for check in node.blocking_checks) or "none"
+    found = node.check(name) if name else None
+    if name is None and len(node.blocking_checks) == 1:
+        found = node.blocking_checks[0]
+    if found is None:
+        raise InputError(f"--check requires one of the checks of {node.key}: {known}; got {name or 'none'}")
+    return found
+
+
+def _time(text: str) -> dt.datetime:
+    """A time in UTC; InputError for what is none."""
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError as err:
+        raise InputError(f"--until requires a time such as 2018-10-05T12:00; got {text!r}") from err
+    return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)

@@ -11,7 +11,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_platform.cli import features, gates, lake, models, reports, stale, training_sets
+from ml_platform.cli import (
+    drift,
+    features,
+    gates,
+    lake,
+    models,
+    notifications,
+    refused,
+    reports,
+    stale,
+    training_sets,
+)
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.settings import settings
 
@@ -21,12 +32,14 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(features.features_app, name="features")
-app.add_typer(gates.drift_app, name="drift")
+app.add_typer(drift.drift_app, name="drift")
 app.add_typer(gates.gate_app, name="gate")
+app.add_typer(refused.refused_app, name="refused")
 app.add_typer(lake.lake_app, name="lake")
 app.add_typer(models.models_app, name="models")
+app.add_typer(notifications.notifications_app, name="notifications")
 app.add_typer(training_sets.training_sets_app, name="training-sets")
-gates.drift_app.command()(reports.report)
+drift.drift_app.command()(reports.report)
 app.command()(stale.stale)
 
 

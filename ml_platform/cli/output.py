@@ -11,6 +11,7 @@ from rich.markup import escape
 from ml_platform.kernel.errors import PlatformError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger for ever.")]
 
 
 @contextmanager
@@ -22,3 +23,8 @@ def telling_errors(console: Console) -> Iterator[None]:
         kind = type(err).__name__.removesuffix("Error").lower()
         console.print(f"[red]{kind}:[/] {escape(str(err))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from err
+
+
+def say(console: Console, text: str) -> None:
+    """Print text as it is: no colours found in it, no lines broken."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ import dagster as dg
 from rich.console import Console
 from rich.table import Table
 
-from ml_platform.gates.guard import latest_states
+from ml_platform.gates.evaluations import latest_states
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.settings import Settings
@@ -68,7 +68,7 @@ def gate_results(instance: dg.DagsterInstance, lineage: Lineage) -> dict[str, di
     """How many partitions of each blocking check passed and failed, by their latest evaluation."""
     results: dict[str, dict[str, int]] = {}
     for key, node in sorted(lineage.nodes.items()):
-        for check in node.blocking_checks:
+        for check in (check.name for check in node.blocking_checks):
             found = latest_states(instance, key, check)
             states = [passed for day, passed in found.items() if (day is not None) == node.partitioned]
             results[f"{key} {check}"] = {"passed": sum(states), "failed": len(states) - sum(states)}

@@ -84,7 +84,7 @@ class Chart:
 class Point:
     """One day of a timeline: how far it was of how far it may be, and how it was judged.
 
-    `kind` is `passed`, `failed`, `accepted` or `not_judged`; a day without a distance has no bound either.
+    `kind` is `passed`, `failed`, `let_through` or `not_judged`; a day without a distance has no bound either.
     """
 
     partition: str

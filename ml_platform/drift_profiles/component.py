@@ -1,27 +1,27 @@
 """Drift profiles as assets: what a day's rows looked like, and whether models may be trained after it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.drift_profiles import store
-from ml_platform.drift_profiles.compute import DriftDecision, RollingReference
 from ml_platform.drift_profiles.policy import DriftPolicy
-from ml_platform.drift_profiles.profile import profile_with_summary
+from ml_platform.drift_profiles.profile import profile_with_summary, summary
 from ml_platform.drift_profiles.reporting import Look, Report, look, write_reports
+from ml_platform.drift_profiles.sequence import Columns, DaySequence, LetThrough
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.store import EventDays, entity_rows_sql, feature_versions, service_rows
 from ml_platform.gates.acceptances import Accepted, accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, spans
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, contiguous, key_of, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import partition_hashes
 from ml_platform.lake.inputs import Inputs
-from ml_platform.lake.ledger import Publication
+from ml_platform.lake.ledger import Publication, published
 from ml_platform.lake.tables import Lake
 
 
@@ -35,9 +35,17 @@ class DriftProfile(AssetComponent):
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)
 
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        return [
+            outcome
+            for run in contiguous(partitions)
+            for outcome in recheck_days(self.spec, catalog, settings, run)
+        ]
+
 
 def policy_of(spec: DriftProfileSpec, catalog: Catalog) -> DriftPolicy:
     """The declared policy in the terms of the computation."""
+    fixed = spec.fixed_reference
     return DriftPolicy(
         reference_days=spec.reference_days,
         ks_bound=spec.ks_bound,
@@ -48,6 +56,10 @@ def policy_of(spec: DriftProfileSpec, catalog: Catalog) -> DriftPolicy:
         calendar=frozenset(spec.calendar),
         categories=frozenset(spec.categories),
         entity_of=spec.entity_of(catalog),
+        consecutive=spec.consecutive,
+        same_weekday=spec.weekday_features(catalog),
+        same_weekday_days=spec.same_weekday_days,
+        fixed_reference=None if fixed is None else (key_of(fixed.first), key_of(fixed.last)),
     )
 
 
@@ -67,37 +79,48 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     rows = computed(spec, step.catalog, settings, step.partitions)
     days = store.split_days(rows, [*features, *id_columns(spec, step.catalog)])
     step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
+    hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
     let_through = accepted(lake, spec.key, "drift")
-    regimes = [key for key, acceptance in let_through.items() if acceptance.new_regime]
-    decisions, looks = judge_days(spec, step, days, regimes)
+    contents = {key: digest for key, (_, digest) in hashes.items()}
+    judged, looks = judge_days(spec, step.catalog, settings, days, contents, let_through)
     profiled = {
         key: profile_with_summary({name: columns[name] for name in features}, timestamp=complete_at(key))
         for key, columns in days.items()
     }
-    hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
     store.write(
         lake,
         spec.key,
         rows=rows,
         profiles={key: profile for key, (profile, _) in profiled.items()},
-        decisions=decisions,
+        judged=judged,
         publications=[
             Publication(spec.key, key, digest, count, 0, spec.digest(), step.run_id, inputs[key])
             for key, (count, digest) in hashes.items()
         ],
     )
-    reports = write_reports(
-        lake,
-        spec.key,
-        policy=policy_of(spec, step.catalog),
-        decisions=decisions,
-        looks=looks,
-        summaries={key: summary for key, (_, summary) in profiled.items()},
-    )
-    return [
-        _outcome(key, decisions[key], hashes[key][1], let_through.get(key), reports[key])
-        for key in step.partitions
-    ]
+    summaries = {key: found for key, (_, found) in profiled.items()}
+    policy = policy_of(spec, step.catalog)
+    reports = write_reports(lake, spec.key, policy=policy, judged=judged, looks=looks, summaries=summaries)
+    return [_outcome(key, judged[key], let_through.get(key), reports[key]) for key in step.partitions]
+
+
+def recheck_days(
+    spec: DriftProfileSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
+) -> list[Outcome]:
+    """Published days in a row judged again; verdicts and reports are kept in place of those before."""
+    lake = Lake(settings.lake_uri)
+    names = [*spec.service(catalog).feature_names(catalog), *id_columns(spec, catalog)]
+    days = store.read_days(settings, spec.key, partitions, names)
+    there = published(lake, spec.key)
+    contents = {key: there[key].content_hash for key in days}
+    let_through = accepted(lake, spec.key, "drift")
+    judged, looks = judge_days(spec, catalog, settings, days, contents, let_through)
+    store.write_verdicts(lake, spec.key, judged)
+    profiles = store.read_profiles(lake, spec.key, first=min(partitions), last=max(partitions))
+    summaries = {key: summary(profiles[key]) for key in judged}
+    policy = policy_of(spec, catalog)
+    reports = write_reports(lake, spec.key, policy=policy, judged=judged, looks=looks, summaries=summaries)
+    return [_outcome(key, judged[key], let_through.get(key), reports[key]) for key in partitions]
 
 
 def computed(
@@ -125,45 +148,42 @@ def computed(
 
 
 def judge_days(
-    spec: DriftProfileSpec, step: Step, days: Mapping[str, store.Columns], regimes: Collection[str]
-) -> tuple[dict[str, DriftDecision], dict[str, Look]]:
-    """The verdict on each day in order, starting from the reference days that were judged before the range.
+    spec: DriftProfileSpec,
+    catalog: Catalog,
+    settings: Settings,
+    days: Mapping[str, Columns],
+    contents: Mapping[str, str],
+    let_through: Mapping[str, Accepted],
+) -> tuple[dict[str, store.JudgedDay], dict[str, Look]]:
+    """The verdict on each day in order, from what is stored of the days before them and what was accepted.
 
-    With each verdict comes what the day and its reference looked like, for the report.
+    With it comes what each day and its reference looked like, for its report.
 
-    A day that began a new regime is the first of a reference of its own, which judges from the next day on.
+    `contents` has the content hash of each day's rows: what people accepted counts for that content alone.
     """
-    first = min(step.partitions)
-    policy = policy_of(spec, step.catalog)
-    rolling = RollingReference(policy, minimum_days=1 if any(day < first for day in regimes) else None)
-    for key, columns in _reference(spec, step, before=first, regimes=regimes):
-        rolling.accept(key, columns)
-    decisions, looks = dict[str, DriftDecision](), dict[str, Look]()
-    for key in sorted(step.partitions):
-        decisions[key] = rolling.judge(days[key])
-        looks[key] = look(days[key], rolling, policy)
-        if key in regimes:
-            rolling = RollingReference(policy, minimum_days=1)
-        if key in regimes or decisions[key].status != "failed":
-            rolling.accept(key, days[key])
-    return decisions, looks
-
-
-def _reference(
-    spec: DriftProfileSpec, step: Step, *, before: str, regimes: Collection[str]
-) -> list[tuple[str, store.Columns]]:
-    """The stored rows of the accepted days before a range, oldest first."""
-    settings: Settings = step.resources.environment
-    names = [*spec.service(step.catalog).feature_names(step.catalog), *id_columns(spec, step.catalog)]
-    keys = store.reference_days(
-        Lake(settings.lake_uri), spec.key, before=before, count=spec.reference_days, regimes=regimes
+    names = [*spec.service(catalog).feature_names(catalog), *id_columns(spec, catalog)]
+    past = store.judged_before(Lake(settings.lake_uri), spec.key, before=min(days))
+    known = {key: found.content for key, found in past.items()}
+    policy = policy_of(spec, catalog)
+    sequence = DaySequence(
+        policy,
+        past,
+        LetThrough(let_through),
+        read=lambda keys: store.read_days(settings, spec.key, keys, names),
     )
-    return list(zip(keys, store.read_days(settings, spec.key, keys, names), strict=True))
+    judged, looks = dict[str, store.JudgedDay](), dict[str, Look]()
+    for key in sorted(days):
+        verdict = sequence.judge(key, days[key])
+        reference = digest_of([[day, known[day]] for day in verdict.reference]) if verdict.reference else ""
+        judged[key] = store.JudgedDay(verdict, contents[key], reference)
+        looks[key] = look(days[key], sequence.compared_with, policy)
+        known[key] = contents[key]
+        sequence.remember(key, days[key], verdict.decision, content=contents[key])
+    return judged, looks
 
 
-def _outcome(
-    key: str, decision: DriftDecision, content_hash: str, acceptance: Accepted | None, report: Report
-) -> Outcome:
+def _outcome(key: str, judged: store.JudgedDay, acceptance: Accepted | None, report: Report) -> Outcome:
+    decision, content_hash = judged.verdict.decision, judged.content
     breached = [f for f in decision.features if f.breached]
     let_through = acceptance is not None and acceptance.judged == content_hash
     seen = "; ".join(f"{f.feature}: {f.reason}" for f in breached) or decision.reason
@@ -174,6 +194,8 @@ def _outcome(
         bound="; ".join(f"{f.feature} within {f.bound:g}" for f in breached),
         metadata={
             "status": decision.status,
+            "reference": judged.reference or "none",
+            "reference_days": spans(judged.verdict.reference) or "none",
             "reference_rows": decision.reference_rows,
             "judged": content_hash,
         },

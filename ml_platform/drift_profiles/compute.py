@@ -45,6 +45,7 @@ class FeatureDrift:
     gated: bool
     breached: bool
     reason: str
+    days_in_row: int = 0  # judged days in a row on which it breached, this one included
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,12 @@ class RollingReference:
     """The last accepted days, kept sorted, so that judging a range of days does not sort a month for each.
 
     Answers are bit for bit those of `judge` on the same days: statistics come from integer counts, which do
-    not depend on how the reference was put together. The caller decides which days enter, and after how many
-    it judges (`minimum_days`, by default all of `reference_days`). It holds every number of its days twice:
-    28 days of 15 features and 9,600 rows are 45 MB.
+    not depend on how the reference was put together. The caller decides which days enter. It holds every
+    number of its days twice: 28 days of 15 features and 9,600 rows are 45 MB.
     """
 
-    def __init__(self, policy: DriftPolicy, *, minimum_days: int | None = None) -> None:
+    def __init__(self, policy: DriftPolicy) -> None:
         self._policy = policy
-        self._minimum_days = policy.reference_days if minimum_days is None else minimum_days
         self._days: deque[tuple[Hashable, dict[str, Sample]]] = deque()
         self._pooled: dict[str, Sample] | None = None
         self._numbers: dict[str, dict[Hashable, int]] = {  # of entities, from 1 as they come; None has 0
@@ -117,24 +116,35 @@ class RollingReference:
             )
             self._pooled = {f: pooled.plus(samples[f]) for f, pooled in kept.items()}
 
+    @property
+    def rows(self) -> int:
+        """Rows of all days that are the reference now."""
+        return sum(_rows(accepted) for _, accepted in self._days)
+
     def judge(self, day: Mapping[str, np.ndarray]) -> DriftDecision:
         """Judge a day against the reference as it is now; the day does not enter it."""
-        policy, samples = self._policy, self._samples(day)
-        rows, reference_rows = _rows(samples), sum(_rows(accepted) for _, accepted in self._days)
-        if len(self._days) < self._minimum_days:
-            reason = f"no reference yet: {len(self._days)} of {self._minimum_days} accepted days"
-            return DriftDecision("not_judged", reason, rows, reference_rows)
-        if min(rows, reference_rows) < policy.minimum_sample:
-            reason = f"{rows} rows against {reference_rows}: {policy.minimum_sample} are needed on each side"
-            return DriftDecision("not_judged", reason, rows, reference_rows)
+        rows, days = rows_of(day), len(self._days)
+        if days < self._policy.reference_days:
+            reason = f"no reference yet: {days} of {self._policy.reference_days} accepted days"
+            return DriftDecision("not_judged", reason, rows, self.rows)
+        lacking = self.lacking(rows)
+        if lacking:
+            return DriftDecision("not_judged", lacking, rows, self.rows)
+        return decide(self.measure(day), policy=self._policy, rows=rows, reference_rows=self.rows)
+
+    def lacking(self, rows: int) -> str:
+        """Why a day of so many rows cannot be measured against the reference as it is now; empty when it can."""
+        least = self._policy.minimum_sample
+        if min(rows, self.rows) >= least:
+            return ""
+        return f"{rows} rows against {self.rows}: {least} are needed on each side"
+
+    def measure(self, day: Mapping[str, np.ndarray]) -> list[FeatureDrift]:
+        """Measure every feature of a day against the reference; `decide` says which of them breach."""
+        samples = self._samples(day)
         self._require_same_features(samples)
         reference = self._pool()
-        features = _with_verdicts(
-            [_compare(f, samples[f], reference[f], policy) for f in samples], policy=policy
-        )
-        breached = "; ".join(f"{drift.feature}: {drift.reason}" for drift in features if drift.breached)
-        status = "failed" if breached else "passed"
-        return DriftDecision(status, breached or "within bounds", rows, reference_rows, features)
+        return [_compare(feature, samples[feature], reference[feature], self._policy) for feature in samples]
 
     def pooled(self) -> Mapping[str, Sample]:
         """All rows of the reference days as they are now, by feature; nothing before a day was accepted."""
@@ -167,6 +177,26 @@ class RollingReference:
                 f"Drift needs the same features on every day, but {differ} are not on both sides: "
                 "nothing was compared. Read all days with the same list of features."
             )
+
+
+def decide(
+    measured: Sequence[FeatureDrift], *, policy: DriftPolicy, rows: int, reference_rows: int
+) -> DriftDecision:
+    """Say which of the measured features breach, and so whether the day fails."""
+    features = _with_verdicts(measured, policy=policy)
+    breached = breaches(features)
+    status = "failed" if breached else "passed"
+    return DriftDecision(status, breached or "within bounds", rows, reference_rows, features)
+
+
+def breaches(features: Sequence[FeatureDrift]) -> str:
+    """The features that breach, in words; empty without any."""
+    return "; ".join(f"{drift.feature}: {drift.reason}" for drift in features if drift.breached)
+
+
+def rows_of(day: Mapping[str, np.ndarray]) -> int:
+    """Rows of a day's columns."""
+    return len(next(iter(day.values()), ()))
 
 
 def _rows(samples: Mapping[str, Sample]) -> int:
@@ -239,11 +269,11 @@ def _verdict(drift: FeatureDrift, *, policy: DriftPolicy) -> FeatureDrift:
         ),
     ]
     far = [(what, bound, p) for what, effect, bound, p in tests if effect > bound and p is not None]
-    breaches = [
+    breached = [
         f"{what} (bound {bound:g}, adjusted p {p:.2g})" for what, bound, p in far if p < policy.p_value
     ]
     by_chance = [
         f"{what} is beyond {bound:g} but may be chance (adjusted p {p:.2g})" for what, bound, p in far
     ]
-    reason = ", ".join(breaches) or ", ".join(by_chance) or "within bounds"
-    return replace(drift, breached=bool(breaches), reason=reason)
+    reason = ", ".join(breached) or ", ".join(by_chance) or "within bounds"
+    return replace(drift, breached=bool(breached), reason=reason, days_in_row=int(bool(breached)))

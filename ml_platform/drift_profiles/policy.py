@@ -35,6 +35,10 @@ class DriftPolicy:
     calendar: frozenset[str] = frozenset()  # constant within a day: measured, never gated
     categories: frozenset[str] = frozenset()  # codes or strings; all other features are numbers
     entity_of: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)  # feature: id column
+    consecutive: int = 1  # days in a row on which a feature has to breach before it fails one
+    same_weekday: frozenset[str] = frozenset()  # compared with days of the same weekday only
+    same_weekday_days: int = 4
+    fixed_reference: tuple[str, str] | None = None  # first and last day of a reference that never moves
 
     def __post_init__(self) -> None:
         """Raise DeclarationError for a bound that no distance passes, or every day, or for ids as features."""
@@ -44,12 +48,12 @@ class DriftPolicy:
                     f"A drift policy needs {name} between 0 and 1, got {getattr(self, name)}: "
                     "every day or none would fail. Correct the declaration."
                 )
-        if self.reference_days < 1 or self.minimum_sample < 1:
-            raise DeclarationError(
-                "A drift policy needs at least 1 for reference_days and minimum_sample, got "
-                f"{self.reference_days} and {self.minimum_sample}: nothing could be compared. "
-                "Correct the declaration."
-            )
+        for name in ("reference_days", "same_weekday_days", "minimum_sample", "consecutive"):
+            if getattr(self, name) < 1:
+                raise DeclarationError(
+                    f"A drift policy needs at least 1 for {name}, got {getattr(self, name)}: nothing could be "
+                    "compared. Correct the declaration."
+                )
         both = sorted(self.id_columns & (self.calendar | self.categories | self.entity_of.keys()))
         if both:
             raise DeclarationError(

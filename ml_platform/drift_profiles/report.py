@@ -39,23 +39,23 @@ _VERDICT = re.compile(r"(?<=<!-- verdict -->).*?(?=<!-- /verdict -->)", re.DOTAL
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Told:
     """How a day was judged, and by which way out it may be used all the same."""
 
     status: Status
     reason: str
-    let_through: str = ""  # such as `by ann: prices went up`
+    let_through: str = ""  # such as `accepted by ann: prices went up`
 
     @property
     def kind(self) -> str:
-        """Its class in pictures: an accepted day is another thing than a failed one."""
-        return "accepted" if self.status == "failed" and self.let_through else self.status
+        """Its class in pictures: a day that was let through is another thing than a failed one."""
+        return "let_through" if self.status == "failed" and self.let_through else self.status
 
     @property
     def words(self) -> str:
         """One sentence."""
-        if self.kind == "accepted":
-            return f"accepted {self.let_through} (it had failed: {self.reason})"
+        if self.kind == "let_through":
+            return f"{self.let_through} (it had failed: {self.reason})"
         return f"{self.status.replace('_', ' ')}: {self.reason}"
 
 
@@ -73,8 +73,9 @@ class Distance:
 class TimelineDay:
     """One day of the timeline; without distances it was not judged."""
 
-    verdict: Verdict
+    verdict: Told
     distances: Mapping[str, Distance]
+    content: str = ""  # hash of the rows that were judged
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Page:
 
     profile: str
     partition: str
-    verdict: Verdict
+    verdict: Told
     decision: DriftDecision
     reference_days: tuple[str, ...]
     policy: DriftPolicy
@@ -116,7 +117,7 @@ def render(page: Page) -> str:
     )
 
 
-def with_verdict(html: str, verdict: Verdict) -> str:
+def with_verdict(html: str, verdict: Told) -> str:
     """A rendered page with another verdict: a day can be accepted after its page was written."""
     shown = _environment().get_template("verdict.html").render(verdict=verdict)
     return _VERDICT.sub(lambda _: shown, html, count=1)
@@ -230,6 +231,7 @@ def _bounds(policy: DriftPolicy) -> list[tuple[str, str]]:
         ("change of the missing share", f"at most {policy.missing_bound:g}"),
         ("adjusted p (Holm) of a breach", f"below {policy.p_value:g}"),
         ("rows on each side", f"at least {policy.minimum_sample:,}"),
+        *([("days in a row that fail a day", f"{policy.consecutive}")] if policy.consecutive > 1 else []),
     ]
 
 

@@ -3,14 +3,14 @@
 Apart from `component.py`, because the command line reads reports too, and from `report.py`, which knows no store.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ml_platform.drift_profiles import store
-from ml_platform.drift_profiles.compute import DriftDecision, RollingReference
 from ml_platform.drift_profiles.distances import Sample, read_categories, read_numbers
 from ml_platform.drift_profiles.histograms import Histogram, Statistics, histogram, statistics
 from ml_platform.drift_profiles.policy import DriftPolicy
@@ -23,22 +23,15 @@ from ml_platform.drift_profiles.report import (
     render,
     with_verdict,
 )
-from ml_platform.gates.acceptances import ACCEPTANCES
+from ml_platform.drift_profiles.sequence import Columns
+from ml_platform.gates.ways_out import WAYS_OUT
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import ONE_DAY, day, day_range, key_of, spans
 from ml_platform.lake import documents
-from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 
-
-@dataclass(frozen=True)
-class Look:
-    """What a day and its reference looked like when the day was judged."""
-
-    reference_days: tuple[str, ...]
-    features: Mapping[
-        str, tuple[Histogram, Statistics | None]
-    ]  # of day and reference; statistics of the latter
+Look = Mapping[str, tuple[Histogram, Statistics | None]]
+"""What each feature of a day and of its reference looked like, and the statistics of the latter, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +50,15 @@ class CurrentReport:
     html: str
 
 
-def look(columns: store.Columns, rolling: RollingReference, policy: DriftPolicy) -> Look:
+def look(columns: Columns, reference: Mapping[str, Sample], policy: DriftPolicy) -> Look:
     """Count a day and its reference into common bins, while both are in memory."""
-    reference = rolling.pooled()
     found: dict[str, tuple[Histogram, Statistics | None]] = {}
     for name, values in columns.items():
         if name not in policy.id_columns:
             pooled = reference.get(name)
             counted = histogram(_sample(name, values, policy), pooled)
             found[name] = (counted, statistics(pooled) if pooled is not None else None)
-    return Look(tuple(map(str, rolling.days)), found)
+    return found
 
 
 def write_reports(
@@ -74,27 +66,26 @@ def write_reports(
     key: str,
     *,
     policy: DriftPolicy,
-    decisions: Mapping[str, DriftDecision],
+    judged: Mapping[str, store.JudgedDay],
     looks: Mapping[str, Look],
     summaries: Mapping[str, pa.Table],
 ) -> dict[str, Report]:
-    """Write the report of each of the days, which are published already: the timeline is read from the lake.
+    """Write the report of each of the days, whose verdicts are kept already: the timeline is read from the lake.
 
     `summaries` has whylogs' statistics of each day.
     """
-    first = days_up_to(min(decisions))[0]
-    timeline = judged_days(lake, key, first=first, last=max(decisions))
+    timeline = judged_days(lake, key, first=days_up_to(min(judged))[0], last=max(judged))
     written: dict[str, Report] = {}
-    for partition, decision in decisions.items():
+    for partition, found in judged.items():
         page = Page(
             profile=_name(key),
             partition=partition,
             verdict=timeline[partition].verdict,
-            decision=decision,
-            reference_days=looks[partition].reference_days,
+            decision=found.verdict.decision,
+            reference_days=found.verdict.reference,
             policy=policy,
             seen=seen(looks[partition], summaries[partition]),
-            timeline={day_: timeline.get(day_) for day_ in days_up_to(partition)},
+            timeline={date: timeline.get(date) for date in days_up_to(partition)},
         )
         uri = documents.write(lake, path_of(key, partition), render(page).encode())
         command = f"ml-platform drift report {page.profile} {partition}"
@@ -103,21 +94,26 @@ def write_reports(
 
 
 def current_report(lake: Lake, key: str, partition: str) -> CurrentReport:
-    """A day's report with the verdict as it is now: who accepted the day did so after it was written.
-
-    Raises InputError for a day that has none.
-    """
-    path = path_of(key, partition)
-    content = documents.read(lake, path)
-    if content is None:
-        there = [name.removesuffix(".html") for name in documents.names(lake, path.rpartition("/")[0])]
+    """A day's report with the verdict as it is now; InputError for a day that has none."""
+    found = refreshed(lake, key, partition)
+    if found is None:
+        folder = path_of(key, partition).rpartition("/")[0]
+        there = [name.removesuffix(".html") for name in documents.names(lake, folder)]
         raise InputError(
             f"a day of {key} that has a report is required ({spans(there) or 'none has'}); got {partition!r}. "
             f"To have one: materialize {key} {partition}"
         )
-    verdict = judged_days(lake, key, first=partition, last=partition)[partition].verdict
+    return found
+
+
+def refreshed(lake: Lake, key: str, partition: str) -> CurrentReport | None:
+    """A day's report, told who let the day through since it was written; None for a day that has none."""
+    path = path_of(key, partition)
+    content = documents.read(lake, path)
+    if content is None:
+        return None
     html = content.decode()
-    now = with_verdict(html, verdict)
+    now = with_verdict(html, judged_days(lake, key, first=partition, last=partition)[partition].verdict)
     uri = documents.write(lake, path, now.encode()) if now != html else documents.uri(lake, path)
     return CurrentReport(uri, now)
 
@@ -128,23 +124,33 @@ def path_of(key: str, partition: str) -> str:
 
 
 def judged_days(lake: Lake, key: str, *, first: str, last: str) -> dict[str, TimelineDay]:
-    """How the days of a range were judged, by partition in order, and which were let through since, by whom and why."""
+    """How the days of a range were judged, by partition in order, and which were let through, by whom and why."""
     found = store.timeline(lake, key, first=first, last=last)
-    let_through = _let_through(lake, key)
+    taken = _taken(lake, key)
     return {
-        partition: replace(one, verdict=replace(one.verdict, let_through=let_through.get(partition, "")))
+        partition: replace(one, verdict=replace(one.verdict, let_through=_let_through(one, taken[partition])))
+        if partition in taken
+        else one
         for partition, one in sorted(found.items())
     }
 
 
-def _let_through(lake: Lake, key: str) -> dict[str, str]:
-    """Who let which day through, and why; only of what the day holds now."""
-    content = {partition: found.content_hash for partition, found in published(lake, key).items()}
-    return {
-        entry["partition"]: f"by {entry['actor']}: {entry['reason']}"
-        for entry in ACCEPTANCES.entries(lake, asset=[key])
-        if entry["judged"] == content.get(entry["partition"])
-    }
+def _taken(lake: Lake, key: str) -> dict[str, list[dict[str, Any]]]:
+    """The ways out that were taken for each day, oldest first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for entry in WAYS_OUT.entries(lake, asset=[key], way=["accept", "override"]):
+        found.setdefault(entry["partition"], []).append(entry)
+    return found
+
+
+def _let_through(one: TimelineDay, taken: Sequence[Mapping[str, Any]]) -> str:
+    """By whom and why a day was let through the last time; an acceptance is of the rows that its verdict was about."""
+    for entry in reversed(taken):
+        if entry["way"] == "override":
+            return f"overridden until {entry['until']} by {entry['actor']}: {entry['reason']}"
+        if entry["judged"] == one.content:
+            return f"accepted by {entry['actor']}: {entry['reason']}"
+    return ""
 
 
 def seen(found: Look, summary: pa.Table) -> dict[str, Seen]:
@@ -152,7 +158,7 @@ def seen(found: Look, summary: pa.Table) -> dict[str, Seen]:
     of_day = {row["feature"]: row for row in summary.to_pylist()}
     return {
         name: Seen(counted, _of_whylogs(of_day[name]), reference)
-        for name, (counted, reference) in found.features.items()
+        for name, (counted, reference) in found.items()
     }
 
 

@@ -1,21 +1,30 @@
 """Where drift lives in the lake: the judged rows, the whylogs profiles, every statistic and every decision."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
-from ml_platform.drift_profiles.compute import DriftDecision
-from ml_platform.drift_profiles.report import Distance, TimelineDay, Verdict
+from ml_platform.drift_profiles.metrics import DRIFT_METRICS, write_metrics
+from ml_platform.drift_profiles.report import Distance, TimelineDay, Told
+from ml_platform.drift_profiles.sequence import Columns, PastDay, Verdict
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.engine import connect
-from ml_platform.lake.ledger import Publication, publish_days
+from ml_platform.lake.engine import connect, small_answer
+from ml_platform.lake.ledger import Publication, publish_days, published
 from ml_platform.lake.tables import Lake
 
-Columns = Mapping[str, np.ndarray]
+
+@dataclass(frozen=True)
+class JudgedDay:
+    """What is kept of a judged day: the verdict, the content that it is about, and what it was compared with."""
+
+    verdict: Verdict
+    content: str
+    reference: str  # digest of the reference's days and their contents
 
 
 def write(
@@ -24,66 +33,65 @@ def write(
     *,
     rows: pa.Table,
     profiles: Mapping[str, bytes],
-    decisions: Mapping[str, DriftDecision],
+    judged: Mapping[str, JudgedDay],
     publications: Sequence[Publication],
 ) -> None:
-    """Replace the given days' rows, profiles, statistics and decisions, and publish the days with the rows."""
-    days = sorted(decisions)
-    lake.table(f"{key}_whylogs").replace_days(_profile_table(profiles), days=days)
-    lake.table("drift_metrics").replace(
-        _metrics_table(key, decisions),
-        predicate=f"profile = '{_profile_name(key)}' AND {PARTITION_COLUMN} IN ({', '.join(repr(d) for d in days)})",
-        partition_by=("profile", PARTITION_COLUMN),
-    )
+    """Replace the given days' rows and profiles, publish the days with the rows, then record the verdicts on them."""
+    lake.table(f"{key}_whylogs").replace_days(_profile_table(profiles), days=sorted(profiles))
     publish_days(lake, rows, publications)
-    lake.table(f"{key}_decisions").replace_days(_decision_table(decisions), days=days)
+    write_verdicts(lake, key, judged)
 
 
-def reference_days(
-    lake: Lake, key: str, *, before: str, count: int, regimes: Collection[str] = ()
-) -> list[str]:
-    """The last `count` days before a day that may be a reference, oldest first.
+def write_verdicts(lake: Lake, key: str, judged: Mapping[str, JudgedDay]) -> None:
+    """Replace the statistics and the verdicts of days, which may have been judged again."""
+    write_metrics(lake, key, _metrics(judged), days=sorted(judged))
+    lake.table(f"{key}_decisions").replace_days(_decision_table(judged), days=sorted(judged))
 
-    Days that passed, or were not judged, are references; failed days never are, accepted or not, unless one
-    began a new regime: then only days from the newest such day on count.
-    """
-    rows = lake.table(f"{key}_decisions").answer(exp.select("status", PARTITION_COLUMN))
-    start = max((partition for partition in regimes if partition < before), default="")
-    good = {
-        str(row[PARTITION_COLUMN])
-        for row in rows
-        if row["status"] != "failed" or str(row[PARTITION_COLUMN]) in regimes
+
+def judged_before(lake: Lake, key: str, *, before: str) -> dict[str, PastDay]:
+    """What is kept of the judged days before a day, in order."""
+    found = lake.table(f"{key}_decisions").answer(exp.select("*"))
+    rows = {str(row[PARTITION_COLUMN]): row for row in found}
+    return {
+        key: PastDay(row["status"], frozenset(row.get("breached") or ()), row.get("content") or "")
+        for key, row in sorted(rows.items())
+        if key < before
     }
-    return sorted(found for found in good if start <= found < before)[-count:]
 
 
 def timeline(lake: Lake, key: str, *, first: str, last: str) -> dict[str, TimelineDay]:
     """How each day of a range was judged, by partition, and how far each feature was; days without are left out."""
-    column = exp.column(PARTITION_COLUMN)
+    column, (stage, name) = exp.column(PARTITION_COLUMN), key.split("/")
     low, high = (exp.cast(exp.Literal.string(date), "date") for date in (first, last))
     of_days = exp.and_(column >= low, column <= high)
-    of_profile = exp.column("profile").eq(_profile_name(key))
+    of_asset = exp.and_(exp.column("stage").eq(stage), exp.column("name").eq(name))
     distances: dict[str, dict[str, Distance]] = {}
     wanted = exp.select(PARTITION_COLUMN, "feature", *(f.name for f in fields(Distance)))
-    for row in lake.table("drift_metrics").answer(wanted.where(of_days, of_profile)):
+    for row in lake.table(DRIFT_METRICS).answer(wanted.where(of_days, of_asset)):
         partition, feature = str(row.pop(PARTITION_COLUMN)), row.pop("feature")
         distances.setdefault(partition, {})[feature] = Distance(**row)
-    verdicts = {
-        str(row[PARTITION_COLUMN]): Verdict(row["status"], row["reason"])
-        for row in lake.table(f"{key}_decisions").answer(
-            exp.select(PARTITION_COLUMN, "status", "reason").where(of_days)
-        )
-    }
+    told = lake.table(f"{key}_decisions").answer(exp.select("*").where(of_days))
     return {
-        partition: TimelineDay(verdict, distances.get(partition, {}))
-        for partition, verdict in verdicts.items()
+        (partition := str(row[PARTITION_COLUMN])): TimelineDay(
+            Told(row["status"], row["reason"]), distances.get(partition, {}), row.get("content") or ""
+        )
+        for row in told
     }
 
 
-def read_days(settings: Settings, key: str, days: Sequence[str], names: Sequence[str]) -> list[Columns]:
-    """The stored feature and id columns of days, one mapping each, in the order of the days."""
-    if not days:
-        return []
+def read_profiles(lake: Lake, key: str, *, first: str, last: str) -> dict[str, bytes]:
+    """The whylogs profiles of the published days in a range, in order."""
+    table = lake.table(f"{key}_whylogs")
+    if table.version() is None:
+        return {}
+    where = [(PARTITION_COLUMN, ">=", first), (PARTITION_COLUMN, "<=", last)]
+    rows = small_answer(f"SELECT {PARTITION_COLUMN}, profile FROM ({table.scan(where=where)}) ORDER BY 1")
+    known = published(lake, key)
+    return {str(partition): profile for partition, profile in rows if str(partition) in known}
+
+
+def read_days(settings: Settings, key: str, days: Sequence[str], names: Sequence[str]) -> dict[str, Columns]:
+    """The stored feature and id columns of days, by day; a day without stored rows is left out."""
     table = Lake(settings.lake_uri).table(key)
     where = [(PARTITION_COLUMN, "in", list(days))]
     listed = ", ".join(f'"{name}"' for name in names)
@@ -91,8 +99,7 @@ def read_days(settings: Settings, key: str, days: Sequence[str], names: Sequence
         rows = connection.sql(
             f"SELECT {listed}, {PARTITION_COLUMN} FROM ({table.scan(where=where)}) ORDER BY {PARTITION_COLUMN}"
         ).to_arrow_table()
-    found = split_days(rows, names)
-    return [found[key_] for key_ in days if key_ in found]
+    return split_days(rows, names)
 
 
 def split_days(rows: pa.Table, names: Sequence[str]) -> dict[str, Columns]:
@@ -113,11 +120,6 @@ def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy()
 
 
-def _profile_name(key: str) -> str:
-    """The profile's name without its stage: a partition value, and so a folder."""
-    return key.rsplit("/", 1)[-1]
-
-
 def _profile_table(profiles: Mapping[str, bytes]) -> pa.Table:
     return pa.table(
         {
@@ -127,51 +129,50 @@ def _profile_table(profiles: Mapping[str, bytes]) -> pa.Table:
     )
 
 
-def _metrics_table(key: str, decisions: Mapping[str, DriftDecision]) -> pa.Table:
-    rows = [
+def _metrics(judged: Mapping[str, JudgedDay]) -> list[dict[str, Any]]:
+    """The statistics of every compared feature of days, as rows of the metrics table."""
+    return [
         {
-            "profile": _profile_name(key),
             PARTITION_COLUMN: day(partition),
-            "status": decision.status,
+            "day": day(partition),
+            "status": found.verdict.decision.status,
+            "judged": found.content,
+            "reference": found.reference,
             **asdict(feature),
         }
-        for partition, decision in decisions.items()
-        for feature in decision.features
+        for partition, found in judged.items()
+        for feature in found.verdict.decision.features
     ]
-    return pa.Table.from_pylist(rows, schema=_METRICS)
 
 
-def _decision_table(decisions: Mapping[str, DriftDecision]) -> pa.Table:
-    return pa.table(
+def _decision_table(judged: Mapping[str, JudgedDay]) -> pa.Table:
+    rows = [
         {
-            "status": pa.array([d.status for d in decisions.values()], pa.string()),
-            "reason": pa.array([d.reason for d in decisions.values()], pa.string()),
-            "rows": pa.array([d.rows for d in decisions.values()], pa.int64()),
-            "reference_rows": pa.array([d.reference_rows for d in decisions.values()], pa.int64()),
-            PARTITION_COLUMN: pa.array([day(key) for key in decisions], pa.date32()),
+            "status": found.verdict.decision.status,
+            "reason": found.verdict.decision.reason,
+            "rows": found.verdict.decision.rows,
+            "reference_rows": found.verdict.decision.reference_rows,
+            "breached": [f.feature for f in found.verdict.decision.features if f.breached],
+            "content": found.content,
+            "reference": found.reference,
+            "reference_days": list(found.verdict.reference),
+            PARTITION_COLUMN: day(partition),
         }
-    )
+        for partition, found in judged.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=_DECISIONS)
 
 
-_METRICS = pa.schema(
+_DECISIONS = pa.schema(
     [
-        ("profile", pa.string()),
-        (PARTITION_COLUMN, pa.date32()),
         ("status", pa.string()),
-        ("feature", pa.string()),
-        ("kind", pa.string()),
-        ("statistic_name", pa.string()),
-        ("statistic", pa.float64()),
-        ("p_value", pa.float64()),
-        ("p_adjusted", pa.float64()),
-        ("bound", pa.float64()),
-        ("missing_share", pa.float64()),
-        ("reference_missing_share", pa.float64()),
-        ("missing_p_value", pa.float64()),
-        ("missing_p_adjusted", pa.float64()),
-        ("psi", pa.float64()),
-        ("gated", pa.bool_()),
-        ("breached", pa.bool_()),
         ("reason", pa.string()),
+        ("rows", pa.int64()),
+        ("reference_rows", pa.int64()),
+        ("breached", pa.list_(pa.string())),
+        ("content", pa.string()),
+        ("reference", pa.string()),
+        ("reference_days", pa.list_(pa.string())),
+        (PARTITION_COLUMN, pa.date32()),
     ]
 )

@@ -12,7 +12,7 @@ from ml_platform.features import handwritten
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
 from ml_platform.features.staging import row_table, stage_rows
 from ml_platform.gates.outcomes import Outcome
-from ml_platform.gates.publishing import Staged, publish
+from ml_platform.gates.publishing import Staged, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.partitions import PARTITION_COLUMN, key_of, spans
@@ -53,6 +53,11 @@ class FeatureView(AssetComponent):
 
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)
+
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        lake = Lake(settings.lake_uri)
+        with connect(settings) as connection:
+            return judge_published(connection, lake, self.spec.key, self.spec.expectations, partitions)
 
     def code_version(self, catalog: Catalog) -> str:
         return digest_of([self.spec.digest(), *(source_digest(f"ml_platform.{name}") for name in _CODE)])

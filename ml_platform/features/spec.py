@@ -11,7 +11,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import DAY_SECONDS, Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec, SqlText
 from ml_platform.lake.predicates import check_predicate
@@ -137,7 +137,7 @@ class FeatureViewSpec(NamedSpec):
                 first_day=source.start,
                 last_day=source.end,
                 upstream=tuple(upstream),
-                blocking_checks=("quality",),
+                blocking_checks=(Check("quality", self.digest_of_fields("expectations")),),
             ),
         )
 

@@ -1,37 +1,18 @@
-"""Ways out of a closed gate that people take: recorded in a ledger and as an evaluation in Dagster."""
+"""Drift that people let through: for good, for the content that was judged, and out of references."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as Target,
 )
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecordStatus as Status,
-)
 
-from ml_platform.gates.outcomes import Evaluation
+from ml_platform.gates.evaluations import latest_evaluations, told
+from ml_platform.gates.outcomes import DECLARED, PUBLISHED, Evaluation
 from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
+from ml_platform.gates.ways_out import WAYS_OUT, line
 from ml_platform.kernel.errors import InputError
-from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake
-
-ACCEPTANCES = Ledger(
-    "acceptances",
-    {
-        "asset": pa.string(),
-        "check": pa.string(),
-        "partition": pa.string(),
-        "judged": pa.string(),
-        "new_regime": pa.bool_(),
-        "reason": pa.string(),
-        "actor": pa.string(),
-        "evidence": pa.string(),
-    },
-)
 
 
 @dataclass(frozen=True)
@@ -60,16 +41,12 @@ def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> 
     The acceptance is of the content that the failed evaluation judged: other rows in its place are judged
     again. Raises InputError when there is no failed evaluation of what is published, or no reason is given.
     """
-    if not acceptance.reason.strip():
-        raise InputError("--reason is required: say why this change is real; nothing was accepted")
+    _require_reason(acceptance)
     key = dg.AssetKey(acceptance.asset.split("/"))
-    failed = _failed_evaluation(instance, key, acceptance)
+    failed = _failed_evaluation(instance, acceptance)
     target = _judged_materialization(instance, key, acceptance, failed)
-    seen = failed.metadata.get("observed")
-    observed = str(seen.value) if seen is not None else (failed.description or "failed")
-    judged = failed.metadata.get("judged")
-    content = str(judged.value) if judged is not None else ""
-    entry: dict[str, Any] = {**acceptance.__dict__, "evidence": observed, "judged": content}
+    observed = str(told(failed, "observed") or failed.description or "failed")
+    content = str(told(failed, "judged"))
     evaluation = Evaluation(
         acceptance.check,
         passed=True,
@@ -80,8 +57,20 @@ def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> 
             "new_regime": acceptance.new_regime,
             "judged": content,
         },
+        declared=str(told(failed, DECLARED)),
     )
-    ACCEPTANCES.append(lake, [entry])
+    entry = line(
+        "accept",
+        acceptance.asset,
+        acceptance.partition,
+        check=acceptance.check,
+        reason=acceptance.reason,
+        actor=acceptance.actor,
+        evidence=observed,
+        judged=content,
+        new_regime=acceptance.new_regime,
+    )
+    WAYS_OUT.append(lake, [entry])
     report_evaluation(instance, evaluation_event(key, acceptance.partition, evaluation, target))
     return observed
 
@@ -90,27 +79,24 @@ def accepted(lake: Lake, asset: str, check: str) -> dict[str, Accepted]:
     """The newest acceptance of each partition of an asset's check."""
     return {
         entry["partition"]: Accepted(entry["judged"], entry["new_regime"])
-        for entry in ACCEPTANCES.entries(lake)
-        if (entry["asset"], entry["check"]) == (asset, check)
+        for entry in WAYS_OUT.entries(lake, way=["accept"], asset=[asset], check=[check])
     }
 
 
-def _failed_evaluation(
-    instance: dg.DagsterInstance, key: dg.AssetKey, acceptance: Acceptance
-) -> dg.AssetCheckEvaluation:
-    records = instance.event_log_storage.get_asset_check_execution_history(
-        dg.AssetCheckKey(key, acceptance.check),
-        limit=1,
-        status={Status.SUCCEEDED, Status.FAILED},
-        partition_filter=PartitionKeyFilter(key=acceptance.partition),
-    )
-    evaluation = records[0].evaluation if records else None
+def _require_reason(acceptance: Acceptance) -> None:
+    if not acceptance.reason.strip():
+        raise InputError("--reason is required: say why this change is real; nothing was accepted")
+
+
+def _failed_evaluation(instance: dg.DagsterInstance, acceptance: Acceptance) -> dg.AssetCheckEvaluation:
+    asset, check, partition = acceptance.asset, acceptance.check, acceptance.partition
+    record = latest_evaluations(instance, asset, check, [partition]).get(partition)
+    evaluation = record.evaluation if record is not None else None
     if evaluation is None or evaluation.passed:
         found = "it passed" if evaluation is not None else "it was never evaluated"
         raise InputError(
-            f"{acceptance.asset} [{acceptance.partition}] {acceptance.check}: a failed evaluation is required to "
-            f"accept; {found}. Nothing was changed; see: ml-platform gate status {acceptance.asset} "
-            f"--partition {acceptance.partition}"
+            f"{asset} [{partition}] {check}: a failed evaluation is required to accept; {found}. Nothing was "
+            f"changed; see: ml-platform gate status {asset} --partition {partition}"
         )
     return evaluation
 
@@ -121,8 +107,7 @@ def _judged_materialization(
     """The published version that the failed evaluation judged; InputError when it judged something else."""
     where = f"{acceptance.asset} [{acceptance.partition}]"
     latest = materialization_targets(instance, key, [acceptance.partition]).get(acceptance.partition)
-    published = failed.metadata.get("published")
-    if latest is None or (published is not None and not published.value):
+    if latest is None or not told(failed, PUBLISHED, True):
         raise InputError(
             f"{where}: a failed evaluation of a published version is required; the failed rows were refused and "
             f"not published. Nothing was changed. A refused delivery cannot be accepted: deliver it again"

@@ -4,11 +4,8 @@ import datetime as dt
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecordStatus as Status,
-)
 
+from ml_platform.gates.evaluations import latest_evaluations
 from ml_platform.kernel.lineage import Days, Lineage
 from ml_platform.kernel.partitions import day_range, key_of
 
@@ -29,36 +26,16 @@ class Evidence:
 def evidence(instance: dg.DagsterInstance, lineage: Lineage, key: str, partition: dt.date) -> list[Evidence]:
     """Every blocking check upstream of a partition, in the order of the assets' names."""
     return [
-        _evidence(instance, asset, check, days)
+        _evidence(instance, asset, check.name, days)
         for asset, days in sorted(lineage.upstream_days(key, partition).items())
         for check in lineage.node(asset).blocking_checks
     ]
 
 
 def _evidence(instance: dg.DagsterInstance, asset: str, check: str, days: Days) -> Evidence:
-    storage, key = instance.event_log_storage, dg.AssetCheckKey(dg.AssetKey(asset.split("/")), check)
-    wanted = set(map(key_of, day_range(*days)))
-    states = [info for info in storage.get_asset_check_partition_info([key]) if info.partition_key in wanted]
-    counts = [info.latest_execution_status for info in states]
-    newest = max(states, key=lambda info: info.latest_check_event_storage_id, default=None)
-    records = (
-        storage.get_asset_check_execution_history(
-            key,
-            limit=1,
-            status={Status.SUCCEEDED, Status.FAILED},
-            partition_filter=PartitionKeyFilter(key=newest.partition_key),
-        )
-        if newest is not None and newest.partition_key is not None
-        else []
-    )
-    found = records[0] if records else None
-    time = dt.datetime.fromtimestamp(found.event.timestamp, dt.UTC) if found and found.event else None
-    return Evidence(
-        asset,
-        check,
-        days,
-        counts.count(Status.SUCCEEDED),
-        counts.count(Status.FAILED),
-        time,
-        found.run_id if found else "",
-    )
+    records = latest_evaluations(instance, asset, check, [key_of(date) for date in day_range(*days)])
+    verdicts = [found.evaluation.passed for found in records.values() if found.evaluation is not None]
+    told = [(found.event.timestamp, found.run_id) for found in records.values() if found.event is not None]
+    when, run_id = max(told, default=(None, ""))
+    time = dt.datetime.fromtimestamp(when, dt.UTC) if when is not None else None
+    return Evidence(asset, check, days, verdicts.count(True), verdicts.count(False), time, run_id)

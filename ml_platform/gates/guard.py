@@ -1,29 +1,29 @@
 """May this partition be made? Asked of the event log, in whatever run, before a gated step does anything.
 
 A gate is open when, for every upstream partition that the declared mappings reach, the latest evaluation of
-each blocking check passed and judged the latest materialization. In-progress and crashed evaluations do not
-count: the one before them does.
+each blocking check passed, judged the latest materialization, and judged it by what is declared now. Planned
+and crashed evaluations do not count: the one before them does.
 """
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import dagster as dg
-from dagster import DagsterEventType
-from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecordStatus as Status,
+    AssetCheckExecutionRecord as Record,
 )
-from dagster._core.storage.asset_check_execution_record import AssetCheckPartitionInfo
 
-from ml_platform.kernel.lineage import Days, Lineage
+from ml_platform.gates.evaluations import latest_evaluations, latest_materializations, told
+from ml_platform.gates.outcomes import DECLARED, PUBLISHED
+from ml_platform.gates.ways_out import UNTIL, override_ended
+from ml_platform.kernel.lineage import Check, Days, Lineage
 from ml_platform.kernel.partitions import day_range, key_of, spans
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.tables import Lake
 
-Reason = Literal["failed", "not_evaluated", "outdated", "other_inputs", "missing"]
+Reason = Literal["failed", "expired", "redeclared", "not_evaluated", "outdated", "other_inputs", "missing"]
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,28 @@ class ClosedGate:
     observed: str = ""
     bound: str = ""
     run_id: str = ""
+    refused: bool = False  # the rows that failed were not published
+    delivered: bool = False  # it is made from deliveries, not from other assets
+
+    @property
+    def explanation(self) -> str:
+        """What is wrong, where no evaluation says it; empty where one does."""
+        return _EXPLANATIONS.get(self.reason, "")
 
     def in_words(self) -> str:
         """One line for people."""
-        where = f"{self.asset} [{spans(self.partitions)}] {self.check}"
-        if self.reason == "failed":
-            run = f", run {self.run_id[:8]}" if self.run_id else ""
-            return f"{where}: {self.observed} (required: {self.bound}{run})"
-        return f"{where}: {_EXPLANATIONS[self.reason]}"
+        where = f"{self.asset}{f' [{spans(self.partitions)}]' if self.partitions else ''} {self.check}"
+        if self.reason not in ("failed", "expired"):
+            return f"{where}: {self.explanation}"
+        run = f", run {self.run_id[:8]}" if self.run_id else ""
+        over = "; its override has expired" if self.reason == "expired" else ""
+        return f"{where}: {self.observed} (required: {self.bound}{run}){over}"
 
 
 _CAUSES_FIRST = (
     "failed",
+    "expired",
+    "redeclared",
     "outdated",
     "not_evaluated",
     "other_inputs",
@@ -56,6 +66,7 @@ _CAUSES_FIRST = (
 )  # what is missing is often a consequence
 
 _EXPLANATIONS = {
+    "redeclared": "was evaluated by other expectations than those declared now",
     "not_evaluated": "was materialized and never evaluated",
     "outdated": "was materialized again after its last evaluation",
     "other_inputs": "was made from rows that are no longer the published ones",
@@ -75,7 +86,7 @@ def closed_gates(
     """Every upstream partition that keeps `key` at `partition` from being made, causes first; empty when open.
 
     With `itself`, the partition's own checks count too: may what was made be used? With a lake, what was
-    judged must also have been made from the rows that are published now.
+    judged must also have been made from the rows that are published now, and overrides are looked up in it.
     """
     closed: list[ClosedGate] = []
     inputs = Inputs.now(lake, lineage) if lake is not None else None
@@ -84,32 +95,38 @@ def closed_gates(
         asked[key] = (partition, partition)
     for upstream, days in sorted(asked.items()):
         for check in lineage.node(upstream).blocking_checks:
-            closed += _closed_by(instance, upstream, check, days)
+            wanted = [key_of(date) for date in day_range(*days)]
+            found = closed_by(instance, upstream, check, wanted, lake=lake)
+            closed += [replace(gate, delivered=not lineage.node(upstream).upstream) for gate in found]
         if inputs is not None and lineage.node(upstream).upstream:
             closed += _made_from_others(inputs, upstream, days)
     return sorted(closed, key=lambda gate: _CAUSES_FIRST.index(gate.reason))
 
 
-def _made_from_others(inputs: Inputs, asset: str, days: Days) -> list[ClosedGate]:
-    """Days of an asset whose inputs were published again, with other content as of their time, since they were read."""
-    mine = inputs.publications.get(asset, {})
-    outdated = tuple(
-        key
-        for key in map(key_of, day_range(*days))
-        if key in mine and mine[key].inputs != inputs.digest(asset, key)
-    )
-    return [ClosedGate(asset, "inputs", outdated, "other_inputs")] if outdated else []
+def closed_by(
+    instance: dg.DagsterInstance,
+    asset: str,
+    check: Check,
+    partitions: Sequence[str | None],
+    *,
+    lake: Lake | None = None,
+) -> list[ClosedGate]:
+    """Why partitions of an asset close gates by one of its checks; those that closed alike together.
 
-
-def latest_states(instance: dg.DagsterInstance, asset: str, check: str) -> dict[str | None, bool]:
-    """Whether the latest evaluation of each partition of an asset's check passed; planned ones are left out."""
-    key = dg.AssetCheckKey(dg.AssetKey(asset.split("/")), check)
-    found = instance.event_log_storage.get_asset_check_partition_info([key])
-    return {
-        info.partition_key: info.latest_execution_status == Status.SUCCEEDED
-        for info in found
-        if info.latest_execution_status != Status.PLANNED
-    }
+    The only partition of an asset that has none is None.
+    """
+    materialized = latest_materializations(instance, asset, partitions)
+    evaluated = latest_evaluations(instance, asset, check.name, partitions)
+    closed: list[ClosedGate] = []
+    alike: dict[Reason, list[str]] = {}
+    for partition in partitions:
+        record = evaluated.get(partition)
+        reason = _reason(record, materialized.get(partition), check, lake)
+        if record is not None and reason in ("failed", "expired"):
+            closed.append(_told(record, asset, check, partition, reason))
+        elif reason is not None:
+            alike.setdefault(reason, []).extend([partition] if partition is not None else [])
+    return closed + [ClosedGate(asset, check.name, tuple(found), why) for why, found in alike.items()]
 
 
 def require_open(
@@ -138,91 +155,81 @@ def refusal_text(key: str, partition: str, closed: Sequence[ClosedGate]) -> str:
     lines = [f"{key} [{partition}] is refused: {len(closed)} blocking check(s) upstream have not passed."]
     lines += [f"  - {gate.in_words()}" for gate in closed]
     lines.append(
-        f"Nothing was changed. To see it again: ml-platform gate status {key} --partition {partition}"
+        f"Nothing was changed. To see it again: ml-platform gate status {key} --partition {partition}; "
+        f"with its evidence: ml-platform gate explain {key} --partition {partition}"
     )
-    ways = sorted({way for gate in closed if (way := _way_out(gate))})
+    ways = dict.fromkeys(way for gate in closed for way in ways_out(gate))
     return "\n".join(lines + [f"Way out: {way}" for way in ways])
 
 
-def _way_out(gate: ClosedGate) -> str:
-    first = gate.partitions[0]
-    if gate.reason == "failed" and gate.check in ("drift", "label_drift"):
-        return f"if the change is real: ml-platform drift accept {gate.asset} {first} --reason '…'"
-    if gate.reason == "failed":
-        return (
-            f"deliver {gate.asset} {first} again: ml-platform ingest … --replaces DIGEST, then materialize it"
-        )
+def ways_out(gate: ClosedGate) -> list[str]:
+    """What people can do about a closed gate, the usual way first, as commands."""
+    first, all_of_it = gate.partitions[0], spans(gate.partitions)
+    by_check = f"{gate.asset} {first} --check {gate.check}"
+    override = f"for a while, without mending it: ml-platform gate override {by_check} --until … --reason '…'"
+    if gate.reason in ("failed", "expired") and gate.check in ("drift", "label_drift"):
+        real = f"if the change is real: ml-platform drift accept {gate.asset} {first} --reason '…'"
+        return [real, override]
+    if gate.reason in ("failed", "expired"):
+        again = f"mend what {gate.asset} {first} is made from, and materialize it again"
+        if gate.delivered:
+            again = f"deliver {gate.asset} {first} again: ml-platform ingest … --replaces DIGEST, then materialize it"
+        dismiss = f"ml-platform refused dismiss {gate.asset} {first} --reason '…'"
+        back = [f"drop what was refused, if an older version is published: {dismiss}"] if gate.refused else []
+        return [again, *back, override]
+    if gate.reason == "redeclared":
+        return [
+            f"evaluate what is published: ml-platform gate recheck {gate.asset} {_listed(gate)} --reason '…'"
+        ]
     if gate.reason == "other_inputs":
-        return (
-            f"materialize {gate.asset} {spans(gate.partitions)}; first ml-platform stale {gate.asset}, which says why, "
-            f"and clears those that would come out the same"
+        first_look = (
+            f"first ml-platform stale {gate.asset}, which says why, and clears what would come out the same"
         )
-    return f"materialize {gate.asset} {spans(gate.partitions)}"
+        return [f"materialize {gate.asset} {all_of_it}; {first_look}"]
+    return [f"materialize {gate.asset} {all_of_it}"]
 
 
-def _closed_by(instance: dg.DagsterInstance, asset: str, check: str, days: Days) -> list[ClosedGate]:
-    key = dg.AssetKey(asset.split("/"))
-    check_key = dg.AssetCheckKey(key, check)
-    storage = instance.event_log_storage
-    wanted = [key_of(date) for date in day_range(*days)]
-    latest = storage.get_latest_storage_id_by_partition(key, DagsterEventType.ASSET_MATERIALIZATION)
-    states = {info.partition_key: info for info in storage.get_asset_check_partition_info([check_key])}
-    closed: list[ClosedGate] = []
-    pending: dict[Reason, list[str]] = {}
-    for partition in wanted:
-        reason, gate = _judge(instance, check_key, partition, latest.get(partition), states.get(partition))
-        if gate is not None:
-            closed.append(gate)
-        elif reason is not None:
-            pending.setdefault(reason, []).append(partition)
-    closed += [ClosedGate(asset, check, tuple(found), reason) for reason, found in pending.items()]
-    return closed
+def _listed(gate: ClosedGate) -> str:
+    """Partitions as arguments of a command: one, or the range that has them all."""
+    first, last = gate.partitions[0], gate.partitions[-1]
+    return first if first == last else f"--from {first} --to {last}"
 
 
-def _judge(
-    instance: dg.DagsterInstance,
-    check: dg.AssetCheckKey,
-    partition: str,
-    materialized: int | None,
-    state: AssetCheckPartitionInfo | None,
-) -> tuple[Reason | None, ClosedGate | None]:
-    """Why one partition closes the gate; a failed evaluation comes with its record's words."""
-    if state is not None and state.latest_execution_status == Status.SUCCEEDED:
-        current = state.latest_target_materialization_storage_id == materialized
-        return (None if current and materialized is not None else "outdated"), None
-    if state is None:
-        return ("missing" if materialized is None else "not_evaluated"), None
-    return _judge_record(instance, check, partition, materialized)
-
-
-def _judge_record(
-    instance: dg.DagsterInstance, check: dg.AssetCheckKey, partition: str, materialized: int | None
-) -> tuple[Reason | None, ClosedGate | None]:
-    """Judge by the latest completed evaluation, for a failed state or one that a run has only planned."""
-    records = instance.event_log_storage.get_asset_check_execution_history(
-        check,
-        limit=1,
-        status={Status.SUCCEEDED, Status.FAILED},
-        partition_filter=PartitionKeyFilter(key=partition),
-    )
-    evaluation = records[0].evaluation if records else None
+def _reason(
+    record: Record | None, materialized: int | None, check: Check, lake: Lake | None
+) -> Reason | None:
+    """Why a partition with this latest evaluation and materialization closes gates; None when it does not."""
+    evaluation = record.evaluation if record is not None else None
     if evaluation is None:
-        return ("missing" if materialized is None else "not_evaluated"), None
-    if evaluation.passed:
-        target = evaluation.target_materialization_data
-        current = target is not None and target.storage_id == materialized
-        return (None if current else "outdated"), None
-    words = {
-        name: str(value.value) for name, value in evaluation.metadata.items() if name in ("observed", "bound")
-    }
-    asset = check.asset_key.to_user_string()
-    gate = ClosedGate(
-        asset,
-        check.name,
-        (partition,),
-        "failed",
-        observed=words.get("observed", "failed"),
-        bound=words.get("bound", "pass"),
-        run_id=records[0].run_id,
+        return "missing" if materialized is None else "not_evaluated"
+    if not evaluation.passed:
+        return "failed"
+    target = evaluation.target_materialization_data
+    if target is None or target.storage_id != materialized:
+        return "outdated"
+    if told(evaluation, UNTIL) and override_ended(evaluation, lake, now=dt.datetime.now(dt.UTC)):
+        return "expired"
+    return "redeclared" if told(evaluation, DECLARED) != check.digest else None
+
+
+def _told(record: Record, asset: str, check: Check, partition: str | None, reason: Reason) -> ClosedGate:
+    """A closed gate in the words of its evaluation; of an override, in those of what it overrode."""
+    evaluation = record.evaluation
+    assert evaluation is not None
+    before = "overridden_" if reason == "expired" else ""
+    observed = str(told(evaluation, f"{before}observed", "failed"))
+    bound = str(told(evaluation, f"{before}bound", "pass"))
+    refused = not told(evaluation, PUBLISHED, True)
+    named = (partition,) if partition is not None else ()
+    return ClosedGate(asset, check.name, named, reason, observed, bound, record.run_id, refused)
+
+
+def _made_from_others(inputs: Inputs, asset: str, days: Days) -> list[ClosedGate]:
+    """Days of an asset whose inputs were published again, with other content as of their time, since they were read."""
+    mine = inputs.publications.get(asset, {})
+    outdated = tuple(
+        key
+        for key in map(key_of, day_range(*days))
+        if key in mine and mine[key].inputs != inputs.digest(asset, key)
     )
-    return "failed", gate
+    return [ClosedGate(asset, "inputs", outdated, "other_inputs")] if outdated else []

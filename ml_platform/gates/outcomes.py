@@ -1,15 +1,24 @@
 """What a step found out about each partition, before anything is told to Dagster."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from ml_platform.kernel.lineage import Check
+
+DECLARED = "declared"
+"""Under this name an evaluation's metadata has the digest of what it judged by."""
+
+PUBLISHED = "published"
+"""Under this name the evaluation of rows that were refused says that they were not published."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One blocking evaluation: a class of checks (`quality`, `drift`, …) on one partition.
 
-    `observed` and `bound` are sentences for people: what came and what was required.
+    `observed` and `bound` are sentences for people: what came and what was required. `declared` is the digest of
+    what was declared of the check when it judged.
     """
 
     check: str
@@ -17,14 +26,16 @@ class Evaluation:
     observed: str = ""
     bound: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    declared: str = ""
 
     def all_metadata(self) -> dict[str, Any]:
-        """Metadata of the evaluation event, with the two sentences under fixed names."""
-        return {"observed": self.observed or "as required", "bound": self.bound or "none", **self.metadata}
+        """Metadata of the evaluation event, with the two sentences and the digest under fixed names."""
+        fixed = {"observed": self.observed or "as required", "bound": self.bound or "none"}
+        return {**fixed, DECLARED: self.declared, **self.metadata}
 
     def of_refused(self) -> "Evaluation":
         """The same, of rows that were not published: what is published is another version, or none."""
-        return replace(self, metadata={**self.metadata, "published": False})
+        return replace(self, metadata={**self.metadata, PUBLISHED: False})
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,12 @@ class Outcome:
     @property
     def passed(self) -> bool:
         return all(evaluation.passed for evaluation in self.evaluations)
+
+    def judged_by(self, checks: Sequence[Check]) -> "Outcome":
+        """The same, with each evaluation naming what was declared of its check."""
+        digests = {check.name: check.digest for check in checks}
+        told = tuple(replace(e, declared=digests.get(e.check, "")) for e in self.evaluations)
+        return replace(self, evaluations=told)
 
     def failures(self) -> str:
         """The failed evaluations in words."""

@@ -12,13 +12,16 @@ import duckdb
 import pyarrow as pa
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.gates.refused import REFUSALS, refused_rows
+from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.partitions import PARTITION_COLUMN
-from ml_platform.lake.audit import Finding
+from ml_platform.lake.audit import Finding, audit
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
 from ml_platform.lake.inputs import equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, publish_days
+from ml_platform.lake.ledger import published as ledger_of
 from ml_platform.lake.rows import of_days
-from ml_platform.lake.tables import Lake, Table
+from ml_platform.lake.tables import Lake
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,31 @@ def publish(lake: Lake, staged: Staged, *, run_id: str) -> list[Outcome]:
     good = [key for key in staged.partitions if evaluations[key].passed]
     bad = [key for key in staged.partitions if not evaluations[key].passed]
     if bad:
-        refused(lake, staged.asset).replace_days(of_days(staged.rows, bad), days=bad)
+        _keep_apart(lake, staged, {key: evaluations[key] for key in bad}, run_id=run_id)
     publications = _commit(lake, staged, good, run_id=run_id) if good else {}
     return [_outcome(staged, key, evaluations[key], publications.get(key)) for key in staged.partitions]
 
 
-def refused(lake: Lake, asset: str) -> Table:
-    """The table of an asset's refused partitions, kept for inspection."""
-    return lake.table(f"refused/{asset}")
+def judge_published(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    asset: str,
+    expectations: Sequence[Expectation],
+    partitions: Sequence[str],
+) -> list[Outcome]:
+    """What is published of some partitions, audited again in one scan; in their order."""
+    rows = lake.table(asset).scan(where=[(PARTITION_COLUMN, "in", list(partitions))])
+    findings = audit(connection, f"({rows})", expectations, partitions=partitions)
+    there = ledger_of(lake, asset)
+    return [
+        Outcome(
+            key,
+            published=True,
+            evaluations=(quality_evaluation(findings[key]),),
+            data_version=there[key].content_hash if key in there else None,
+        )
+        for key in partitions
+    ]
 
 
 def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
@@ -71,6 +91,27 @@ def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
                 {"expectation": f.expectation, "rows": f.rows, "failing": f.failing} for f in findings
             ],
         },
+    )
+
+
+def _keep_apart(lake: Lake, staged: Staged, evaluations: Mapping[str, Evaluation], *, run_id: str) -> None:
+    """Keep the rows of refused partitions where people can look at them, and say so in the ledger."""
+    rows = of_days(staged.rows, list(evaluations))
+    refused_rows(lake, staged.asset).replace_days(rows, days=list(evaluations))
+    counts = {key: max((f.rows for f in staged.findings.get(key, ())), default=0) for key in evaluations}
+    REFUSALS.append(
+        lake,
+        [
+            {
+                "asset": staged.asset,
+                "partition": key,
+                "rows": counts[key],
+                "observed": evaluation.observed,
+                "bound": evaluation.bound,
+                "run_id": run_id,
+            }
+            for key, evaluation in evaluations.items()
+        ],
     )
 
 

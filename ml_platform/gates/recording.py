@@ -22,6 +22,7 @@ from dagster._core.execution.plan.execute_step import (
 from dagster._core.instance.utils import RUNLESS_JOB_NAME
 from dagster._core.utils import make_new_run_id
 
+from ml_platform.gates.evaluations import latest_materializations
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import spans
@@ -100,20 +101,7 @@ def materialization_targets(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None]
 ) -> dict[str | None, Target]:
     """The latest materialization of each partition, as what an evaluation points at."""
-    storage = instance.event_log_storage
-    named = {partition for partition in partitions if partition is not None}
-    found: dict[str | None, int] = {}
-    if named:
-        latest = storage.get_latest_storage_id_by_partition(
-            key, DagsterEventType.ASSET_MATERIALIZATION, partitions=named
-        )
-        found.update(latest)
-    if None in partitions:
-        event = instance.get_latest_materialization_event(key)
-        records = storage.get_asset_records([key])
-        last = records[0].asset_entry.last_materialization_record if records else None
-        if event is not None and last is not None:
-            found[None] = last.storage_id
+    found = latest_materializations(instance, key.to_user_string(), partitions)
     records_by_id = {record.storage_id: record for record in _records(instance, key, found)}
     return {
         partition: Target(storage_id=storage_id, run_id=record.run_id, timestamp=record.timestamp)

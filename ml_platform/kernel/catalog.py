@@ -45,6 +45,15 @@ class Catalog:
         found = [spec for (declared, _), spec in self.specs.items() if declared is kind]
         return sorted((spec for spec in found if isinstance(spec, kind)), key=lambda spec: spec.name)
 
+    def declaring(self, key: str) -> NamedSpec:
+        """The declaration that an asset comes from; DeclarationError when there is none."""
+        for spec in self.specs.values():
+            if isinstance(spec, DeclaresAssets) and key in {node.key for node in spec.nodes(self)}:
+                return spec
+        raise DeclarationError(
+            f"a declared asset is required: {', '.join(sorted(self.lineage.nodes))}; got {key!r}"
+        )
+
     @cached_property
     def lineage(self) -> Lineage:
         """The graph that all declarations make together."""

@@ -30,6 +30,17 @@ class Upstream:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One blocking class of checks of an asset, and a digest of what is declared of it.
+
+    An evaluation under another digest judged by something else, and does not count.
+    """
+
+    name: str
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class Node:
     """One asset: its days, what it reads and which checks gate what follows.
 
@@ -42,11 +53,15 @@ class Node:
     last_day: dt.date | None = None
     lag_days: int = 0
     upstream: tuple[Upstream, ...] = ()
-    blocking_checks: tuple[str, ...] = ()
+    blocking_checks: tuple[Check, ...] = ()
 
     @property
     def partitioned(self) -> bool:
         return self.first_day is not None
+
+    def check(self, name: str) -> Check | None:
+        """The blocking check of a name, if the asset has it."""
+        return next((check for check in self.blocking_checks if check.name == name), None)
 
     def clip(self, days: Days) -> Days | None:
         """The part of a range of days that this asset has partitions for."""

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ml_platform.kernel.errors import InputError
@@ -22,7 +22,13 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 class Settings(BaseSettings):
     """One environment: its home folder, its stores and the limits of the compute engine."""
 
-    model_config = SettingsConfigDict(env_prefix="ML_PLATFORM_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="ML_PLATFORM_",
+        env_nested_delimiter="__",
+        env_nested_max_split=1,
+        frozen=True,
+        extra="ignore",
+    )
 
     home: Path = Field(default=PROJECT_ROOT / ".ml_platform", description="Everything embedded lives here.")
     lake: str | None = Field(default=None, description="URI of the lake's root; default HOME/lake.")
@@ -40,6 +46,11 @@ class Settings(BaseSettings):
     executor: Literal["in_process", "multiprocess"] = Field(
         default="in_process", description="How the steps of a run are executed."
     )
+    webhooks: dict[str, SecretStr] = Field(
+        default_factory=dict[str, SecretStr],
+        description="Addresses of declared webhooks by name: ML_PLATFORM_WEBHOOKS__ON_CALL is that of `on_call`.",
+    )
+    ui: str | None = Field(default=None, description="Address of the Dagster UI, for links in messages.")
 
     @cached_property
     def root(self) -> Path:
@@ -77,6 +88,11 @@ class Settings(BaseSettings):
     def who(self) -> str:
         """Who acts, as the ledgers record it."""
         return self.actor or getpass.getuser()
+
+    def webhook(self, name: str) -> str | None:
+        """The address of a webhook, which is a secret; None when none is set."""
+        found = self.webhooks.get(name)
+        return (found.get_secret_value().strip() or None) if found is not None else None
 
     def prepare(self) -> "Settings":
         """Make the folders that embedded stores expect to find, and set defaults of libraries.

@@ -50,16 +50,16 @@ class GateFact:
 
 @dataclass(frozen=True)
 class WayOut:
-    """One way out of a closed gate that somebody took for something that the version was made from."""
+    """One way out of closed gates that somebody took for something that the version was made from."""
 
     way: str
     asset: str
     check: str
-    partition: str
     actor: str
     reason: str
     evidence: str
-    until: str = ""
+    until: str
+    partitions: str
 
 
 @dataclass(frozen=True)
@@ -256,13 +256,13 @@ def _gates(gates: Sequence[GateFact]) -> str:
 def _ways_out(taken: Sequence[WayOut]) -> str:
     if not taken:
         return "None: everything that this version was made from passed its checks."
-    header = ["way", "asset", "check", "partition", "by", "why", "what had been seen"]
+    header = ["way", "asset", "check", "days", "by", "why", "what had been seen"]
     rows = [
         (
             f"{one.way} until {one.until}" if one.until else one.way,
             one.asset,
             one.check,
-            one.partition,
+            one.partitions,
             one.actor,
             one.reason,
             one.evidence,

@@ -5,17 +5,17 @@ Apart from `card.py`, which only writes, and from `component.py`, which only tra
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ml_platform.compiler import Step
 from ml_platform.drift_profiles.reporting import judged_days
 from ml_platform.features.component import column_lineage
-from ml_platform.gates.acceptances import ACCEPTANCES
 from ml_platform.gates.evidence import evidence
+from ml_platform.gates.ways_out import taken
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.lineage import Days
-from ml_platform.kernel.partitions import day, key_of
+from ml_platform.kernel.partitions import day, key_of, spans
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry.registry import Registered
 from ml_platform.models.card import DriftFact, Facts, FeatureFact, GateFact, WayOut
@@ -131,14 +131,13 @@ def _gates(spec: ModelSpec, step: Step, partition: str) -> Iterator[GateFact]:
 
 
 def _ways_out(lake: Lake, upstream: Mapping[str, Days]) -> Iterator[WayOut]:
-    """Every way out that was taken for a day that the version was made from."""
-    for entry in ACCEPTANCES.entries(lake, asset=list(upstream)):
-        first, last = map(key_of, upstream[entry["asset"]])
-        if first <= entry["partition"] <= last:
-            yield WayOut(
-                "accept",
-                *(entry[name] for name in ("asset", "check", "partition", "actor", "reason", "evidence")),
-            )
+    """Every way out that was taken for days that the version was made from; one line for days of one decision."""
+    days: dict[tuple[str, ...], list[str]] = {}
+    for entry in taken(lake, upstream):
+        decision = tuple(entry[f.name] for f in fields(WayOut) if f.name != "partitions")
+        days.setdefault(decision, []).append(entry["partition"])
+    for decision, partitions in days.items():
+        yield WayOut(*decision, partitions=spans(partitions))
 
 
 def _tree(catalog: Catalog, key: str, days: Days, indent: str = "") -> Iterator[str]:

@@ -9,7 +9,7 @@ from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.import_paths import ImportPath
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
 from ml_platform.training_sets.spec import TrainingSetSpec
 
@@ -106,6 +106,6 @@ class ModelSpec(NamedSpec):
                 first_day=node.first_day,
                 last_day=node.last_day,
                 upstream=(Upstream(rows.key), *(Upstream(p.key, first=-reach) for p in profiles)),
-                blocking_checks=("onnx_parity",),
+                blocking_checks=(Check("onnx_parity", self.digest_of_fields("parity_tolerance")),),
             ),
         )

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.spec import Name, NamedSpec
 from ml_platform.models.spec import ModelSpec
 
@@ -26,4 +26,5 @@ class ReleaseSpec(NamedSpec):
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
         """The release's asset, which follows the newest partition of its model."""
         upstream = Upstream(self.model_spec(catalog).key, latest=True)
-        return (Node(self.key, upstream=(upstream,), blocking_checks=("not_worse_than_champion",)),)
+        check = Check("not_worse_than_champion", self.digest_of_fields("margin"))
+        return (Node(self.key, upstream=(upstream,), blocking_checks=(check,)),)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates.outcomes import Outcome
-from ml_platform.gates.publishing import Staged, publish
+from ml_platform.gates.publishing import Staged, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
@@ -32,6 +32,17 @@ class Source(AssetComponent):
 
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)
+
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        lake = Lake(settings.lake_uri)
+        with connect(settings) as connection:
+            return judge_published(connection, lake, self.spec.key, self.spec.expectations, partitions)
+
+    def forget_delivery(
+        self, settings: Settings, partition: str, *, since: str, reason: str, actor: str
+    ) -> None:
+        lake = Lake(settings.lake_uri)
+        store.dismiss_deliveries(lake, self.spec, partition, since=since, reason=reason, actor=actor)
 
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         return {"dagster/column_schema": column_schema(self.spec)}

@@ -26,6 +26,7 @@ from ml_platform.sources.spec import SourceSpec
 from ml_platform.sources.store import (
     LANDED_FILES,
     digests_that_count,
+    dismissed_days,
     landed_files,
     landed_sql,
     landing_table,
@@ -106,7 +107,7 @@ def _ingest(
     entries = landed_files(lake, spec.name)
     replaced = _replaced(entries, replaces, spec)
     before = _landed_before(entries, digest, known_at=known_at, replaced=replaced)
-    if before is not None:
+    if before is not None and digest not in dismissed_days(lake, spec.name):
         return _landed(before, path=str(path), unchanged=True)
     with connect(settings) as connection:
         delivery = split_file(connection, spec, path, known_at=known_at)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import EPOCH, Duration
 from ml_platform.kernel.expectations import Expectation
-from ml_platform.kernel.lineage import Node
+from ml_platform.kernel.lineage import Check, Node
 from ml_platform.kernel.partitions import CREATED_TIME, EVENT_TIME, PARTITION_COLUMN
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
 
@@ -113,6 +113,6 @@ class SourceSpec(NamedSpec):
                 first_day=self.start,
                 last_day=self.end,
                 lag_days=self.maturity.whole_days,
-                blocking_checks=("quality",),
+                blocking_checks=(Check("quality", self.digest_of_fields("expectations")),),
             ),
         )

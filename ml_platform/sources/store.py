@@ -1,6 +1,7 @@
 """What has landed for a source, by the ledger of files, and the versions of events that it makes."""
 
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from ml_platform.kernel.digest import digest_of
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake, Table
@@ -31,9 +33,25 @@ LANDED_FILES = Ledger(
 )
 
 
+DISMISSED = Ledger(
+    "dismissed_deliveries",
+    {
+        "source": pa.string(),
+        "digest": pa.string(),
+        "day": pa.string(),
+        "reason": pa.string(),
+        "actor": pa.string(),
+    },
+)
+"""Days of landed files that were refused and dropped; a file that lands again afterwards counts again."""
+
+Files = list[tuple[str, str | None]]
+"""Digests of files in landing order, each with the time at which its rows were known, if it was declared."""
+
+
 def landed_files(lake: Lake, source: str) -> list[dict[str, Any]]:
     """Entries of a source in the ledger of files, in landing order; a file that landed again has several."""
-    return [entry for entry in LANDED_FILES.entries(lake) if entry["source"] == source]
+    return LANDED_FILES.entries(lake, source=[source])
 
 
 def digests_that_count(entries: Sequence[dict[str, Any]]) -> list[str]:
@@ -50,11 +68,81 @@ def valid_digests(lake: Lake, source: str) -> list[str]:
     return digests_that_count(landed_files(lake, source))
 
 
+def dismissed_days(lake: Lake, source: str) -> dict[str, dict[str, dt.datetime]]:
+    """By the digest of a file, when each of its dismissed days was dismissed last."""
+    found: dict[str, dict[str, dt.datetime]] = {}
+    for entry in DISMISSED.entries(lake, source=[source]):
+        found.setdefault(entry["digest"], {})[entry["day"]] = entry["recorded_at"]
+    return found
+
+
+@dataclass(frozen=True)
+class Landings:
+    """Which landed files count for which days: what replaces them ends them, except on days that were dismissed."""
+
+    rows: Mapping[str, Mapping[str, int]]  # good rows by file, in landing order, and day
+    states: Mapping[str, Sequence[Files]]  # by day, the files that counted after each change of them
+    in_place_of: Mapping[str, Sequence[str]]  # by file, those whose place it took, the newest first
+
+    @classmethod
+    def of(cls, lake: Lake, source: str) -> "Landings":
+        """Of a source, by the ledgers."""
+        return cls.made(landed_files(lake, source), dismissed_days(lake, source))
+
+    @classmethod
+    def made(
+        cls, entries: Sequence[Mapping[str, Any]], dismissed: Mapping[str, Mapping[str, dt.datetime]]
+    ) -> "Landings":
+        """By landings in their order, and when days of files were dismissed."""
+        counting: dict[str, dict[str, int]] = {}
+        in_place_of: dict[str, list[str]] = {}
+        known: dict[str, str | None] = {}
+        states: dict[str, list[Files]] = {}
+        for entry in entries:
+            replaced = entry["replaces"]
+            in_place_of[entry["digest"]] = [replaced, *in_place_of.get(replaced, [])] if replaced else []
+            gone = {
+                day for day, when in dismissed.get(entry["digest"], {}).items() if when > entry["recorded_at"]
+            }
+            touched = _land(counting, entry, in_place_of[entry["digest"]], gone)
+            known[entry["digest"]] = entry["known_at"]
+            for day in touched:
+                files = [(digest, known[digest]) for digest, days in counting.items() if day in days]
+                if states.setdefault(day, [])[-1:] != [files]:
+                    states[day].append(files)
+        return cls(counting, states, in_place_of)
+
+    def not_counting(self, entries: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+        """Days of counting files for which they do not count: pairs of digest and day."""
+        landed = {(entry["digest"], day) for entry in entries for day in entry["days"]}
+        return sorted(case for case in landed if case[0] in self.rows and case[1] not in self.rows[case[0]])
+
+
+def _land(
+    counting: dict[str, dict[str, int]],
+    entry: Mapping[str, Any],
+    replaced: Sequence[str],
+    gone: Collection[str],
+) -> set[str]:
+    """Let a file's days count, and those of the files in whose place it is no longer, except where it is gone itself.
+
+    Returns the days that this may have changed.
+    """
+    landed = dict(zip(entry["days"], entry["rows_by_day"], strict=True))
+    touched = {*landed, *counting.get(entry["digest"], {})}
+    for digest in replaced:
+        before = counting.get(digest, {})
+        touched |= set(before)
+        counting[digest] = {day: rows for day, rows in before.items() if day in landed and day in gone}
+        if not counting[digest]:
+            del counting[digest]
+    counting[entry["digest"]] = {day: rows for day, rows in landed.items() if day not in gone}
+    return touched
+
+
 def landed_days(lake: Lake, source: str) -> set[str]:
     """Days for which some valid file has landed rows."""
-    entries = landed_files(lake, source)
-    valid = set(digests_that_count(entries))
-    return {day for entry in entries if entry["digest"] in valid for day in entry["days"]}
+    return {day for days in Landings.of(lake, source).rows.values() for day in days}
 
 
 def landed_inputs(lake: Lake, source: str) -> dict[str, list[str]]:
@@ -62,31 +150,47 @@ def landed_inputs(lake: Lake, source: str) -> dict[str, list[str]]:
 
     The last one is of the files that count now.
     """
-    counting: dict[str, dict[str, Any]] = {}
-    found: dict[str, list[str]] = {}
-    for entry in landed_files(lake, source):
-        gone = counting.pop(entry["replaces"], None)
-        before = counting.get(entry["digest"])
-        counting[entry["digest"]] = entry
-        for day in {*entry["days"], *(gone["days"] if gone else ()), *(before["days"] if before else ())}:
-            files = [[file["digest"], file["known_at"]] for file in counting.values() if day in file["days"]]
-            digest = digest_of(files)
-            if found.setdefault(day, [])[-1:] != [digest]:
-                found[day].append(digest)
-    return found
+    states = Landings.of(lake, source).states
+    return {day: [_files_digest(files) for files in found] for day, found in states.items()}
 
 
 def expected_rows(lake: Lake, source: str) -> dict[str, int]:
     """Good rows by day that the files which count have landed, as the ledger says: what must be accounted for."""
-    entries = landed_files(lake, source)
-    # Two that landed one file at once told it twice.
-    by_digest = {entry["digest"]: entry for entry in entries}
     expected: dict[str, int] = {}
-    for digest in digests_that_count(entries):
-        entry = by_digest[digest]
-        for day, rows in zip(entry["days"], entry["rows_by_day"], strict=True):
+    for days in Landings.of(lake, source).rows.values():
+        for day, rows in days.items():
             expected[day] = expected.get(day, 0) + rows
     return expected
+
+
+def dismiss_deliveries(
+    lake: Lake, spec: SourceSpec, day: str, *, since: str, reason: str, actor: str
+) -> None:
+    """Let the files that a day's published version was not made from count no more for that day.
+
+    `since` is the digest of the files that it was made from, or empty when nothing is published. Files whose place
+    they took count again. Raises InputError where the files of then cannot come back.
+    """
+    entries, dismissed = landed_files(lake, spec.name), dismissed_days(lake, spec.name)
+    states = Landings.made(entries, dismissed).states.get(day, [])
+    made_from = next((files for files in reversed(states) if _files_digest(files) == since), [])
+    kept = {digest for digest, _ in made_from}
+    gone = sorted({entry["digest"] for entry in entries if day in entry["days"]} - kept)
+    last = dt.datetime.max.replace(tzinfo=dt.UTC)
+    then = {**dismissed, **{digest: {**dismissed.get(digest, {}), day: last} for digest in gone}}
+    left = Landings.made(entries, then).states.get(day, [[]])[-1]
+    if (since and not made_from) or {digest for digest, _ in left} != kept:
+        raise InputError(
+            f"{spec.key} [{day}]: the files that the published version was made from are required to go back to it; "
+            f"some were replaced since, by files without a row of that day. Nothing was changed; land them again"
+        )
+    common = {"source": spec.name, "day": day, "reason": reason, "actor": actor}
+    if gone:
+        DISMISSED.append(lake, [{**common, "digest": digest} for digest in gone])
+
+
+def _files_digest(files: Files) -> str:
+    return digest_of([list(file) for file in files])
 
 
 def landing_table(lake: Lake, source: str) -> Table:
@@ -100,13 +204,21 @@ def quarantine(lake: Lake, source: str) -> Table:
 
 
 def landed_sql(lake: Lake, spec: SourceSpec, where: Sequence[Any], without: str | None = None) -> str:
-    """SQL of the landed rows of valid files, each with the order in which its file landed."""
+    """SQL of the landed rows of valid files, each with the order in which its file landed.
+
+    `without` a file is without those as well whose place it took.
+    """
     columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
-    digests = [digest for digest in valid_digests(lake, spec.name) if digest != without]
+    landings = Landings.of(lake, spec.name)
+    left_out = {without, *landings.in_place_of.get(without or "", ())}
+    digests = [digest for digest in landings.rows if digest not in left_out]
     order = ", ".join(f"('{digest}', {i})" for i, digest in enumerate(digests)) or "(NULL, NULL)"
+    gone = landings.not_counting(landed_files(lake, spec.name))
+    pairs = ", ".join(f"('{digest}', DATE '{day}')" for digest, day in gone)
+    counting = f" WHERE (file_digest, {PARTITION_COLUMN}) NOT IN ({pairs})" if gone else ""
     return (
         f"SELECT {columns}, position, landing_order FROM ({landing_table(lake, spec.name).scan(where=where)}) "
-        f"JOIN (VALUES {order}) AS files(file_digest, landing_order) USING (file_digest)"
+        f"JOIN (VALUES {order}) AS files(file_digest, landing_order) USING (file_digest){counting}"
     )
 
 

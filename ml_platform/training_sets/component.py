@@ -7,12 +7,14 @@ import dagster as dg
 import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
+from ml_platform.drift_profiles.metrics import write_metrics
+from ml_platform.drift_profiles.sequence import LetThrough
 from ml_platform.features.component import column_lineage
 from ml_platform.gates.acceptances import Accepted, accepted
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.partitions import ONE_DAY, day, key_of
+from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, key_of, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.ledger import Publication
@@ -20,7 +22,7 @@ from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets import store
 from ml_platform.training_sets.compute import LABEL, SPLIT
-from ml_platform.training_sets.label_drift import RateDecision, judge_rate
+from ml_platform.training_sets.label_drift import DayCount, LabelVerdict, judge_in_turn
 from ml_platform.training_sets.manifest import declaration_digests
 from ml_platform.training_sets.spec import TrainingSetSpec
 
@@ -35,6 +37,9 @@ class TrainingSet(AssetComponent):
 
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)
+
+    def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
+        return [recheck_day(self.spec, catalog, settings, partition) for partition in partitions]
 
     def code_version(self, catalog: Catalog) -> str:
         return digest_of(declaration_digests(self.spec, catalog))
@@ -62,15 +67,10 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
     digest, rows = manifest["content_hash"], built.rows.num_rows
     publication = Publication(spec.key, partition, digest, rows, 0, spec.digest(), step.run_id, inputs)
     store.write(lake, partition, built, publication)
-    counts = store.daily_label_counts(settings, spec, step.catalog, partition)
-    evaluations = (
-        quality(spec, step.catalog, built),
-        label_drift(spec, lake, step.catalog, partition, counts),
-    )
     return Outcome(
         partition=partition,
         published=True,
-        evaluations=evaluations,
+        evaluations=evaluations(spec, step.catalog, settings, partition, built),
         metadata={
             "dagster/partition_row_count": rows,
             "rows": manifest["rows"],
@@ -82,6 +82,22 @@ def _materialize_day(spec: TrainingSetSpec, step: Step, partition: str) -> Outco
         },
         data_version=digest,
     )
+
+
+def recheck_day(spec: TrainingSetSpec, catalog: Catalog, settings: Settings, partition: str) -> Outcome:
+    """A published set judged again, by its manifest, its rows and the labels that were known when it was built."""
+    built = store.read_built(settings, spec, partition)
+    judged = evaluations(spec, catalog, settings, partition, built)
+    return Outcome(partition, published=True, evaluations=judged, data_version=built.manifest["content_hash"])
+
+
+def evaluations(
+    spec: TrainingSetSpec, catalog: Catalog, settings: Settings, partition: str, built: store.Built
+) -> tuple[Evaluation, ...]:
+    """What every check of a built set says."""
+    counts = store.daily_label_counts(settings, spec, catalog, partition)
+    lake = Lake(settings.lake_uri)
+    return quality(spec, catalog, built), label_drift(spec, lake, catalog, partition, counts)
 
 
 def computed(
@@ -129,61 +145,63 @@ def label_drift(
     partition: str,
     counts: Sequence[tuple[str, int, int]],
 ) -> Evaluation:
-    """Judge the newest matured day's label rate against the accepted matured days before it."""
+    """Judge the newest matured day's label rate against the accepted ones before it; its statistics go to the lake."""
     newest = key_of(spec.split(day(partition), catalog).test[1])
     bound = f"a label rate within {spec.label_rate_bound:g} times the reference's, either way"
     if not counts or counts[-1][0] != newest:
+        write_metrics(lake, spec.key, [], days=[partition])
         return Evaluation("label_drift", False, f"no matured labels on {newest}", bound)
-    decision, passed = _judged_in_turn(spec, counts, _accepted_label_days(spec, lake, catalog))
+    verdict = judge_in_turn(
+        [DayCount(*entry) for entry in counts],
+        LetThrough(_accepted_label_days(spec, lake, catalog)),
+        ratio_bound=spec.label_rate_bound,
+        reference_days=spec.reference_days,
+    )
+    write_metrics(lake, spec.key, [_label_metrics(spec, partition, verdict)], days=[partition])
+    decision = verdict.decision
     return Evaluation(
         check="label_drift",
-        passed=passed,
+        passed=verdict.passed,
         observed=f"{newest}: {decision.reason}",
         bound=bound,
         metadata={
             "status": decision.status,
             "rate": decision.rate,
             "reference_rate": decision.reference_rate,
-            "judged": _judged(counts[-1]),
+            "reference": _reference_id(verdict),
+            "reference_days": spans([past.day for past in verdict.reference]) or "none",
+            "judged": verdict.day.content,
         },
     )
 
 
-def _judged_in_turn(
-    spec: TrainingSetSpec, counts: Sequence[tuple[str, int, int]], let_through: Mapping[str, Accepted]
-) -> tuple[RateDecision, bool]:
-    """The verdict on the last of the days, and whether it lets the day pass, after judging all before in order.
+def _label_metrics(spec: TrainingSetSpec, partition: str, verdict: LabelVerdict) -> dict[str, Any]:
+    """The statistics of a label rate as a row of the metrics table."""
+    decision = verdict.decision
+    return {
+        PARTITION_COLUMN: day(partition),
+        "day": day(verdict.day.day),
+        "status": decision.status,
+        "judged": verdict.day.content,
+        "reference": _reference_id(verdict),
+        "feature": spec.label,
+        "kind": "label",
+        "statistic_name": "rate_ratio",
+        "statistic": decision.ratio,
+        "p_value": decision.p_value,
+        "p_adjusted": decision.p_value,
+        "bound": spec.label_rate_bound,
+        "rate": decision.rate,
+        "reference_rate": decision.reference_rate,
+        "gated": True,
+        "breached": decision.status == "failed",
+        "days_in_row": int(decision.status == "failed"),
+        "reason": decision.reason,
+    }
 
-    Failed days are no reference, accepted or not, unless one began a new regime: then the reference begins
-    with it. An acceptance holds for the counts that it judged.
-    """
-    reference: list[tuple[int, int]] = []
-    minimum_days = spec.reference_days
-    decision, passed = _judge_labels(spec, counts[0], reference, minimum_days), True
-    for entry in counts:
-        decision = _judge_labels(spec, entry, reference, minimum_days)
-        acceptance = let_through.get(entry[0])
-        let = acceptance is not None and acceptance.judged == _judged(entry)
-        passed = decision.status != "failed" or let
-        if acceptance is not None and let and acceptance.new_regime:
-            reference, minimum_days = [entry[1:]], 1
-        elif decision.status != "failed":
-            reference.append(entry[1:])
-    return decision, passed
 
-
-def _judge_labels(
-    spec: TrainingSetSpec, entry: tuple[str, int, int], reference: list[tuple[int, int]], minimum_days: int
-) -> RateDecision:
-    recent = reference[-spec.reference_days :]
-    return judge_rate(
-        entry[1],
-        entry[2],
-        [positives for positives, _ in recent],
-        [rows for _, rows in recent],
-        ratio_bound=spec.label_rate_bound,
-        reference_days=max(minimum_days, min(len(recent), spec.reference_days)),
-    )
+def _reference_id(verdict: LabelVerdict) -> str:
+    return digest_of([[past.day, past.content] for past in verdict.reference])
 
 
 def _accepted_label_days(spec: TrainingSetSpec, lake: Lake, catalog: Catalog) -> dict[str, Accepted]:
@@ -191,11 +209,6 @@ def _accepted_label_days(spec: TrainingSetSpec, lake: Lake, catalog: Catalog) ->
     maturity = spec.maturity_days(catalog) * ONE_DAY
     found = accepted(lake, spec.key, "label_drift")
     return {key_of(day(partition) - maturity): acceptance for partition, acceptance in found.items()}
-
-
-def _judged(entry: tuple[str, int, int]) -> str:
-    """The content that a label verdict is about."""
-    return f"{entry[1]} of {entry[2]}"
 
 
 def column_schema(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableSchema:

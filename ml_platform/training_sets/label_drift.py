@@ -9,7 +9,22 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from ml_platform.drift_profiles.sequence import LetThrough
 from ml_platform.kernel.errors import InputError
+
+
+@dataclass(frozen=True)
+class DayCount:
+    """The labelled events of one matured day, and how many of them are positive."""
+
+    day: str
+    positives: int
+    rows: int
+
+    @property
+    def content(self) -> str:
+        """What a verdict on the day is about."""
+        return f"{self.positives} of {self.rows}"
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,47 @@ class RateDecision:
     reference_rows: int
     ratio: float | None = None  # rate over reference rate; infinite when the reference has no positive
     p_value: float | None = None
+
+
+@dataclass(frozen=True)
+class LabelVerdict:
+    """The verdict on the newest matured day, whether it passes, and the days that it was compared with."""
+
+    day: DayCount
+    decision: RateDecision
+    passed: bool
+    reference: tuple[DayCount, ...]
+
+
+def judge_in_turn(
+    counts: Sequence[DayCount], let_through: LetThrough, *, ratio_bound: float, reference_days: int
+) -> LabelVerdict:
+    """The verdict on the last of the days, after judging all before in order.
+
+    Failed days are no reference, accepted or not, unless one began a new regime: then the reference begins
+    with it, and judges with fewer days until there are enough. An acceptance holds for the counts that it judged.
+    """
+    reference: list[DayCount] = []
+    least, verdict = reference_days, None
+    for entry in counts:
+        recent = tuple(reference[-reference_days:])
+        decision = judge_rate(
+            entry.positives,
+            entry.rows,
+            [past.positives for past in recent],
+            [past.rows for past in recent],
+            ratio_bound=ratio_bound,
+            reference_days=max(least, len(recent)),
+        )
+        accepted = let_through.lets(entry.day, entry.content)
+        verdict = LabelVerdict(entry, decision, decision.status != "failed" or accepted, recent)
+        if let_through.begins(entry.day, entry.content):
+            reference, least = [entry], 1
+        elif decision.status != "failed":
+            reference.append(entry)
+    if verdict is None:
+        raise InputError("Label drift needs at least one matured day, got none: nothing was judged.")
+    return verdict
 
 
 def judge_rate(

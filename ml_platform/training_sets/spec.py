@@ -10,7 +10,7 @@ from ml_platform.features.spec import FeatureServiceSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.errors import DeclarationError
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec
 from ml_platform.sources.spec import SourceSpec
@@ -131,7 +131,10 @@ class TrainingSetSpec(NamedSpec):
                     *service.upstream(catalog, first=first, last=last),
                     Upstream(labels.key, first, last),
                 ),
-                blocking_checks=("label_drift", "quality"),
+                blocking_checks=(
+                    Check("label_drift", self.digest_of_fields("label_rate_bound", "reference_days")),
+                    Check("quality", self.digest_of_fields("minimum_rows", "minimum_positives")),
+                ),
             ),
         )
 

@@ -181,6 +181,14 @@ def read_manifest(settings: Settings, spec: TrainingSetSpec, partition: str) -> 
     return json.loads(found[0][0])
 
 
+def read_built(settings: Settings, spec: TrainingSetSpec, partition: str) -> Built:
+    """A published set with its manifest; its rows, of which only times and splits, in no order."""
+    manifest = read_manifest(settings, spec, partition)
+    scan = Lake(settings.lake_uri).table(spec.key).scan(where=[(PARTITION_COLUMN, "=", partition)])
+    with connect(settings) as connection:
+        return Built(connection.sql(f"SELECT {EVENT_TIME}, {SPLIT} FROM ({scan})").to_arrow_table(), manifest)
+
+
 def read_arrays(
     settings: Settings, spec: TrainingSetSpec, partition: str, manifest: Mapping[str, Any]
 ) -> dict[str, Arrays]:

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from ml_platform import declarations
-from ml_platform.cli.instance import Runner, open_instance
+from ml_platform.cli.instance import Runner, RunReport, open_instance
 from ml_platform.defs.resources import resources
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import day, key_of
@@ -59,10 +59,18 @@ class Home:
         self, *assets: str, first: str | None = FIRST_DAY, last: str | None = LAST_DAY
     ) -> dict[str, Any]:
         """Materialize assets through Dagster, a range in one run; metadata of the last one's last partition."""
-        report = self._runner.run(assets, first, last)
+        report = self.run(*assets, first=first, last=last)
         if not report.success:
             raise SystemExit(f"{', '.join(assets)} {first or ''} … {last or ''}: {report.error}")
         return report.metadata(assets[-1])
+
+    def run(self, *assets: str, first: str | None, last: str | None) -> RunReport:
+        """The same where a refusal may be what is wanted."""
+        return self._runner.run(assets, first, last)
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._runner.instance
 
     def publish_sources(self, first: str = FIRST_DAY, last: str = LAST_DAY) -> None:
         self.make(*(f"sources/{name}" for name in SOURCES), first=first, last=last)

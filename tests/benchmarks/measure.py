@@ -125,11 +125,16 @@ def own_peak_mb() -> float:
 def report(rows: Sequence[Mapping[str, object]], result: Mapping[str, Any], *, as_json: bool) -> None:
     """Print a small table for people on stderr, unless only JSON is wanted, and the result as the last line."""
     if rows and not as_json:
-        table = Table(*dict.fromkeys(name for row in rows for name in row))
-        for row in rows:
-            table.add_row(*(_text(row.get(str(column.header))) for column in table.columns))
-        Console(stderr=True).print(table)
+        show(rows)
     print(json.dumps(result, allow_nan=False))
+
+
+def show(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print a small table for people on stderr."""
+    table = Table(*dict.fromkeys(name for row in rows for name in row))
+    for row in rows:
+        table.add_row(*(_text(row.get(str(column.header))) for column in table.columns))
+    Console(stderr=True).print(table)
 
 
 def _text(value: object) -> str:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ml_platform.cli.main import app
 from ml_platform.cli.story import scaled
-from ml_platform.gates.acceptances import ACCEPTANCES
+from ml_platform.gates.ways_out import WAYS_OUT
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.store import LANDED_FILES, landed_days
@@ -193,7 +193,7 @@ def test_the_command_that_a_closed_gate_names_lets_the_drifted_day_through(platf
     accepted = invoke(*shlex.split(way_out.replace("…", "prices went up")))
     assert accepted.exit_code == 0, accepted.output
     assert f"{PROFILE} [{NEXT_DAY}] drift: accepted by {platform.settings.who}; was: " in accepted.output
-    (entry,) = ACCEPTANCES.entries(platform.lake)
+    (entry,) = WAYS_OUT.entries(platform.lake)
     assert (entry["partition"], entry["reason"], entry["actor"]) == (
         NEXT_DAY,
         "prices went up",
@@ -218,7 +218,7 @@ def test_where_there_is_nothing_to_accept_nothing_is(
     result = invoke("drift", "accept", asset, partition, "--reason", reason)
     assert result.exit_code == 1
     assert result.output.startswith("input: ") and said in result.output
-    assert ACCEPTANCES.entries(shared.lake) == []
+    assert WAYS_OUT.entries(shared.lake) == []
 
 
 def test_drift_is_not_accepted_without_a_reason(shared: Platform) -> None:

@@ -1,14 +1,16 @@
 """Drift through the assets: what is refused stays refused, what is accepted stays accepted."""
 
 import datetime as dt
+from typing import Any
 
 import dagster as dg
 import pytest
+from sqlglot import exp
 
 from ml_platform import declarations
 from ml_platform.cli.story import scaled
 from ml_platform.defs.sources.transactions.simulator import simulate
-from ml_platform.drift_profiles import store
+from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.gates.acceptances import Acceptance, accept
 from ml_platform.gates.guard import closed_gates
 from ml_platform.kernel.settings import Settings
@@ -18,6 +20,7 @@ from ml_platform.sources.feed import write_delivery
 from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.sources.store import valid_digests
+from tests.built import Platform
 from tests.support import LAST_DAY, SCALE, made, run_asset
 
 PROFILE = "drift_profiles/fraud"
@@ -51,6 +54,13 @@ def let_through(here: Settings, instance: dg.DagsterInstance, date: dt.date, *, 
     accept(instance, Lake(here.lake_uri), acceptance)
 
 
+def verdicts(here: Settings, partition: str) -> list[dict[str, Any]]:
+    """What is kept of a day's verdict."""
+    table = Lake(here.lake_uri).table(f"{PROFILE}_decisions")
+    found = table.answer(exp.select("*"))
+    return [row for row in found if str(row["partition_date"]) == partition]
+
+
 def test_an_accepted_day_stays_accepted_and_stays_out_of_references(
     built_home: Settings, built_instance: dg.DagsterInstance
 ) -> None:
@@ -65,13 +75,12 @@ def test_an_accepted_day_stays_accepted_and_stays_out_of_references(
 
     made(built_instance, PROFILE, str(DRIFTED))
     assert PROFILE not in {g.asset for g in closed_gates(built_instance, lineage, "models/fraud", DRIFTED)}
-    after = str(DRIFTED + dt.timedelta(days=1))
-    assert str(DRIFTED) not in store.reference_days(
-        Lake(built_home.lake_uri), PROFILE, before=after, count=28
-    )
 
+    after = str(DRIFTED + dt.timedelta(days=1))
     deliver(built_home, built_instance, DRIFTED + dt.timedelta(days=1), factor=1.2)
     assert not run_asset(built_instance, PROFILE, after).success
+    (kept,) = verdicts(built_home, after)
+    assert len(kept["reference_days"]) == 28 and str(DRIFTED) not in kept["reference_days"]
 
     deliver(built_home, built_instance, DRIFTED, factor=3.0, again=True)  # other rows than those accepted
     assert not run_asset(built_instance, PROFILE, str(DRIFTED)).success
@@ -121,7 +130,55 @@ def test_the_statistics_of_every_judged_feature_are_in_the_metrics_table(built_h
     table = Lake(built_home.lake_uri).table("drift_metrics")
     with connect(built_home) as connection:
         rows = connection.execute(
-            "SELECT profile, count(DISTINCT feature), min(status), max(partition_date) "
-            f"FROM ({table.scan()}) GROUP BY 1"
+            "SELECT stage, name, count(DISTINCT feature), min(status), max(partition_date) "
+            f"FROM ({table.scan()}) GROUP BY 1, 2 ORDER BY 1"
         ).fetchall()
-    assert rows == [("fraud", 16, "passed", dt.date.fromisoformat(LAST_DAY))]
+    last = dt.date.fromisoformat(LAST_DAY)
+    assert rows[0] == ("drift_profiles", "fraud", 16, "passed", last)
+    assert [row[:3] for row in rows[1:]] == [("training_sets", "fraud", 1)]
+
+
+def test_the_statistics_of_labels_name_the_day_that_was_judged(built_home: Settings) -> None:
+    table = Lake(built_home.lake_uri).table("drift_metrics")
+    with connect(built_home) as connection:
+        ((partition, day, feature, status, statistic, rate),) = connection.execute(
+            "SELECT partition_date, day, feature, status, statistic, rate "
+            f"FROM ({table.scan()}) WHERE stage = 'training_sets'"
+        ).fetchall()
+    assert (str(partition), day, feature) == (LAST_DAY, partition - dt.timedelta(days=7), "is_fraud")
+    assert status == "passed" and 0.5 < statistic < 1.5 and 0 < rate < 0.1
+
+
+def test_an_evaluation_says_which_days_it_compared_with_and_the_same_reference_has_the_same_id(
+    built_home: Settings, built_instance: dg.DagsterInstance
+) -> None:
+    before, (kept,) = verdicts(built_home, "2018-06-25"), verdicts(built_home, LAST_DAY)
+    assert kept["reference_days"] == [str(DRIFTED - dt.timedelta(days=29 - n)) for n in range(28)]
+    assert kept["reference"] != before[0]["reference"]
+    made(built_instance, PROFILE, LAST_DAY)
+    assert verdicts(built_home, LAST_DAY) == [kept]
+    records = built_instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey(PROFILE.split("/")), "drift"), limit=1
+    )
+    evaluation = records[0].evaluation
+    assert evaluation is not None
+    assert evaluation.metadata["reference"].value == kept["reference"]
+    assert evaluation.metadata["reference_days"].value == "2018-05-29 … 2018-06-25"
+
+
+def test_under_consecutive_the_first_breach_passes_and_is_shown_and_the_second_fails(
+    platform: Platform,
+) -> None:
+    spec = declarations.load().get(DriftProfileSpec, "fraud", wanted_by="test")
+    changed = [spec.model_copy(update={"consecutive": 2})]
+    first, second = str(DRIFTED), str(DRIFTED + dt.timedelta(days=1))
+    for date in (first, second):
+        deliver(platform.settings, platform.instance, dt.date.fromisoformat(date), factor=1.2)
+    platform.make(PROFILE, first, changed=changed)
+    (kept,) = verdicts(platform.settings, first)
+    assert (kept["status"], "amount" in kept["breached"]) == ("passed", True)
+    assert "amount: ks" in kept["reason"] and "1 in a row (2 fail a day)" in kept["reason"]
+    said = platform.refused(PROFILE, second, changed=changed)
+    assert "amount: ks" in said and "2 in a row (2 fail a day)" in said
+    (kept,) = verdicts(platform.settings, second)
+    assert first not in kept["reference_days"]

@@ -303,13 +303,32 @@ def test_stored_ids_are_split_by_day_exactly_with_none_for_missing() -> None:
 
 def test_the_declared_defaults_are_those_of_the_policy() -> None:
     declared = DriftProfileSpec(name="fraud", feature_service="fraud_scoring")
-    shared = DriftProfileSpec.model_fields.keys() & DriftPolicy.__dataclass_fields__.keys()
-    assert shared == DriftPolicy.__dataclass_fields__.keys() - {"entity_of"}
-    policy = DriftPolicy()
-    assert {name: getattr(policy, name) for name in shared} == {
-        name: frozenset(value) if isinstance(value := getattr(declared, name), tuple) else value
-        for name in shared
-    }
+    catalog = load()
+    assert policy_of(declared, catalog) == DriftPolicy(entity_of=declared.entity_of(catalog))
+
+
+def test_every_field_of_the_policy_can_be_declared() -> None:
+    declared = DriftProfileSpec.model_validate(
+        {
+            "name": "fraud",
+            "feature_service": "fraud_scoring",
+            "consecutive": 2,
+            "same_weekday": ["amount"],
+            "same_weekday_days": 3,
+            "fixed_reference": {"first": "2018-06-01", "last": "2018-06-28"},
+        }
+    )
+    policy = policy_of(declared, load())
+    assert (policy.consecutive, policy.same_weekday, policy.same_weekday_days) == (2, {"amount"}, 3)
+    assert policy.fixed_reference == ("2018-06-01", "2018-06-28")
+    everything = policy_of(declared.model_copy(update={"same_weekday": True}), load())
+    assert everything.same_weekday == {*declared.service(load()).feature_names(load())}
+
+
+def test_same_weekday_of_what_is_no_feature_is_refused() -> None:
+    declared = DriftProfileSpec(name="fraud", feature_service="fraud_scoring", same_weekday=("amout",))
+    with pytest.raises(DeclarationError, match=r"got also \['amout'\]"):
+        declared.nodes(load())
 
 
 def test_the_fraud_profile_knows_the_entity_of_every_snapshot_feature() -> None:

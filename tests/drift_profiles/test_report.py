@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ml_platform.cli.main import app
-from ml_platform.drift_profiles import store
 from ml_platform.drift_profiles.compute import RollingReference
 from ml_platform.drift_profiles.distances import read_categories, read_numbers
 from ml_platform.drift_profiles.histograms import CATEGORIES, Histogram, histogram, statistics
 from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.drift_profiles.profile import profile_with_summary
-from ml_platform.drift_profiles.report import Page, TimelineDay, Verdict, preview, render, with_verdict
+from ml_platform.drift_profiles.report import Page, TimelineDay, Told, preview, render, with_verdict
 from ml_platform.drift_profiles.reporting import days_up_to, look, path_of, seen
-from ml_platform.gates.acceptances import ACCEPTANCES
+from ml_platform.drift_profiles.spec import DriftProfileSpec
+from ml_platform.gates.ways_out import WAYS_OUT, line
 from ml_platform.kernel.partitions import complete_at
 from ml_platform.lake.maintenance import Needed, plan_vacuum, vacuum
 from tests.built import Platform
@@ -87,16 +87,16 @@ def a_page(
         rolling.accept(f"2018-05-0{seed + 1}", a_day(seed, names=names))
     decision = rolling.judge(day)
     _, summary = profile_with_summary(day, timestamp=complete_at("2018-05-03"))
-    verdict = Verdict(decision.status, decision.reason)
+    verdict = Told(decision.status, decision.reason)
     timeline: dict[str, TimelineDay | None] = dict.fromkeys(days_up_to("2018-05-03"))
     timeline["2018-05-03"] = TimelineDay(verdict, {})
-    found = look(day, rolling, policy)
+    found = look(day, rolling.pooled() if days >= 2 else {}, policy)
     return Page(
         "fraud",
         "2018-05-03",
         verdict,
         decision,
-        found.reference_days,
+        tuple(map(str, rolling.days)) if days >= 2 else (),
         policy,
         seen(found, summary),
         timeline,
@@ -186,7 +186,7 @@ def test_what_people_named_and_wrote_is_shown_as_text() -> None:
     names = (HOSTILE, "channel")
     page = a_page(a_day(7, names=names), names=names)
     page = Page(
-        **{**page.__dict__, "verdict": Verdict("failed", "drifted", let_through=f"by ann: {HOSTILE}")}
+        **{**page.__dict__, "verdict": Told("failed", "drifted", let_through=f"accepted by ann: {HOSTILE}")}
     )
     html = render(page)
     shown = Elements(html)
@@ -222,21 +222,17 @@ def test_a_day_that_was_not_judged_is_shown_with_what_there_is() -> None:
 
 def test_a_page_says_who_accepted_the_day_since_it_was_written() -> None:
     html = render(a_page(a_day(7, factor=3.0)))
-    accepted = Verdict("failed", "amount: ks 0.3", let_through=r"by ann: prices \1 went <up>")
+    accepted = Told("failed", "amount: ks 0.3", let_through=r"accepted by ann: prices \1 went <up>")
     now = with_verdict(html, accepted)
     text = Elements(now).text
-    assert r"Accepted by ann: prices \1 went <up>. It had failed: amount: ks 0.3." in text
+    assert r"Let through accepted by ann: prices \1 went <up>. It had failed: amount: ks 0.3." in text
     assert "Failed amount" not in text
     assert with_verdict(now, accepted) == now
 
 
 def test_every_profiled_day_has_a_report_that_its_asset_links_and_previews(shared: Platform) -> None:
-    features = store.split_days(shared.rows(PROFILE, LAST_DAY), ["amount"])
-    assert list(features) == [LAST_DAY]
-    names = {
-        row["feature"]
-        for row in shared.query(f"SELECT feature FROM ({shared.scan('drift_metrics', LAST_DAY)})").to_pylist()
-    }
+    spec = shared.catalog.get(DriftProfileSpec, "fraud", wanted_by="a test")
+    names = spec.service(shared.catalog).feature_names(shared.catalog)
     shown = shared.newest_metadata(PROFILE, LAST_DAY)
     assert shown["report"].endswith(f"/lake/reports/{PROFILE}/{LAST_DAY}.html")
     written = Path(shared.lake.root) / path_of(PROFILE, LAST_DAY)
@@ -288,20 +284,22 @@ def asked(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["drift", "report", *arguments])
 
 
-def test_the_command_says_where_the_report_is_and_who_accepted_the_day(platform: Platform) -> None:
+def test_the_command_says_where_the_report_is_which_follows_what_people_and_checks_say_later(
+    platform: Platform,
+) -> None:
     path = Path(platform.lake.root) / path_of(PROFILE, LAST_DAY)
     assert asked("fraud", LAST_DAY).stdout.strip() == str(path)
-    entry = {
-        "asset": PROFILE,
-        "check": "drift",
-        "partition": LAST_DAY,
-        "judged": platform.hashes(PROFILE)[LAST_DAY],
-        "new_regime": False,
-        "reason": "prices went up",
-        "actor": "ann",
-        "evidence": "amount: ks 0.1",
-    }
-    ACCEPTANCES.append(platform.lake, [entry])
+    entry = line(
+        "accept",
+        PROFILE,
+        LAST_DAY,
+        check="drift",
+        reason="prices went up",
+        actor="ann",
+        evidence="amount: ks 0.1",
+        judged=platform.hashes(PROFILE)[LAST_DAY],
+    )
+    WAYS_OUT.append(platform.lake, [entry])
     assert "ann" not in path.read_text()
     assert asked("fraud", LAST_DAY).exit_code == 0
     assert "ann" not in path.read_text(), "a day that passed needs nobody"
@@ -312,7 +310,10 @@ def test_the_command_says_where_the_report_is_and_who_accepted_the_day(platform:
         rows.set_column(status, rows.schema.field(status), [["failed"]]), days=[LAST_DAY]
     )
     assert asked("fraud", LAST_DAY).exit_code == 0
-    assert "Accepted by ann: prices went up." in Elements(path.read_text()).text
+    assert "Let through accepted by ann: prices went up." in Elements(path.read_text()).text
+    rechecked = CliRunner().invoke(app, ["gate", "recheck", PROFILE, LAST_DAY, "--reason", "a look again"])
+    assert rechecked.exit_code == 0, rechecked.output
+    assert "Passed within bounds." in Elements(path.read_text()).text
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import dagster as dg
 import pytest
 
-from ml_platform.gates.acceptances import ACCEPTANCES, Acceptance, Accepted, accept, accepted
+from ml_platform.gates.acceptances import Acceptance, Accepted, accept, accepted
 from ml_platform.gates.guard import closed_gates
+from ml_platform.gates.ways_out import WAYS_OUT
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import Settings
@@ -42,7 +43,7 @@ def an_acceptance(toys: Toys, partition: str = A, **changed: object) -> Acceptan
 
 def nothing_happened(toys: Toys, lake: Lake, partition: str = A) -> bool:
     closed = closed_gates(toys.instance, toys.catalog.lineage, toys.model, day(partition))
-    return bool(closed) and ACCEPTANCES.entries(lake) == []
+    return bool(closed) and WAYS_OUT.entries(lake) == []
 
 
 def test_an_acceptance_opens_the_gate_for_its_partition_alone(lake: Lake, drifted: Toys) -> None:
@@ -54,11 +55,13 @@ def test_an_acceptance_opens_the_gate_for_its_partition_alone(lake: Lake, drifte
 
 def test_an_acceptance_is_recorded_with_who_why_and_what_was_seen(lake: Lake, drifted: Toys) -> None:
     accept(drifted.instance, lake, an_acceptance(drifted, A, new_regime=True))
-    [entry] = ACCEPTANCES.entries(lake)
+    [entry] = WAYS_OUT.entries(lake)
     recorded_at = entry.pop("recorded_at")
     assert recorded_at.tzinfo is not None
     assert entry == {
+        "way": "accept",
         "judged": "",
+        "until": "",
         "asset": drifted.profiles,
         "check": "drift",
         "partition": A,
@@ -97,7 +100,7 @@ def test_what_failed_again_can_be_accepted_again_and_every_decision_is_kept(
     drifted.run(drifted.profiles, first=A)
     accept(drifted.instance, lake, an_acceptance(drifted, A, reason="and stayed up"))
     assert drifted.make(drifted.model, first=A).success
-    assert [entry["reason"] for entry in ACCEPTANCES.entries(lake)] == ["prices went up", "and stayed up"]
+    assert [entry["reason"] for entry in WAYS_OUT.entries(lake)] == ["prices went up", "and stayed up"]
     judged = [e for e, _ in evaluations_of(drifted.instance, drifted.profiles, "drift") if e.partition == A]
     assert [evaluation.passed for evaluation in judged] == [False, True, False, True]
 
@@ -112,7 +115,7 @@ def test_an_acceptance_without_a_reason_is_refused(lake: Lake, drifted: Toys, re
 def test_what_passed_cannot_be_accepted(lake: Lake, drifted: Toys) -> None:
     with pytest.raises(InputError, match="a failed evaluation is required to accept; it passed"):
         accept(drifted.instance, lake, an_acceptance(drifted, FIRST))
-    assert ACCEPTANCES.entries(lake) == []
+    assert WAYS_OUT.entries(lake) == []
 
 
 @pytest.mark.parametrize("changed", [{"partition": "2018-06-09"}, {"check": "drfit"}, {"asset": "toys/none"}])
@@ -155,4 +158,4 @@ def test_an_acceptance_twice_is_refused_the_second_time(lake: Lake, drifted: Toy
     accept(drifted.instance, lake, an_acceptance(drifted, A))
     with pytest.raises(InputError, match="it passed"):
         accept(drifted.instance, lake, an_acceptance(drifted, A))
-    assert len(ACCEPTANCES.entries(lake)) == 1
+    assert len(WAYS_OUT.entries(lake)) == 1

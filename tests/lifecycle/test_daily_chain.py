@@ -37,7 +37,8 @@ def report(
     instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
     target = materialization_targets(instance, key, [partition])[partition]
     for check in lineage.node(asset).blocking_checks:
-        report_evaluation(instance, evaluation_event(key, partition, Evaluation(check, passed), target))
+        judged = Evaluation(check.name, passed, declared=check.digest)
+        report_evaluation(instance, evaluation_event(key, partition, judged, target))
 
 
 def chain(instance: dg.DagsterInstance, *, failing: str | None = None) -> list[str]:

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 import pytest
 
 from ml_platform.gates.outcomes import Outcome
-from ml_platform.gates.publishing import Staged, publish, refused
+from ml_platform.gates.publishing import Staged, publish
+from ml_platform.gates.refused import refused_rows
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Finding, audit
@@ -86,7 +87,7 @@ def test_the_refused_table_has_the_newest_refused_rows_of_a_day(lake: Lake) -> N
     published_from(lake, {A: [900], B: [901]})
     published_from(lake, {A: [902]})
     assert amounts(lake, f"refused/{ASSET}") == {A: [902], B: [901]}
-    writes = [commit["operation"] for commit in refused(lake, ASSET).commits_after(-1)].count("WRITE")
+    writes = [commit["operation"] for commit in refused_rows(lake, ASSET).commits_after(-1)].count("WRITE")
     assert writes == 2
 
 

@@ -16,7 +16,7 @@ from ml_platform.cli.instance import Runner, RunReport
 from ml_platform.compiler import AssetPlan, Step, compile_asset
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.spec import NamedSpec
 
 FIRST, LAST = dt.date(2018, 6, 1), dt.date(2018, 6, 12)
@@ -106,7 +106,7 @@ class Toys:
         metadata = {"unloggable": object()} if case in self.crash_after_materialization else {}
         evaluations = tuple(
             Evaluation(
-                check, passed=observed is None, observed=observed or "", bound=BOUND, metadata=metadata
+                check.name, passed=observed is None, observed=observed or "", bound=BOUND, metadata=metadata
             )
             for check in node.blocking_checks
             if node.key not in self.silent
@@ -141,4 +141,10 @@ def materializations_of(
 
 
 def _node(key: str, *checks: str, upstream: tuple[Upstream, ...] = ()) -> Node:
-    return Node(key, first_day=FIRST, last_day=LAST, upstream=upstream, blocking_checks=checks)
+    return Node(
+        key,
+        first_day=FIRST,
+        last_day=LAST,
+        upstream=upstream,
+        blocking_checks=tuple(Check(check) for check in checks),
+    )

@@ -72,7 +72,7 @@ FACTS = Facts(
     ),
     gates=(GateFact(PROFILE, "drift", "2018-05-09 … 2018-06-26", 49, 0, "2018-06-27 01:00 UTC", "0123abcd"),),
     ways_out=(
-        WayOut("accept", PROFILE, "drift", "2018-06-01", "ann", "prices | went <up>", "amount: ks 0.05"),
+        WayOut("accept", PROFILE, "drift", "ann", "prices | went <up>", "amount: ks 0.05", "", "2018-06-01"),
     ),
     lineage="models/fraud [2018-06-26]\n  training_sets/fraud [2018-06-26]",
 )
@@ -209,7 +209,15 @@ def test_the_card_of_the_next_version_names_who_accepted_what_it_was_made_from(p
     key = dg.AssetKey(PROFILE.split("/"))
     target = materialization_targets(platform.instance, key, [LAST_DAY])[LAST_DAY]
     content = platform.hashes(PROFILE)[LAST_DAY]
-    failed = Evaluation("drift", passed=False, observed="amount: ks 0.0965", metadata={"judged": content})
+    check = platform.catalog.lineage.node(PROFILE).check("drift")
+    assert check is not None
+    failed = Evaluation(
+        "drift",
+        passed=False,
+        observed="amount: ks 0.0965",
+        metadata={"judged": content},
+        declared=check.digest,
+    )
     report_evaluation(platform.instance, evaluation_event(key, LAST_DAY, failed, target))
     accept(
         platform.instance,

@@ -193,6 +193,8 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
     assert opened.returncode == 0
     stale = run(".venv/bin/ml-platform stale", newcomer)
     assert (stale.returncode, stale.stdout) == (0, "nothing is stale\n"), stale.stdout + stale.stderr
+    told = run(".venv/bin/ml-platform notifications list", newcomer)
+    assert (told.returncode, told.stdout) == (0, "nothing was told yet\n"), told.stdout + told.stderr
 
 
 def test_what_the_champion_was_trained_on_is_rebuilt_also_after_upkeep(demo: str, newcomer: Path) -> None:

@@ -1,10 +1,13 @@
 """Drift statistics against slow or independent ways to compute the same thing."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from math import comb, sqrt
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from ml_platform.drift_profiles.distances import (
 )
 from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.drift_profiles.profile import merge, profile_columns, summary
+from ml_platform.drift_profiles.sequence import DaySequence, LetThrough, PastDay
 from ml_platform.training_sets.label_drift import rate_p_value
 
 FEW_VALUES = st.integers(-3, 3).map(float)  # ties within and across samples
@@ -136,6 +140,99 @@ def test_a_rolling_reference_judges_as_if_each_day_were_judged_alone(
         if key not in refused:
             rolling.accept(key, day)
             accepted.append(day)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> dict[str, Any]:
+    """Twelve to twenty days, some far away, some accepted, under any rule for which days are compared."""
+    count = draw(st.integers(12, 20))
+    keys = [(date(2018, 6, 4) + timedelta(days=n)).isoformat() for n in range(count)]
+    far = draw(st.sets(st.integers(0, count - 1), max_size=8))
+    rows = {
+        key: {"number": np.arange(9.0) + (20 if n in far else n % 3), "flag": np.arange(9.0) % (1 + n % 2)}
+        for n, key in enumerate(keys)
+    }
+    accepted = draw(
+        st.dictionaries(st.sampled_from(keys), st.tuples(st.booleans(), st.booleans()), max_size=4)
+    )
+    window = draw(st.none() | st.tuples(st.integers(0, 3), st.integers(3, 8)))
+    policy = DriftPolicy(
+        reference_days=draw(st.integers(1, 5)),
+        minimum_sample=1,
+        p_value=0.3,
+        consecutive=draw(st.integers(1, 3)),
+        same_weekday=draw(st.sampled_from([frozenset[str](), frozenset({"number", "flag"})])),
+        same_weekday_days=draw(st.integers(1, 2)),
+        fixed_reference=window and (keys[window[0]], keys[window[1]]),
+    )
+    return {"policy": policy, "rows": rows, "accepted": accepted}
+
+
+def _judged_by_the_rules(
+    policy: DriftPolicy, rows: dict[str, Any], accepted: dict[str, tuple[bool, bool]]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Status and reference of each day, from the rules read literally, with nothing kept but verdicts."""
+    verdicts: dict[str, tuple[str, set[str]]] = {}
+    for day, columns in rows.items():
+        regimes = [d for d in verdicts if accepted.get(d) == (True, True)]
+        since = regimes[-1] if regimes else ""
+        weekday = bool(policy.same_weekday)
+        good = [
+            d for d, (status, breached) in verdicts.items() if d >= since and (not breached or d in regimes)
+        ]
+        if weekday:
+            good = [d for d in good if (date.fromisoformat(day) - date.fromisoformat(d)).days % 7 == 0]
+        least = count = policy.same_weekday_days if weekday else policy.reference_days
+        if policy.fixed_reference and since <= policy.fixed_reference[1]:
+            first, last = policy.fixed_reference
+            good, least, count = [d for d in good if first <= d <= last] if day > last else [], 1, 99
+        elif since:
+            least = 1
+        reference = good[-count:] if len(good) >= least else []
+        status, breached = "not_judged", set[str]()
+        if reference:
+            alone = replace(policy, reference_days=len(reference))
+            decision = judge(columns, [rows[d] for d in reference], policy=alone)
+            breached = {f.feature for f in decision.features if f.breached}
+            status = "passed"
+            for feature in breached:
+                told = [
+                    feature in verdicts[d][1]
+                    for d in verdicts
+                    if d >= since and verdicts[d][0] != "not_judged" and not accepted.get(d, (False,))[0]
+                ]
+                in_row = [True, *told[::-1], False].index(False)
+                status = "failed" if in_row >= policy.consecutive else status
+        verdicts[day] = status, breached
+        yield status, tuple(reference)
+
+
+@given(world=worlds(), split=st.integers(0, 20))
+@settings(deadline=None, max_examples=150)
+def test_a_sequence_of_days_is_judged_by_the_rules_whatever_was_judged_in_a_run_before(
+    world: dict[str, Any], split: int
+) -> None:
+    policy, rows, accepted = world["policy"], world["rows"], world["accepted"]
+    let_through = LetThrough(
+        {key: _Accepted(key if same else "other", regime) for key, (same, regime) in accepted.items()}
+    )
+    past: dict[str, PastDay] = {}
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for keys in (list(rows)[:split], list(rows)[split:]):
+        sequence = DaySequence(policy, past, let_through, read=lambda wanted: {d: rows[d] for d in wanted})
+        for key in keys:
+            verdict = sequence.judge(key, rows[key])
+            sequence.remember(key, rows[key], verdict.decision, content=key)
+            breached = frozenset(f.feature for f in verdict.decision.features if f.breached)
+            past[key] = PastDay(verdict.decision.status, breached, key)
+            found.append((verdict.decision.status, verdict.reference))
+    assert found == list(_judged_by_the_rules(policy, rows, accepted))
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    judged: str
+    new_regime: bool
 
 
 cluster_rows = st.lists(st.integers(1, 50), max_size=12)

@@ -1,0 +1,151 @@
+"""`ml-platform drift …`: what to do about drift, and what the rows of some days looked like."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ml_platform.cli.output import Json, Reason, say, telling_errors
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.partitions import day, day_range, key_of, spans
+from ml_platform.kernel.settings import settings
+
+drift_app = typer.Typer(help="What to do about drift.", no_args_is_help=True)
+
+_SHOWN = ("missing", "mean", "stddev", "min", "q05", "q50", "q95", "max")
+
+
+@drift_app.command()
+def accept(
+    asset: Annotated[
+        str, typer.Argument(help="A drift profile or training set, such as `drift_profiles/fraud`.")
+    ],
+    partition: Annotated[str, typer.Argument(help="The refused day, such as 2018-10-02.")],
+    reason: Reason,
+    new_regime: Annotated[
+        bool, typer.Option(help="Later days are compared with accepted days from this one on.")
+    ] = False,
+) -> None:
+    """Let one drifted day through for good; it stays out of references."""
+    from ml_platform.cli.instance import open_instance
+    from ml_platform.drift_profiles.reporting import refreshed
+    from ml_platform.gates.acceptances import Acceptance
+    from ml_platform.gates.acceptances import accept as let_through
+    from ml_platform.lake.tables import Lake
+
+    console = Console()
+    here = settings()
+    with telling_errors(console):
+        check = _drift_check(asset)
+        acceptance = Acceptance(asset, check, partition, reason, here.who, new_regime)
+        lake = Lake(here.lake_uri)
+        with open_instance(here) as instance:
+            observed = let_through(instance, lake, acceptance)
+        if asset.startswith("drift_profiles/"):
+            refreshed(lake, asset, partition)
+    say(console, f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}")
+
+
+@drift_app.command()
+def profile(
+    name: Annotated[str, typer.Argument(help="A drift profile, such as `fraud`.")],
+    first: Annotated[str, typer.Option("--from", help="The first day, such as 2018-06-04.")],
+    last: Annotated[str, typer.Option("--to", help="The last day, included.")],
+    as_json: Json = False,
+) -> None:
+    """Merge the whylogs profiles of days into one, and print its statistics: a week is the merge of its days.
+
+    Counts, minimum, maximum and mean are those of all rows; quantiles and unique values are estimates, as good as
+    in the profile of one day.
+    """
+    console = Console(stderr=as_json)
+    with telling_errors(console):
+        found = _merged(name, first, last)
+    days = spans(found["days"])
+    console.print(f"drift_profiles/{found['profile']} [{days}], {found['rows']:,} rows", highlight=False)
+    if found["missing_days"]:
+        console.print(
+            f"without {spans(found['missing_days'])}, which have no published profile", highlight=False
+        )
+    console.print(_table(found["features"]))
+    if as_json:
+        print(json.dumps(found))
+
+
+def _merged(name: str, first: str, last: str) -> dict[str, Any]:
+    """The statistics of a profile's days, which of them there are, and which there are not."""
+    from ml_platform import declarations
+    from ml_platform.drift_profiles.profile import merge, summary
+    from ml_platform.drift_profiles.spec import DriftProfileSpec
+    from ml_platform.drift_profiles.store import read_profiles
+    from ml_platform.lake.tables import Lake
+
+    spec = declarations.load().get(
+        DriftProfileSpec, name.removeprefix("drift_profiles/"), wanted_by="drift profile"
+    )
+    wanted = _days(first, last)
+    profiles = read_profiles(Lake(settings().lake_uri), spec.key, first=first, last=last)
+    if not profiles:
+        raise InputError(
+            f"{spec.key}: published profiles of days from {first} to {last} are required; there are none. Materialize "
+            f"{spec.key} for them first"
+        )
+    features = summary(merge(list(profiles.values()))).to_pylist()
+    return {
+        "profile": spec.name,
+        "days": list(profiles),
+        "missing_days": [key for key in wanted if key not in profiles],
+        "rows": max(feature["count"] for feature in features),
+        "features": features,
+    }
+
+
+def _days(first: str, last: str) -> list[str]:
+    """The keys of a range of days; InputError for what is no range."""
+    try:
+        found = [key_of(date) for date in day_range(day(first), day(last))]
+    except ValueError:
+        found = []
+    if not found:
+        raise InputError(
+            f"--from and --to require two days, such as 2018-06-04 and 2018-06-10, the first one first; got {first!r} "
+            f"and {last!r}"
+        )
+    return found
+
+
+def _table(features: list[dict[str, Any]]) -> Table:
+    table = Table(box=None)
+    table.add_column("feature", style="bold")
+    for name in (*_SHOWN, "unique, about"):
+        table.add_column(name, justify="right")
+    for feature in features:
+        shown = [_text(feature[name]) for name in (*_SHOWN, "unique_estimate")]
+        table.add_row(feature["feature"], *shown)
+    return table
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _drift_check(asset: str) -> str:
+    """The drift check of an asset; InputError when it has none."""
+    from ml_platform import declarations
+
+    nodes = declarations.load().lineage.nodes
+    with_drift = {
+        key: check.name
+        for key, node in nodes.items()
+        for check in node.blocking_checks
+        if "drift" in check.name
+    }
+    if asset not in with_drift:
+        raise InputError(
+            f"an asset with a drift check is required: {', '.join(sorted(with_drift))}; got {asset!r}"
+        )
+    return with_drift[asset]

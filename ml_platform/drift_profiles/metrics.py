@@ -1,0 +1,62 @@
+"""The `drift_metrics` table: the statistics of every drift evaluation, of profiles and of training sets' labels.
+
+Apart from `store` because training sets write here too. A day that is evaluated again has the newest statistics;
+what they were before is in the table's earlier versions.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.lake.tables import Lake
+
+DRIFT_METRICS = "drift_metrics"
+_ASSET = ("stage", "name")  # the two parts of an asset's key: each is a folder of the table
+
+
+def write_metrics(lake: Lake, key: str, rows: Sequence[Mapping[str, Any]], *, days: Sequence[str]) -> None:
+    """Replace the statistics of an asset's partitions; a partition that nothing was measured on has none.
+
+    Each row has `partition_date` and what it knows of the columns of `SCHEMA`; the others are null.
+    """
+    stage, name = key.split("/")
+    asset = dict(zip(_ASSET, (stage, name), strict=True))
+    listed = ", ".join(f"'{day}'" for day in days)
+    lake.table(DRIFT_METRICS).replace(
+        pa.Table.from_pylist([{**asset, **row} for row in rows], schema=SCHEMA),
+        predicate=f"stage = '{stage}' AND name = '{name}' AND {PARTITION_COLUMN} IN ({listed})",
+        partition_by=(*_ASSET, PARTITION_COLUMN),
+    )
+
+
+SCHEMA = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("name", pa.string()),
+        (PARTITION_COLUMN, pa.date32()),
+        ("day", pa.date32()),  # whose rows were judged: of labels, the newest matured day
+        ("status", pa.string()),
+        ("judged", pa.string()),  # the content that was judged
+        ("reference", pa.string()),  # digest of the days that it was compared with, and their contents
+        ("feature", pa.string()),
+        ("kind", pa.string()),  # number, category, label
+        ("statistic_name", pa.string()),  # ks, total_variation, rate_ratio
+        ("statistic", pa.float64()),
+        ("p_value", pa.float64()),
+        ("p_adjusted", pa.float64()),
+        ("bound", pa.float64()),
+        ("missing_share", pa.float64()),
+        ("reference_missing_share", pa.float64()),
+        ("missing_p_value", pa.float64()),
+        ("missing_p_adjusted", pa.float64()),
+        ("psi", pa.float64()),
+        ("rate", pa.float64()),  # of labels
+        ("reference_rate", pa.float64()),
+        ("gated", pa.bool_()),
+        ("breached", pa.bool_()),
+        ("days_in_row", pa.int64()),
+        ("reason", pa.string()),
+    ]
+)

@@ -1,0 +1,111 @@
+"""What people ask about gates: the state of all of them, and the evidence behind one that is closed."""
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import dagster as dg
+
+from ml_platform.gates.evaluations import history, latest_states
+from ml_platform.gates.guard import ClosedGate, closed_by, closed_gates, ways_out
+from ml_platform.gates.ways_out import taken
+from ml_platform.kernel.lineage import Lineage
+from ml_platform.kernel.partitions import day
+from ml_platform.lake.tables import Lake
+
+_BEFORE = 5  # evaluations that are shown of a partition's past
+_NOT_EVIDENCE = frozenset({"observed", "bound", "declared", "judged", "published"})
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One check of one asset: how many evaluated partitions passed, and which close gates."""
+
+    asset: str
+    check: str
+    passed: int
+    closed: tuple[ClosedGate, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def overview(instance: dg.DagsterInstance, lineage: Lineage, lake: Lake) -> list[Overview]:
+    """Every blocking check of every asset, over the partitions that it has evaluated."""
+    found: list[Overview] = []
+    for key, node in sorted(lineage.nodes.items()):
+        for check in node.blocking_checks:
+            states = latest_states(instance, key, check.name)
+            days: list[str | None] = [None] if not node.partitioned else [*sorted(filter(None, states))]
+            evaluated = [partition for partition in days if partition in states]
+            closed = closed_by(instance, key, check, evaluated, lake=lake)
+            count = len(evaluated) - sum(len(gate.partitions) for gate in closed)
+            found.append(Overview(key, check.name, count, tuple(closed)))
+    return found
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One closed gate with its evidence: what was measured, what was seen before, who acted, what to do."""
+
+    gate: ClosedGate
+    evidence: Mapping[str, Any]
+    before: Sequence[str]
+    acted: Sequence[str]
+    ways: Sequence[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def in_words(self) -> str:
+        """The evidence as people read it, one thing a line."""
+        lines = [self.gate.in_words()]
+        lines += [f"  {name}: {_value(value)}" for name, value in self.evidence.items()]
+        lines += [f"  evaluated: {text}" for text in self.before]
+        lines += [f"  recorded: {text}" for text in self.acted]
+        lines += [f"  way out: {way}" for way in self.ways]
+        return "\n".join(lines)
+
+
+def explain(
+    instance: dg.DagsterInstance, lineage: Lineage, lake: Lake, key: str, partition: dt.date
+) -> list[Explanation]:
+    """Each gate that keeps a partition from being made, with its evidence; causes first."""
+    closed = closed_gates(instance, lineage, key, partition, lake=lake)
+    return [_explained(instance, lake, gate) for gate in closed]
+
+
+def _explained(instance: dg.DagsterInstance, lake: Lake, gate: ClosedGate) -> Explanation:
+    first, last = gate.partitions[0], gate.partitions[-1]
+    if gate.reason in ("missing", "other_inputs"):
+        return Explanation(gate, {}, (), (), ways_out(gate))
+    records = [r for r in history(instance, gate.asset, gate.check) if r.partition in gate.partitions]
+    evidence = {}
+    if len(gate.partitions) == 1 and records and records[0].evaluation is not None:
+        metadata = records[0].evaluation.metadata
+        evidence = {name: value.value for name, value in metadata.items() if name not in _NOT_EVIDENCE}
+    before = [_evaluated(record) for record in islice(records, _BEFORE)]
+    acted = [_acted(entry) for entry in taken(lake, {gate.asset: (day(first), day(last))})]
+    return Explanation(gate, evidence, before, acted, ways_out(gate))
+
+
+def _evaluated(record: Any) -> str:
+    when = dt.datetime.fromtimestamp(record.event.timestamp, dt.UTC)
+    verdict = "passed" if record.evaluation.passed else "failed"
+    seen = record.evaluation.metadata["observed"].value
+    return f"{when:%Y-%m-%d %H:%M} UTC {record.partition} {verdict}, run {record.run_id[:8]}: {seen}"
+
+
+def _acted(entry: Mapping[str, Any]) -> str:
+    until = f" until {entry['until']}" if entry["until"] else ""
+    return (
+        f"{entry['recorded_at']:%Y-%m-%d %H:%M} UTC {entry['way']} of {entry['partition']}{until} by "
+        f"{entry['actor']}: {entry['reason']}"
+    )
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,196 @@
+"""Refused partitions: rows that failed their checks, kept for people to look at until someone dismisses them."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from ml_platform.gates.evaluations import latest_evaluations, told
+from ml_platform.gates.outcomes import PUBLISHED, Outcome
+from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
+from ml_platform.gates.ways_out import WAYS_OUT, line
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.expectations import Expectation
+from ml_platform.kernel.lineage import Node
+from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.settings import Settings
+from ml_platform.lake.engine import connect
+from ml_platform.lake.ledger import Ledger, published
+from ml_platform.lake.tables import Lake, Table
+
+QUALITY = "quality"
+
+REFUSALS = Ledger(
+    "refusals",
+    {
+        "asset": pa.string(),
+        "partition": pa.string(),
+        "rows": pa.int64(),
+        "observed": pa.string(),
+        "bound": pa.string(),
+        "run_id": pa.string(),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One refused partition: what its checks saw, and what readers have in its place.
+
+    `superseded` says that a version that passed has come since; `published`, that some version is published.
+    """
+
+    asset: str
+    partition: str
+    rows: int
+    observed: str
+    bound: str
+    run_id: str
+    superseded: bool
+    published: bool
+
+
+def refused_rows(lake: Lake, asset: str) -> Table:
+    """The table of an asset's refused partitions, kept for inspection."""
+    return lake.table(f"refused/{asset}")
+
+
+def refused_partitions(instance: dg.DagsterInstance, lake: Lake, asset: str | None = None) -> list[Refused]:
+    """Every refused partition that nobody has dismissed, by asset and day.
+
+    One whose dismissal was cut off before it opened the gate is still among them.
+    """
+    wanted = {} if asset is None else {"asset": [asset]}
+    newest = {_case(entry): entry for entry in REFUSALS.entries(lake, **wanted)}
+    dismissed = {
+        _case(entry): entry["recorded_at"] for entry in WAYS_OUT.entries(lake, way=["dismiss"], **wanted)
+    }
+    found: list[Refused] = []
+    for name in sorted({name for name, _ in newest}):
+        entries = [entry for case, entry in newest.items() if case[0] == name]
+        done = {
+            day
+            for key, day in dismissed
+            if key == name and dismissed[key, day] > newest[key, day]["recorded_at"]
+        }
+        found += _of_asset(instance, lake, name, entries, done)
+    return found
+
+
+def require_refused(found: Sequence[Refused], asset: str, partition: str) -> Refused:
+    """The refused partition of an asset; InputError when there is none."""
+    for entry in found:
+        if (entry.asset, entry.partition) == (asset, partition):
+            return entry
+    known = ", ".join(f"{entry.asset} {entry.partition}" for entry in found[:5])
+    raise InputError(
+        f"{asset} [{partition}]: a refused partition is required; refused are: {known or 'none'}. Nothing was changed"
+    )
+
+
+@dataclass(frozen=True)
+class Dismissal:
+    """Who drops which refused partition, and why."""
+
+    node: Node
+    partition: str
+    reason: str
+    actor: str
+
+
+def dismiss(
+    instance: dg.DagsterInstance,
+    lake: Lake,
+    asked: Dismissal,
+    *,
+    forget: Callable[[str], None],
+    judge: Callable[[Sequence[str]], Sequence[Outcome]],
+) -> Outcome | None:
+    """Drop refused rows and let the published version count again; how it is judged, or None when there is none.
+
+    `forget` drops what the rows were made from, given the inputs of the published version; `judge` audits the
+    published version. Cut off at any moment, it can be done again.
+    """
+    asset, day = asked.node.key, asked.partition
+    entry = require_refused(refused_partitions(instance, lake, asset), asset, day)
+    done = line(
+        "dismiss",
+        asset,
+        day,
+        check=QUALITY,
+        reason=asked.reason,
+        actor=asked.actor,
+        evidence=f"{entry.observed} (required: {entry.bound})",
+    )
+    there = published(lake, asset)
+    if not entry.superseded:
+        forget(there[day].inputs if day in there else "")
+    WAYS_OUT.append(lake, [done])
+    outcome = None
+    if day in there and not entry.superseded:
+        (found,) = judge([day])
+        outcome = found.judged_by(asked.node.blocking_checks)
+        _tell(instance, asset, outcome)
+    _drop_rows(lake, asset, day)
+    return outcome
+
+
+def broken_rows(
+    settings: Settings, lake: Lake, entry: Refused, expectations: Sequence[Expectation], *, limit: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Refused rows that break each expectation as it is declared now, the first of each, by what is required."""
+    from ml_platform.lake.audit import failing_rows
+
+    table = refused_rows(lake, entry.asset)
+    if table.version() is None:
+        return {}
+    rows = table.scan(where=[(PARTITION_COLUMN, "=", entry.partition)])
+    broken: dict[str, list[dict[str, Any]]] = {}
+    with connect(settings) as connection:
+        for expectation in expectations:
+            query = failing_rows(f"({rows})", expectation)
+            if query is not None:
+                found = connection.sql(f"{query} LIMIT {limit}").to_arrow_table().to_pylist()
+                broken |= {expectation.sentence(): found} if found else {}
+    return broken
+
+
+def _tell(instance: dg.DagsterInstance, asset: str, outcome: Outcome) -> None:
+    key = dg.AssetKey(asset.split("/"))
+    target = materialization_targets(instance, key, [outcome.partition])[outcome.partition]
+    for evaluation in outcome.evaluations:
+        report_evaluation(instance, evaluation_event(key, outcome.partition, evaluation, target))
+
+
+def _drop_rows(lake: Lake, asset: str, partition: str) -> None:
+    table = refused_rows(lake, asset)
+    if table.version() is not None:
+        table.replace_days(table.at().schema.empty_table(), days=[partition])
+
+
+def _of_asset(
+    instance: dg.DagsterInstance,
+    lake: Lake,
+    asset: str,
+    entries: Sequence[dict[str, Any]],
+    dismissed: Collection[str],
+) -> list[Refused]:
+    latest = latest_evaluations(instance, asset, QUALITY, [entry["partition"] for entry in entries])
+    judged = {day: record.evaluation for day, record in latest.items() if record.evaluation is not None}
+    there = published(lake, asset)
+    closing = {day for day, found in judged.items() if not found.passed and not told(found, PUBLISHED, True)}
+    found: list[Refused] = []
+    for entry in sorted(entries, key=lambda entry: entry["partition"]):
+        day: str = entry["partition"]
+        if day in dismissed and not (day in there and day in closing):
+            continue
+        told_then = (entry["rows"], entry["observed"], entry["bound"], entry["run_id"])
+        superseded = day in judged and judged[day].passed
+        found.append(Refused(asset, day, *told_then, superseded=superseded, published=day in there))
+    return found
+
+
+def _case(entry: dict[str, Any]) -> tuple[str, str]:
+    return entry["asset"], entry["partition"]

@@ -1,0 +1,260 @@
+"""What has happened since the last look, from Dagster's event log and the promotions ledger.
+
+Only what is new is read: events after a position, and the ledger only when it has a new commit.
+"""
+
+import datetime as dt
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import dagster as dg
+from dagster import AssetCheckEvaluation, DagsterEventType, EventLogEntry
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus as Status,
+)
+
+from ml_platform.gates.guard import ClosedGate, refusal_text
+from ml_platform.kernel.lineage import Lineage
+from ml_platform.kernel.partitions import day
+from ml_platform.lake.tables import Lake
+from ml_platform.notifications.compute import Happening, without_runs
+from ml_platform.notifications.spec import Event, WebhookSpec
+from ml_platform.releases.store import PROMOTIONS
+
+AT_ONCE = 1000
+"""How many events of a kind are read in one look; the others are read in the next."""
+
+_BEFORE = 20  # evaluations of one partition in which the one before is looked for
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What one webhook is told of, in the declared graph: gated assets, and models with their crons."""
+
+    spec: WebhookSpec
+    lineage: Lineage
+    gated: Collection[str]
+    crons: Mapping[str, str]
+
+    def wants(self, event: Event, asset: str) -> bool:
+        named = any(fnmatchcase(asset, pattern) for pattern in self.spec.assets)
+        return event in self.spec.events and named
+
+    def refused_by(self, asset: str) -> list[str]:
+        """Gated assets that an asset's checks refuse, directly or not."""
+        return sorted(key for key in self.gated if key != asset and self._reaches(key, asset))
+
+    def reads(self, key: str, partition: str, asset: str) -> bool:
+        """Does a partition of an asset depend on the same partition of another one?"""
+        date = day(partition)
+        first, last = self.lineage.upstream_days(key, date).get(asset, (dt.date.max, dt.date.min))
+        return self.lineage.node(key).clip((date, date)) is not None and first <= date <= last
+
+    def _reaches(self, key: str, asset: str) -> bool:
+        seen, pending = {key}, [key]
+        while pending:
+            node = self.lineage.nodes.get(pending.pop())
+            above = {u.key for u in node.upstream} - seen if node is not None else set[str]()
+            seen |= above
+            pending += above
+        return asset in seen
+
+
+def closed_since(instance: dg.DagsterInstance, scope: Scope, after: int) -> tuple[list[Happening], int]:
+    """Gates that closed after a position, and the position up to which was read.
+
+    A failed evaluation closes a gate unless the one before it had found the same: then it was closed.
+    """
+    found: list[Happening] = []
+    read = _events(instance, DagsterEventType.ASSET_CHECK_EVALUATION, after)
+    for entry in read.values():
+        evaluation = _evaluation(entry)
+        asset = evaluation.asset_key.to_user_string()
+        if evaluation.passed or not evaluation.blocking or not scope.wants("gate_closed", asset):
+            continue
+        if not _was_closed(instance, entry, evaluation):
+            found.append(_closed(scope, entry, evaluation))
+    return found, max(read, default=after)
+
+
+def refused_since(instance: dg.DagsterInstance, scope: Scope, after: int) -> tuple[list[Happening], int]:
+    """Gated steps that refused to run, of runs that failed after a position, and the position up to which was read."""
+    found: list[Happening] = []
+    read = _events(instance, DagsterEventType.RUN_FAILURE, after)
+    steps = {key.replace("/", "__"): key for key in scope.gated if scope.wants("model_not_updated", key)}
+    for entry in read.values() if steps else ():
+        run = instance.get_run_by_id(entry.run_id)
+        if run is None:  # somebody deleted it
+            continue
+        partition, at = run.tags.get("dagster/partition"), _time(entry.timestamp)
+        for step, text in errors(instance, entry.run_id, refusals=True).items():
+            if step in steps:
+                found.append(not_updated(steps[step], partition, text, run_id=entry.run_id, happened_at=at))
+    return found, max(read, default=after)
+
+
+def changed_since(lake: Lake, scope: Scope, after: int, *, began: dt.datetime) -> tuple[list[Happening], int]:
+    """Promotions and rollbacks of which the ledger has a commit after a version, and its newest version.
+
+    All since the first look are given, whoever's clock recorded them; those that were told are known by their keys.
+    """
+    commits = lake.table(f"ledgers/{PROMOTIONS.name}").commits_after(after)
+    if not commits:
+        return [], after
+    entries = [entry for entry in PROMOTIONS.entries(lake) if entry["recorded_at"] >= began]
+    wanted = [e for e in entries if scope.wants("release_changed", f"releases/{e['release']}")]
+    return [_changed(entry) for entry in wanted], commits[-1]["version"]
+
+
+def not_updated(
+    asset: str, partition: str | None, text: str, *, happened_at: dt.datetime, run_id: str = ""
+) -> Happening:
+    """A model, or a release, that was not made, with the refusal or another reason in words."""
+    return Happening(
+        "model_not_updated",
+        asset,
+        asset,
+        headline="Not updated: {where}",
+        words=text,
+        identity=(partition, without_runs(text)),
+        happened_at=happened_at,
+        partition=partition,
+        run_id=run_id,
+    )
+
+
+def errors(instance: dg.DagsterInstance, run_id: str, *, refusals: bool = False) -> dict[str, str]:
+    """What the failed steps of a run said, by step: the refusal in words, or the innermost error.
+
+    With `refusals`, only of steps that refused to run; a failed check of a step's own is no refusal.
+    """
+    failures = instance.get_records_for_run(run_id, of_type=DagsterEventType.STEP_FAILURE).records
+    said: dict[str, str] = {}
+    for record in failures:
+        event = record.event_log_entry.get_dagster_event()
+        failure = event.step_failure_data.user_failure_data
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if failure is not None and failure.description:
+            if not refusals or "failed_partitions" not in failure.metadata:
+                said[event.step_key or ""] = failure.description
+        elif not refusals:
+            said[event.step_key or ""] = error.message.strip() if error is not None else "failed"
+    return said
+
+
+def _closed(scope: Scope, entry: EventLogEntry, evaluation: AssetCheckEvaluation) -> Happening:
+    asset, partition = evaluation.asset_key.to_user_string(), evaluation.partition
+    observed, bound, _ = _outcome(evaluation)
+    gate = ClosedGate(
+        asset,
+        evaluation.check_name,
+        (partition,) if partition is not None else (),
+        "failed",
+        observed or "failed",
+        bound or "pass",
+        entry.run_id,
+    )
+    return Happening(
+        "gate_closed",
+        f"{asset} {gate.check}",
+        asset,
+        headline=f"Gate closed: {{where}} {gate.check}",
+        words=gate.in_words().replace(" []", ""),  # an asset without partitions
+        identity=(partition, entry.run_id),
+        happened_at=_time(entry.timestamp),
+        partition=partition,
+        run_id=entry.run_id,
+        footer=_what_follows(scope, evaluation, gate),
+        details={"check": gate.check, "observed": gate.observed, "bound": gate.bound},
+    )
+
+
+def _what_follows(scope: Scope, evaluation: AssetCheckEvaluation, gate: ClosedGate) -> tuple[str, ...]:
+    """What is refused now, how to look at it, and the ways out, in the words of the refusal."""
+    lines: list[str] = []
+    published = evaluation.metadata.get("published")
+    if published is not None and not published.value:
+        lines.append("It was not published; the last good version stays.")
+    refused = scope.refused_by(gate.asset)
+    if refused:
+        lines.append(f"Until it passes these are refused where they read it: {', '.join(refused)}.")
+    for partition in gate.partitions:
+        reader = next((key for key in refused if scope.reads(key, partition, gate.asset)), None)
+        text = refusal_text(reader or gate.asset, partition, [gate])
+        shown = ("Way out: ", "Nothing was changed. To see it again: ") if reader else ("Way out: ",)
+        lines += [
+            line.removeprefix("Nothing was changed. ") for line in text.splitlines() if line.startswith(shown)
+        ]
+    return tuple(lines)
+
+
+def _was_closed(instance: dg.DagsterInstance, entry: EventLogEntry, evaluation: AssetCheckEvaluation) -> bool:
+    """Had the evaluation before found the same? Then this is no news."""
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        evaluation.asset_check_key,
+        limit=_BEFORE,
+        status={Status.SUCCEEDED, Status.FAILED},
+        partition_filter=PartitionKeyFilter(key=evaluation.partition),
+    )
+    earlier = [
+        record.event
+        for record in records
+        if record.event is not None
+        and record.run_id != entry.run_id
+        and record.event.timestamp < entry.timestamp
+    ]
+    if not earlier:
+        return False
+    before = _evaluation(max(earlier, key=lambda event: event.timestamp))
+    return not before.passed and _outcome(before) == _outcome(evaluation)
+
+
+def _changed(entry: Mapping[str, Any]) -> Happening:
+    release, version, previous = entry["release"], entry["version"], entry["previous"]
+    before = f"version {previous}" if previous is not None else "none"
+    recorded_at: dt.datetime = entry["recorded_at"]
+    return Happening(
+        "release_changed",
+        f"releases/{release} at {recorded_at.isoformat()}",
+        f"releases/{release}",
+        headline=f"Release changed: {{where}} is version {version}, before: {before}",
+        words=(
+            f"releases/{release}: the champion of model {entry['model']} is version {version}; before: {before}.\n"
+            f"By {entry['actor']}: {entry['reason']}"
+        ),
+        identity=(str(version), str(previous)),
+        happened_at=recorded_at,
+        details={
+            "release": release,
+            "model": entry["model"],
+            "from": previous,
+            "to": version,
+            "actor": entry["actor"],
+            "reason": entry["reason"],
+        },
+    )
+
+
+def _events(instance: dg.DagsterInstance, kind: DagsterEventType, after: int) -> Mapping[int, EventLogEntry]:
+    return instance.event_log_storage.get_logs_for_all_runs_by_log_id(after, kind, limit=AT_ONCE)
+
+
+def _evaluation(entry: EventLogEntry) -> AssetCheckEvaluation:
+    found = entry.get_dagster_event().event_specific_data
+    assert isinstance(found, AssetCheckEvaluation)
+    return found
+
+
+def _outcome(evaluation: AssetCheckEvaluation) -> tuple[str, str, str]:
+    """What an evaluation saw, what it required, and which content it judged."""
+    told = {name: str(value.value) for name, value in evaluation.metadata.items()}
+    return told.get("observed", ""), told.get("bound", ""), told.get("judged", "")
+
+
+def _time(timestamp: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(timestamp, dt.UTC)
