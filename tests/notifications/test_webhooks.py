@@ -5,8 +5,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from ml_platform import declarations
+from ml_platform.cli.main import app
 from ml_platform.cli.story import corrupted
 from ml_platform.definitions import defs
 from ml_platform.kernel.errors import DeclarationError
@@ -14,7 +17,6 @@ from ml_platform.kernel.settings import Settings, settings
 from ml_platform.notifications.component import scope_of
 from ml_platform.notifications.spec import WebhookSpec
 from tests.built import Platform, day_of_transactions
-from tests.commands import invoke
 from tests.notifications.conftest import Hook, Teller
 from tests.support import LAST_DAY
 
@@ -27,6 +29,10 @@ def looked(instance: dg.DagsterInstance, cursor: str | None) -> Any:
     context = dg.build_sensor_context(instance, cursor, resources={"environment": settings()})
     with context:
         return sensor.evaluate_tick(context)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["notifications", *arguments])
 
 
 def test_the_declared_sensor_runs_from_the_start_and_does_nothing_without_an_address(

@@ -14,7 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from click.testing import Result
+from typer.testing import CliRunner
 
+from ml_platform.cli.main import app
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import PROJECT_ROOT
@@ -23,12 +26,15 @@ from ml_platform.model_registry import registry
 from ml_platform.training_sets import store
 from ml_platform.training_sets.spec import TrainingSetSpec
 from tests.built import CUSTOMERS, NEXT_DAY, Platform, changed_column, day_of_transactions
-from tests.commands import invoke
 from tests.support import LAST_DAY
 
 SET, EVENTS, LABELS = "training_sets/fraud", "sources/transactions", "sources/fraud_labels"
 MATURED = "2018-06-17"
 CUT = f"{NEXT_DAY}T00:00:00"
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["training-sets", *arguments])
 
 
 def rebuilt(model: str = "fraud@champion") -> dict[str, Any]:
