@@ -61,5 +61,10 @@ def _parse(kind: type[NamedSpec], attributes: dict[str, Any], path: Path) -> Nam
     try:
         return kind.model_validate(attributes, context={"folder": path.parent})
     except ValidationError as err:
-        lines = [f"  attributes.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()]
-        raise DeclarationError(f"{path} is not a valid {kind.__name__}:\n" + "\n".join(lines)) from err
+        raise invalid(path, kind.__name__, err, under="attributes.") from err
+
+
+def invalid(path: Path, what: str, err: ValidationError, *, under: str = "") -> DeclarationError:
+    """The error for a file that is not what it should be: every problem with its field path, on a line of its own."""
+    lines = [f"  {under}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()]
+    return DeclarationError(f"{path} is not a valid {what}:\n" + "\n".join(lines))

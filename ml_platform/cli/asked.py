@@ -2,13 +2,17 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Lineage, Node
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
+
+if TYPE_CHECKING:  # it loads Dagster
+    from ml_platform.compiler import AssetComponent
 
 AssetArgument = Annotated[str, typer.Argument(help="An asset, such as `models/fraud`.")]
 
@@ -18,6 +22,16 @@ def node_of(lineage: Lineage, asset: str) -> Node:
     if asset not in lineage.nodes:
         raise InputError(f"a declared asset is required: {', '.join(sorted(lineage.nodes))}; got {asset!r}")
     return lineage.nodes[asset]
+
+
+def component_named(catalog: Catalog, asset: str) -> "AssetComponent":
+    """The component that makes an asset; InputError when there is no such asset."""
+    from ml_platform.compiler import AssetComponent, component_of
+
+    node_of(catalog.lineage, asset)
+    component = component_of(catalog.declaring(asset))
+    assert isinstance(component, AssetComponent)  # only these make assets
+    return component
 
 
 def partition_of(node: Node, partition: str | None) -> dt.date:

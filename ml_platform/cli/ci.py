@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,29 +47,51 @@ def ci(
     definitions that do not load, a sample without rows, or an asset that broke
     before its checks could say anything.
     """
-    from ml_platform.cli.ci_report import Report
-
     console = Console(stderr=as_json)
-    started = time.perf_counter()
-
-    def finish(report: "Report") -> None:
-        _write(report, junit, summary)
-        if as_json:
-            print(json.dumps(report.as_dict()))
-
-    def failed(text: str) -> None:
-        finish(Report(could_not_run=text, seconds=time.perf_counter() - started))
-
-    def kept(report: "Report") -> bool:
-        return keep or (keep_failed and report.exit_code != 0)
-
-    with telling_what_could_not_run(console, failed):
-        report = checked(console, data or (), keep=kept)
-    finish(report)
+    report = _reported(
+        console, data or (), _Files(junit, summary, as_json), keep=keep, keep_failed=keep_failed
+    )
     if report.kept:
         say(console, f"kept: ML_PLATFORM_HOME={report.kept} ml-platform dev")
     say(console, f"{report.verdict}: {report.in_words}\nwritten: {junit}, {summary}")
     raise typer.Exit(report.exit_code)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where a report goes; with `as_json` to standard output too."""
+
+    junit: Path
+    summary: Path
+    as_json: bool
+
+    def write(self, report: "Report") -> None:
+        from ml_platform.cli import ci_report
+
+        write_text(self.junit, ci_report.junit(report).decode())
+        write_text(self.summary, ci_report.markdown(report))
+        if self.as_json:
+            print(json.dumps(report.as_dict()))
+
+
+def _reported(
+    console: Console, data: Sequence[str], files: _Files, *, keep: bool, keep_failed: bool
+) -> "Report":
+    """What was found, once it is written; what could not run is written too, and ends the command."""
+    from ml_platform.cli.ci_report import Report
+
+    started = time.perf_counter()
+
+    def failed(text: str) -> None:
+        files.write(Report(could_not_run=text, seconds=time.perf_counter() - started))
+
+    def kept(report: Report) -> bool:
+        return keep or (keep_failed and report.exit_code != 0)
+
+    with telling_what_could_not_run(console, failed):
+        report = checked(console, data, keep=kept)
+    files.write(report)
+    return report
 
 
 def checked(console: Console, data: Sequence[str], *, keep: "Callable[[Report], bool]") -> "Report":
@@ -115,10 +137,3 @@ def _made(console: Console, runner: "Runner", wanted: "Sequence[Job]") -> "Itera
         if made.status != "passed":
             console.print(escape(made.text), style="yellow", highlight=False, soft_wrap=True)
         yield made
-
-
-def _write(report: "Report", junit: Path, summary: Path) -> None:
-    from ml_platform.cli import ci_report
-
-    write_text(junit, ci_report.junit(report).decode())
-    write_text(summary, ci_report.markdown(report))

@@ -9,6 +9,7 @@ import dagster as dg
 
 from ml_platform.cli.ci_slice import Job
 from ml_platform.cli.instance import Runner
+from ml_platform.gates.evaluations import told
 
 Status = Literal["passed", "failed", "error", "skipped"]
 
@@ -113,15 +114,11 @@ def verdicts_of(instance: dg.DagsterInstance, run_id: str) -> list[Verdict]:
 
 
 def _verdict(evaluation: dg.AssetCheckEvaluation) -> Verdict:
-    def told(name: str) -> str:
-        value = evaluation.metadata.get(name)
-        return str(value.value) if value is not None else ""
-
     return Verdict(
         evaluation.check_name,
         evaluation.partition,
         evaluation.passed,
-        told("observed") or evaluation.description or "",
-        told("bound"),
+        str(told(evaluation, "observed") or evaluation.description or ""),
+        str(told(evaluation, "bound")),
         warning=evaluation.severity == dg.AssetCheckSeverity.WARN,
     )

@@ -8,6 +8,7 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from ml_platform.declarations import invalid
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError, InputError
 from ml_platform.kernel.partitions import key_of
@@ -58,8 +59,7 @@ def load_sample(folder: Path) -> Sample:
     try:
         return Sample.model_validate(yaml.safe_load(path.read_text()))
     except ValidationError as err:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()]
-        raise DeclarationError(f"{path} is not a valid sample:\n" + "\n".join(lines)) from err
+        raise invalid(path, "sample", err) from err
 
 
 def given_files(options: Sequence[str]) -> dict[str, list[str]]:

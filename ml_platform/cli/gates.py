@@ -2,17 +2,21 @@
 
 import datetime as dt
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from ml_platform.cli.asked import AssetArgument, node_of, partition_of, partitions_of
+from ml_platform.cli.asked import AssetArgument, component_named, node_of, partition_of, partitions_of
 from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Check, Node
 from ml_platform.kernel.settings import settings
+
+if TYPE_CHECKING:  # it loads Dagster
+    from ml_platform.gates.outcomes import Outcome
 
 gate_app = typer.Typer(
     help="Why an asset may or may not be made, and the ways out of a closed gate.", no_args_is_help=True
@@ -108,7 +112,6 @@ def recheck(
     """
     from ml_platform import declarations
     from ml_platform.cli.instance import open_instance
-    from ml_platform.compiler import AssetComponent, component_of
     from ml_platform.gates.recheck import Recheck
     from ml_platform.gates.recheck import recheck as judge_again
     from ml_platform.lake.ledger import published
@@ -120,21 +123,14 @@ def recheck(
         catalog = declarations.load()
         node, lake = node_of(catalog.lineage, asset), Lake(here.lake_uri)
         days = partitions_of(node, partition or (), (first, last), published=sorted(published(lake, asset)))
-        component = component_of(catalog.declaring(asset))
-        assert isinstance(component, AssetComponent)
+        component = component_named(catalog, asset)
         with open_instance(here) as instance:
             asked = Recheck(node, tuple(days), reason, here.who)
             outcomes = judge_again(
                 instance, lake, asked, lambda keys: component.rechecked(catalog, here, keys)
             )
-    failed = [outcome for outcome in outcomes if not outcome.passed]
-    for outcome in failed:
-        say(console, f"{asset} [{outcome.partition}] failed: {outcome.failures()}")
-    say(console, f"{asset}: {len(outcomes)} judged again, {len(failed)} failed")
-    if as_json:
-        results = [{"partition": o.partition, "passed": o.passed, "failures": o.failures()} for o in outcomes]
-        print(json.dumps({"asset": asset, "rechecked": results}))
-    raise typer.Exit(1 if failed else 0)
+    _tell_rechecked(console, asset, outcomes, as_json=as_json)
+    raise typer.Exit(0 if all(outcome.passed for outcome in outcomes) else 1)
 
 
 @gate_app.command()
@@ -174,6 +170,16 @@ def override(
     )
     if as_json:
         print(json.dumps({"asset": asset, "partition": day, "until": asked.until.isoformat()}))
+
+
+def _tell_rechecked(console: Console, asset: str, outcomes: "Sequence[Outcome]", *, as_json: bool) -> None:
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    for outcome in failed:
+        say(console, f"{asset} [{outcome.partition}] failed: {outcome.failures()}")
+    say(console, f"{asset}: {len(outcomes)} judged again, {len(failed)} failed")
+    if as_json:
+        results = [{"partition": o.partition, "passed": o.passed, "failures": o.failures()} for o in outcomes]
+        print(json.dumps({"asset": asset, "rechecked": results}))
 
 
 def _overview(as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from ml_platform.gates.failures import words_of
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import Settings
 
@@ -120,14 +121,6 @@ class Runner:
 
 
 def _first_error(result: dg.ExecuteInProcessResult) -> str:
-    """What the first failed step said: the refusal in words, or the innermost error."""
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            if data.user_failure_data is not None and data.user_failure_data.description:
-                return data.user_failure_data.description
-            error = data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            return error.message.strip() if error is not None else "failed"
-    return ""
+    """What the first failed step said; empty when none failed."""
+    failed = (event.step_failure_data for event in result.all_events if event.is_step_failure)
+    return next(map(words_of, failed), "")

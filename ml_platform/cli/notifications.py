@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ml_platform.cli.output import Json, telling_errors
+from ml_platform.cli.output import Json, say, telling_errors
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import settings
@@ -51,7 +51,7 @@ def send_test(
         with sender(url, spec.format, webhook=name, timeout_s=spec.timeout.seconds) as webhook:
             answer = webhook.send(message)
     taken = "taken" if answer.taken else "not taken"
-    console.print(f"{name}: {taken}: {answer.words}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"{name}: {taken}: {answer.words}")
     if as_json:
         print(json.dumps({"webhook": name, "id": message.id, "taken": answer.taken, "answer": answer.words}))
     raise typer.Exit(0 if answer.taken else 1)

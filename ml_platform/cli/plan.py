@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ml_platform.cli.output import Json, telling_what_could_not_run, write_text
+from ml_platform.cli.output import Json, say, telling_what_could_not_run, write_text
 from ml_platform.kernel.markdown import fenced
 from ml_platform.kernel.settings import settings
 
@@ -67,6 +67,6 @@ def _tell(console: Console, found: "Plan") -> None:
         if section.after:
             console.print(section.after, style="dim", highlight=False, markup=False)
     for note in found.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"note: {note}")
     colour = "red" if found.changes.destroyed else "green"
     console.print(f"[{colour}]{found.verdict}[/], compared with {escape(found.against)}", highlight=False)

@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from ml_platform.cli.asked import AssetArgument, node_of, partition_of
+from ml_platform.cli.asked import AssetArgument, component_named, node_of, partition_of
 from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.kernel.settings import settings
+
+if TYPE_CHECKING:  # it loads Dagster
+    from ml_platform.gates.outcomes import Outcome
 
 refused_app = typer.Typer(
     help="Partitions that failed their checks and were not published.", no_args_is_help=True
@@ -91,7 +94,6 @@ def dismiss(
     """
     from ml_platform import declarations
     from ml_platform.cli.instance import open_instance
-    from ml_platform.compiler import AssetComponent, component_of
     from ml_platform.gates.refused import Dismissal
     from ml_platform.gates.refused import dismiss as drop
     from ml_platform.lake.tables import Lake
@@ -100,10 +102,8 @@ def dismiss(
     here = settings()
     with telling_errors(console):
         catalog = declarations.load()
-        node = node_of(catalog.lineage, asset)
+        component, node = component_named(catalog, asset), catalog.node(asset)
         day = partition_of(node, partition).isoformat()
-        component = component_of(catalog.declaring(asset))
-        assert isinstance(component, AssetComponent)
         asked = Dismissal(node, day, reason, here.who)
         with open_instance(here) as instance:
             outcome = drop(
@@ -115,14 +115,19 @@ def dismiss(
                 ),
                 judge=lambda keys: component.rechecked(catalog, here, keys),
             )
-    left = "nothing is published for it" if outcome is None else "the published version counts again"
-    if outcome is not None and not outcome.passed:
-        left = f"the published version fails too: {outcome.failures()}"
-    say(console, f"{asset} [{day}]: dismissed by {here.who}; {left}")
+    say(console, f"{asset} [{day}]: dismissed by {here.who}; {_left(outcome)}")
     if as_json:
-        print(
-            json.dumps({"asset": asset, "partition": day, "passed": outcome is not None and outcome.passed})
-        )
+        passed = outcome is not None and outcome.passed
+        print(json.dumps({"asset": asset, "partition": day, "passed": passed}))
+
+
+def _left(outcome: "Outcome | None") -> str:
+    """What is left after a dismissal, in words."""
+    if outcome is None:
+        return "nothing is published for it"
+    if outcome.passed:
+        return "the published version counts again"
+    return f"the published version fails too: {outcome.failures()}"
 
 
 def _table(sentence: str, rows: list[dict[str, Any]]) -> Table:

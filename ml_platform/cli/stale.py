@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ml_platform.cli.output import Json, telling_errors
+from ml_platform.cli.output import Json, say, telling_errors
 from ml_platform.gates.stale import (
     Candidate,
     Declared,
@@ -159,4 +159,4 @@ def _tell(
     console.print(table)
     lines = [f"may follow: {asset} [{spans(keys)}]" for asset, keys in follow.items()]
     lines += ["To rebuild them, in this order:", *(f"  {command}" for command in commands)]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    say(console, "\n".join(lines))

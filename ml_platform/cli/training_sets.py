@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ml_platform.cli.output import Json, telling_errors
+from ml_platform.cli.output import Json, say, telling_errors
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import Settings, settings
 from ml_platform.model_registry import registry
@@ -52,7 +52,7 @@ def rebuild(
         "identical": found.identical,
         "other_code": list(found.other_code),
     }
-    console.print(_in_words(report), highlight=False, markup=False, soft_wrap=True)
+    say(console, _in_words(report))
     if as_json:
         print(json.dumps(report))
     raise typer.Exit(0 if found.identical else 1)

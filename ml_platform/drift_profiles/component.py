@@ -68,6 +68,11 @@ def id_columns(spec: DriftProfileSpec, catalog: Catalog) -> list[str]:
     return list(dict.fromkeys(spec.entity_of(catalog).values()))
 
 
+def read_columns(spec: DriftProfileSpec, catalog: Catalog) -> list[str]:
+    """The columns that a day is judged by: its features, and the ids that say which rows belong together."""
+    return [*spec.service(catalog).feature_names(catalog), *id_columns(spec, catalog)]
+
+
 def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     """Profile and judge a range of days, in order: a day that passed is a reference of the days after it."""
     settings: Settings = step.resources.environment
@@ -77,7 +82,7 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     read.require(spec.key, step.partitions)
     inputs = read.digests(spec.key, step.partitions)
     rows = computed(spec, step.catalog, settings, step.partitions)
-    days = store.split_days(rows, [*features, *id_columns(spec, step.catalog)])
+    days = store.split_days(rows, read_columns(spec, step.catalog))
     step.log.info("%s: %s rows for %s", spec.key, f"{rows.num_rows:,}", spans(step.partitions))
     hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
     let_through = accepted(lake, spec.key, "drift")
@@ -99,9 +104,8 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
         ],
     )
     summaries = {key: found for key, (_, found) in profiled.items()}
-    policy = policy_of(spec, step.catalog)
-    reports = write_reports(lake, spec.key, policy=policy, judged=judged, looks=looks, summaries=summaries)
-    return [_outcome(key, judged[key], let_through.get(key), reports[key]) for key in step.partitions]
+    outcomes = _reported(lake, spec.key, policy_of(spec, step.catalog), judged, looks, summaries, let_through)
+    return [outcomes[key] for key in step.partitions]
 
 
 def recheck_days(
@@ -109,8 +113,7 @@ def recheck_days(
 ) -> list[Outcome]:
     """Published days in a row judged again; verdicts and reports are kept in place of those before."""
     lake = Lake(settings.lake_uri)
-    names = [*spec.service(catalog).feature_names(catalog), *id_columns(spec, catalog)]
-    days = store.read_days(settings, spec.key, partitions, names)
+    days = store.read_days(settings, spec.key, partitions, read_columns(spec, catalog))
     there = published(lake, spec.key)
     contents = {key: there[key].content_hash for key in days}
     let_through = accepted(lake, spec.key, "drift")
@@ -118,9 +121,8 @@ def recheck_days(
     store.write_verdicts(lake, spec.key, judged)
     profiles = store.read_profiles(lake, spec.key, first=min(partitions), last=max(partitions))
     summaries = {key: summary(profiles[key]) for key in judged}
-    policy = policy_of(spec, catalog)
-    reports = write_reports(lake, spec.key, policy=policy, judged=judged, looks=looks, summaries=summaries)
-    return [_outcome(key, judged[key], let_through.get(key), reports[key]) for key in partitions]
+    outcomes = _reported(lake, spec.key, policy_of(spec, catalog), judged, looks, summaries, let_through)
+    return [outcomes[key] for key in partitions]
 
 
 def computed(
@@ -161,7 +163,7 @@ def judge_days(
 
     `contents` has the content hash of each day's rows: what people accepted counts for that content alone.
     """
-    names = [*spec.service(catalog).feature_names(catalog), *id_columns(spec, catalog)]
+    names = read_columns(spec, catalog)
     past = store.judged_before(Lake(settings.lake_uri), spec.key, before=min(days))
     known = {key: found.content for key, found in past.items()}
     policy = policy_of(spec, catalog)
@@ -180,6 +182,20 @@ def judge_days(
         known[key] = contents[key]
         sequence.remember(key, days[key], verdict.decision, content=contents[key])
     return judged, looks
+
+
+def _reported(
+    lake: Lake,
+    key: str,
+    policy: DriftPolicy,
+    judged: Mapping[str, store.JudgedDay],
+    looks: Mapping[str, Look],
+    summaries: Mapping[str, pa.Table],
+    let_through: Mapping[str, Accepted],
+) -> dict[str, Outcome]:
+    """The outcome of each judged day, whose verdict is kept already, with the report that is written of it."""
+    reports = write_reports(lake, key, policy=policy, judged=judged, looks=looks, summaries=summaries)
+    return {day: _outcome(day, judged[day], let_through.get(day), reports[day]) for day in judged}
 
 
 def _outcome(key: str, judged: store.JudgedDay, acceptance: Accepted | None, report: Report) -> Outcome:

@@ -55,14 +55,12 @@ class FeatureView(AssetComponent):
 
     def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
         lake = Lake(settings.lake_uri)
-        with connect(settings) as connection:
-            return judge_published(
-                connection,
-                lake,
-                self.spec.key,
-                partitions,
-                lambda rows: audited(connection, self.spec, catalog, lake, rows, partitions),
-            )
+        return judge_published(
+            settings,
+            self.spec.key,
+            partitions,
+            lambda connection, rows: audited(connection, self.spec, catalog, lake, rows, partitions),
+        )
 
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         return {

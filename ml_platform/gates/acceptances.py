@@ -10,7 +10,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from ml_platform.gates.evaluations import latest_evaluations, told
 from ml_platform.gates.outcomes import DECLARED, PUBLISHED, Evaluation
 from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
-from ml_platform.gates.ways_out import WAYS_OUT, line
+from ml_platform.gates.ways_out import WAYS_OUT, line, require_reason
 from ml_platform.kernel.errors import InputError
 from ml_platform.lake.tables import Lake
 
@@ -41,7 +41,7 @@ def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> 
     The acceptance is of the content that the failed evaluation judged: other rows in its place are judged
     again. Raises InputError when there is no failed evaluation of what is published, or no reason is given.
     """
-    _require_reason(acceptance)
+    require_reason(acceptance.reason, "this change is real", nothing="accepted")
     key = dg.AssetKey(acceptance.asset.split("/"))
     failed = _failed_evaluation(instance, acceptance)
     target = _judged_materialization(instance, key, acceptance, failed)
@@ -81,11 +81,6 @@ def accepted(lake: Lake, asset: str, check: str) -> dict[str, Accepted]:
         entry["partition"]: Accepted(entry["judged"], entry["new_regime"])
         for entry in WAYS_OUT.entries(lake, way=["accept"], asset=[asset], check=[check])
     }
-
-
-def _require_reason(acceptance: Acceptance) -> None:
-    if not acceptance.reason.strip():
-        raise InputError("--reason is required: say why this change is real; nothing was accepted")
 
 
 def _failed_evaluation(instance: dg.DagsterInstance, acceptance: Acceptance) -> dg.AssetCheckEvaluation:

@@ -82,12 +82,13 @@ def _explained(instance: dg.DagsterInstance, lake: Lake, gate: ClosedGate) -> Ex
     first, last = gate.partitions[0], gate.partitions[-1]
     if gate.reason in ("missing", "other_inputs"):
         return Explanation(gate, {}, (), (), ways_out(gate))
-    records = [r for r in history(instance, gate.asset, gate.check) if r.partition in gate.partitions]
+    past = (r for r in history(instance, gate.asset, gate.check) if r.partition in gate.partitions)
+    records = list(islice(past, _BEFORE))
     evidence = {}
     if len(gate.partitions) == 1 and records and records[0].evaluation is not None:
         metadata = records[0].evaluation.metadata
         evidence = {name: _plain(value) for name, value in metadata.items() if name not in _NOT_EVIDENCE}
-    before = [_evaluated(record) for record in islice(records, _BEFORE)]
+    before = [_evaluated(record) for record in records]
     acted = [_acted(entry) for entry in taken(lake, {gate.asset: (day(first), day(last))})]
     return Explanation(gate, evidence, before, acted, ways_out(gate))
 

@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord as Record,
-)
 
 from ml_platform.gates.evaluations import latest_evaluations, latest_materializations, told
 from ml_platform.gates.outcomes import DECLARED, PUBLISHED
@@ -40,6 +37,31 @@ class ClosedGate:
     refused: bool = False  # the rows that failed were not published
     delivered: bool = False  # it is made from deliveries, not from other assets
     published: bool = True  # some version of it is there to go back to
+
+    @classmethod
+    def by_evaluation(
+        cls,
+        evaluation: dg.AssetCheckEvaluation,
+        *,
+        run_id: str,
+        published: bool,
+        reason: Reason = "failed",
+        delivered: bool = False,
+    ) -> "ClosedGate":
+        """A gate that an evaluation closes, in its words; that of an ended override has those of what it overrode."""
+        before = "overridden_" if reason == "expired" else ""
+        return cls(
+            evaluation.asset_key.to_user_string(),
+            evaluation.check_name,
+            (evaluation.partition,) if evaluation.partition is not None else (),
+            reason,
+            str(told(evaluation, f"{before}observed", "failed")),
+            str(told(evaluation, f"{before}bound", "pass")),
+            run_id,
+            refused=not told(evaluation, PUBLISHED, True),
+            delivered=delivered,
+            published=published,
+        )
 
     @property
     def explanation(self) -> str:
@@ -121,11 +143,14 @@ def closed_by(
     closed: list[ClosedGate] = []
     alike: dict[Reason, list[str]] = {}
     for partition in partitions:
-        record = evaluated.get(partition)
-        reason = _reason(record, materialized.get(partition), check, lake)
-        if record is not None and reason in ("failed", "expired"):
-            told_of = _told(record, asset, check, partition, reason)
-            closed.append(replace(told_of, published=materialized.get(partition) is not None))
+        record, newest = evaluated.get(partition), materialized.get(partition)
+        evaluation = record.evaluation if record is not None else None
+        reason = _reason(evaluation, newest, check, lake)
+        if record is not None and evaluation is not None and reason in ("failed", "expired"):
+            published = newest is not None
+            closed.append(
+                ClosedGate.by_evaluation(evaluation, run_id=record.run_id, published=published, reason=reason)
+            )
         elif reason is not None:
             alike.setdefault(reason, []).extend([partition] if partition is not None else [])
     return closed + [ClosedGate(asset, check.name, tuple(found), why) for why, found in alike.items()]
@@ -198,10 +223,9 @@ def _listed(gate: ClosedGate) -> str:
 
 
 def _reason(
-    record: Record | None, materialized: int | None, check: Check, lake: Lake | None
+    evaluation: dg.AssetCheckEvaluation | None, materialized: int | None, check: Check, lake: Lake | None
 ) -> Reason | None:
     """Why a partition with this latest evaluation and materialization closes gates; None when it does not."""
-    evaluation = record.evaluation if record is not None else None
     if evaluation is None:
         return "missing" if materialized is None else "not_evaluated"
     if not evaluation.passed:
@@ -212,18 +236,6 @@ def _reason(
     if told(evaluation, UNTIL) and override_ended(evaluation, lake, now=dt.datetime.now(dt.UTC)):
         return "expired"
     return "redeclared" if told(evaluation, DECLARED) != check.digest else None
-
-
-def _told(record: Record, asset: str, check: Check, partition: str | None, reason: Reason) -> ClosedGate:
-    """A closed gate in the words of its evaluation; of an override, in those of what it overrode."""
-    evaluation = record.evaluation
-    assert evaluation is not None
-    before = "overridden_" if reason == "expired" else ""
-    observed = str(told(evaluation, f"{before}observed", "failed"))
-    bound = str(told(evaluation, f"{before}bound", "pass"))
-    refused = not told(evaluation, PUBLISHED, True)
-    named = (partition,) if partition is not None else ()
-    return ClosedGate(asset, check.name, named, reason, observed, bound, record.run_id, refused)
 
 
 def _made_from_others(inputs: Inputs, asset: str, days: Days) -> list[ClosedGate]:

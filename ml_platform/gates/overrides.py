@@ -42,7 +42,9 @@ def override(instance: dg.DagsterInstance, lake: Lake, asked: Override, *, now: 
             f"--until requires a time after {now:%Y-%m-%d %H:%M} UTC; got {asked.until:%Y-%m-%d %H:%M}. "
             f"Nothing was changed"
         )
-    gate = _closed_gate(instance, lake, asked)
+    key = dg.AssetKey(asked.asset.split("/"))
+    target = materialization_targets(instance, key, [asked.partition]).get(asked.partition)
+    gate = _closed_gate(instance, lake, asked, published=target is not None)
     until = asked.until.isoformat(timespec="seconds")
     entry = line(
         "override",
@@ -54,22 +56,8 @@ def override(instance: dg.DagsterInstance, lake: Lake, asked: Override, *, now: 
         evidence=gate.observed,
         until=until,
     )
-    key = dg.AssetKey(asked.asset.split("/"))
-    target = materialization_targets(instance, key, [asked.partition])[asked.partition]
-    evaluation = Evaluation(
-        asked.check.name,
-        passed=True,
-        observed=f"overridden by {asked.actor} until {until}: {asked.reason} (was: {gate.observed})",
-        bound=gate.bound,
-        metadata={
-            UNTIL: until,
-            "overridden_observed": gate.observed,
-            "overridden_bound": gate.bound,
-            PUBLISHED: not gate.refused,
-        },
-        declared=asked.check.digest,
-    )
     WAYS_OUT.append(lake, [entry])
+    evaluation = _passed_until(until, asked, gate)
     report_evaluation(instance, evaluation_event(key, asked.partition, evaluation, target))
     return gate
 
@@ -87,11 +75,10 @@ def close_expired(instance: dg.DagsterInstance, lake: Lake, *, now: dt.datetime)
     return [gate for case in over if (gate := _close(instance, *case)) is not None]
 
 
-def _closed_gate(instance: dg.DagsterInstance, lake: Lake, asked: Override) -> ClosedGate:
+def _closed_gate(instance: dg.DagsterInstance, lake: Lake, asked: Override, *, published: bool) -> ClosedGate:
     """What closes the gate now; InputError when nothing does, or when nothing is published."""
     found = closed_by(instance, asked.asset, asked.check, [asked.partition], lake=lake)
-    key = dg.AssetKey(asked.asset.split("/"))
-    if not materialization_targets(instance, key, [asked.partition]):
+    if not published:
         raise InputError(
             f"{asked.where}: a published version is required to override, and there is none. Nothing was changed; "
             f"materialize {asked.asset} {asked.partition}"
@@ -104,6 +91,23 @@ def _closed_gate(instance: dg.DagsterInstance, lake: Lake, asked: Override) -> C
     gate = found[0]
     return (
         gate if gate.observed else replace(gate, observed=gate.explanation, bound="an evaluation that passed")
+    )
+
+
+def _passed_until(until: str, asked: Override, gate: ClosedGate) -> Evaluation:
+    """The evaluation of an override, with all that is needed to evaluate the failure again when it ends."""
+    return Evaluation(
+        asked.check.name,
+        passed=True,
+        observed=f"overridden by {asked.actor} until {until}: {asked.reason} (was: {gate.observed})",
+        bound=gate.bound,
+        metadata={
+            UNTIL: until,
+            "overridden_observed": gate.observed,
+            "overridden_bound": gate.bound,
+            PUBLISHED: not gate.refused,
+        },
+        declared=asked.check.digest,
     )
 
 

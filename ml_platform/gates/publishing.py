@@ -15,8 +15,10 @@ import pyarrow as pa
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.gates.refused import REFUSALS, refused_rows
 from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Finding
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
+from ml_platform.lake.engine import connect
 from ml_platform.lake.inputs import equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.ledger import published as ledger_of
@@ -24,7 +26,7 @@ from ml_platform.lake.rows import of_days
 from ml_platform.lake.tables import Lake
 
 _PUBLISHED = "published_rows"
-_COLUMNS = dg.TableSchema(
+_COLUMNS = dg.TableSchema(  # named as the fields of a finding
     [
         dg.TableColumn(name, kind)
         for name, kind in (
@@ -72,19 +74,20 @@ def publish(lake: Lake, staged: Staged, *, run_id: str) -> list[Outcome]:
 
 
 def judge_published(
-    connection: duckdb.DuckDBPyConnection,
-    lake: Lake,
+    settings: Settings,
     asset: str,
     partitions: Sequence[str],
-    audited: Callable[[str], Mapping[str, Sequence[Finding]]],
+    audited: Callable[[duckdb.DuckDBPyConnection, str], Mapping[str, Sequence[Finding]]],
 ) -> list[Outcome]:
     """What is published of some partitions, audited again in one scan; in their order.
 
-    `audited` judges the relation of a name on the connection, which is made here of the published rows.
+    `audited` judges a relation by its name on a connection; here it has the published rows.
     """
+    lake = Lake(settings.lake_uri)
     rows = lake.table(asset).scan(where=[(PARTITION_COLUMN, "in", list(partitions))])
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {_PUBLISHED} AS {rows}")
-    findings = audited(_PUBLISHED)
+    with connect(settings) as connection:
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {_PUBLISHED} AS {rows}")
+        findings = audited(connection, _PUBLISHED)
     there = ledger_of(lake, asset)
     return [
         Outcome(
@@ -126,20 +129,8 @@ def _let_through(findings: Sequence[Finding]) -> dict[str, str]:
 
 def _table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
     """The single expectations of one partition, as people see them in the UI."""
-    records = [
-        dg.TableRecord(
-            {
-                "expectation": finding.expectation,
-                "severity": finding.severity,
-                "rows": finding.rows,
-                "failing": finding.failing,
-                "observed": finding.observed,
-                "required": finding.required,
-                "verdict": finding.verdict,
-            }
-        )
-        for finding in findings
-    ]
+    names = [column.name for column in _COLUMNS.columns]
+    records = [dg.TableRecord({name: getattr(finding, name) for name in names}) for finding in findings]
     return dg.MetadataValue.table(records, _COLUMNS)
 
 

@@ -7,8 +7,8 @@ import dagster as dg
 
 from ml_platform.gates.evaluations import latest_evaluations, told
 from ml_platform.gates.outcomes import PUBLISHED, Evaluation, Outcome
-from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
-from ml_platform.gates.ways_out import WAYS_OUT, line
+from ml_platform.gates.recording import materialization_targets, report_outcomes
+from ml_platform.gates.ways_out import WAYS_OUT, line, require_reason
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Node
 from ml_platform.kernel.partitions import spans
@@ -38,14 +38,11 @@ def recheck(instance: dg.DagsterInstance, lake: Lake, asked: Recheck, judge: Jud
     targets = materialization_targets(instance, key, asked.partitions)
     _require_published(asked, [partition for partition in asked.partitions if partition not in targets])
     _require_decided(instance, asked)
-    _require_reason(asked)
+    require_reason(asked.reason, "these are judged again", nothing="evaluated")
     outcomes = [outcome.judged_by(asked.node.blocking_checks) for outcome in judge(asked.partitions)]
     lines = [_line(asked, outcome, evaluation) for outcome in outcomes for evaluation in outcome.evaluations]
     WAYS_OUT.append(lake, lines)
-    for outcome in outcomes:
-        for evaluation in outcome.evaluations:
-            target = targets[outcome.partition]
-            report_evaluation(instance, evaluation_event(key, outcome.partition, evaluation, target))
+    report_outcomes(instance, key, outcomes, targets)
     return outcomes
 
 
@@ -60,11 +57,6 @@ def _line(asked: Recheck, outcome: Outcome, evaluation: Evaluation) -> dict[str,
         evidence=f"{'passed' if evaluation.passed else 'failed'}: {evaluation.observed or 'as required'}",
         judged=str(evaluation.metadata.get("judged", outcome.data_version or "")),
     )
-
-
-def _require_reason(asked: Recheck) -> None:
-    if not asked.reason.strip():
-        raise InputError("--reason is required: say why these are judged again; nothing was evaluated")
 
 
 def _require_published(asked: Recheck, missing: Sequence[str]) -> None:

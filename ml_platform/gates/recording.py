@@ -4,7 +4,7 @@ Dagster's own bookkeeping covers one partition or none. For a range, an evaluati
 it names the materialization that it judged, so materializations come first and evaluations point at them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -88,6 +88,23 @@ def report_evaluation(
         job_name=RUNLESS_JOB_NAME,
     )
     instance.report_dagster_event(reported, run_id=run_id or make_new_run_id())
+
+
+def report_outcomes(
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    outcomes: Iterable[Outcome],
+    judged: Mapping[str | None, Target],
+) -> None:
+    """Report what was found of partitions that no run made, each of the materialization that it judged.
+
+    All share one run id, which is new.
+    """
+    run_id = make_new_run_id()
+    for outcome in outcomes:
+        for evaluation in outcome.evaluations:
+            event = evaluation_event(key, outcome.partition, evaluation, judged[outcome.partition])
+            report_evaluation(instance, event, run_id=run_id)
 
 
 def refusal(key: dg.AssetKey, failed: Sequence[Outcome]) -> dg.Failure:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ml_platform.gates.evaluations import latest_evaluations, told
 from ml_platform.gates.outcomes import PUBLISHED, Outcome
-from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
+from ml_platform.gates.recording import materialization_targets, report_outcomes
 from ml_platform.gates.ways_out import WAYS_OUT, line
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.expectations import Expectation
@@ -131,9 +131,11 @@ def dismiss(
     WAYS_OUT.append(lake, [done])
     outcome = None
     if day in there and not entry.superseded:
+        key = dg.AssetKey(asset.split("/"))
+        targets = materialization_targets(instance, key, [day])
         (found,) = judge([day])
         outcome = found.judged_by(asked.node.blocking_checks)
-        _tell(instance, asset, outcome)
+        report_outcomes(instance, key, [outcome], targets)
     _drop_rows(lake, asset, day)
     return outcome
 
@@ -156,13 +158,6 @@ def broken_rows(
                 found = failing.limit(limit).to_arrow_table().to_pylist()
                 broken |= {expectation.sentence(): found} if found else {}
     return broken
-
-
-def _tell(instance: dg.DagsterInstance, asset: str, outcome: Outcome) -> None:
-    key = dg.AssetKey(asset.split("/"))
-    target = materialization_targets(instance, key, [outcome.partition])[outcome.partition]
-    for evaluation in outcome.evaluations:
-        report_evaluation(instance, evaluation_event(key, outcome.partition, evaluation, target))
 
 
 def _drop_rows(lake: Lake, asset: str, partition: str) -> None:

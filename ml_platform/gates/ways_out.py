@@ -36,6 +36,12 @@ UNTIL = "overridden_until"
 """Under this name the evaluation of an override says when it ends, for people; the ledger decides."""
 
 
+def require_reason(reason: str, why: str, *, nothing: str) -> None:
+    """Raise InputError for a reason without words: `why` is what to say, and nothing was done."""
+    if not reason.strip():
+        raise InputError(f"--reason is required: say why {why}; nothing was {nothing}")
+
+
 def line(
     way: Way,
     asset: str,
@@ -50,8 +56,7 @@ def line(
     until: str = "",
 ) -> dict[str, Any]:
     """One line of the ledger. Raises InputError when no reason is given."""
-    if not reason.strip():
-        raise InputError("--reason is required: say why this gate may open; nothing was changed")
+    require_reason(reason, "this gate may open", nothing="changed")
     return {
         "way": way,
         "asset": asset,

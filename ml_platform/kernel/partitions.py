@@ -40,7 +40,11 @@ def contiguous(keys: Iterable[str]) -> list[list[str]]:
     return [[key for _, key in run] for _, run in runs]
 
 
+def span(first: str, last: str) -> str:
+    """A range of days for people: `2018-06-01 … 2018-06-07`, or the only one."""
+    return first if first == last else f"{first} … {last}"
+
+
 def spans(keys: Sequence[str]) -> str:
     """Partition keys for people: `2018-06-01 … 2018-06-07, 2018-06-09`."""
-    runs = contiguous(keys)
-    return ", ".join(run[0] if len(run) == 1 else f"{run[0]} … {run[-1]}" for run in runs)
+    return ", ".join(span(run[0], run[-1]) for run in contiguous(keys))

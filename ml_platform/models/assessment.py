@@ -65,13 +65,18 @@ class Assessment:
         }
 
 
-def assess(spec: ModelSpec, rows: Arrays, scores: Array, onnx: bytes, *, seed: int) -> Assessment:
-    """Measure a version on labelled test rows with its scores (n,); InputError where `evaluate` raises it."""
+def assess(
+    spec: ModelSpec, rows: Arrays, scores: Array, onnx: bytes, *, metrics: Mapping[str, float], seed: int
+) -> Assessment:
+    """Say how sure the metrics of a version are on labelled test rows with its scores (n,), and measure the rest.
+
+    `metrics` are those that `measure` gives of these scores. Raises InputError where `evaluate` does.
+    """
     chosen = masks(spec.slices, rows)
     names = [*METRICS, *(wanted.metric for wanted in spec.entity_precision_at_k)]
     return Assessment(
         metric=spec.metric,
-        metrics=measure(spec, rows, scores),
+        metrics=metrics,
         intervals=intervals(spec, names, rows, scores, seed=seed),
         slices=tuple(_slice(spec, part, rows, scores, chosen[part.name], seed=seed) for part in spec.slices),
         calibration=calibration(rows.labels, scores),

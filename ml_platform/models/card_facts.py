@@ -15,7 +15,7 @@ from ml_platform.gates.evidence import evidence
 from ml_platform.gates.ways_out import taken
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.lineage import Days
-from ml_platform.kernel.partitions import day, key_of, spans
+from ml_platform.kernel.partitions import day, key_of, span, spans
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry.registry import Registered
 from ml_platform.models.card import DriftFact, Facts, FeatureFact, GateFact, WayOut
@@ -124,10 +124,10 @@ def _drift(key: str, lake: Lake, upstream: Mapping[str, Days]) -> DriftFact:
 
 def _gates(spec: ModelSpec, step: Step, partition: str) -> Iterator[GateFact]:
     for one in evidence(step.context.instance, step.catalog.lineage, spec.key, day(partition)):
-        first, last = map(key_of, one.days)
-        days = first if first == last else f"{first} … {last}"
         time = f"{one.evaluated_at:%Y-%m-%d %H:%M} UTC" if one.evaluated_at is not None else "never"
-        yield GateFact(one.asset, one.check, days, one.passed, one.failed, time, one.run_id[:8])
+        yield GateFact(
+            one.asset, one.check, span(*map(key_of, one.days)), one.passed, one.failed, time, one.run_id[:8]
+        )
 
 
 def _ways_out(lake: Lake, upstream: Mapping[str, Days]) -> Iterator[WayOut]:
@@ -142,7 +142,6 @@ def _ways_out(lake: Lake, upstream: Mapping[str, Days]) -> Iterator[WayOut]:
 
 def _tree(catalog: Catalog, key: str, days: Days, indent: str = "") -> Iterator[str]:
     """What was read, and what that was made from, one line each, deeper ones further in."""
-    first, last = map(key_of, days)
-    yield f"{indent}{key} [{first if first == last else f'{first} … {last}'}]"
+    yield f"{indent}{key} [{span(*map(key_of, days))}]"
     for upstream, read in catalog.lineage.direct_days(key, days).items():
         yield from _tree(catalog, upstream, read, f"{indent}  ")

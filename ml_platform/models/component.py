@@ -100,7 +100,9 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
         if not evaluation.passed:
             return Outcome(partition, published=False, evaluations=(evaluation,))
         seed = seed_of(manifest["content_hash"], spec.digest())
-        assessed = assess(spec, trained.test, trained.scores, trained.onnx, seed=seed)
+        assessed = assess(
+            spec, trained.test, trained.scores, trained.onnx, metrics=trained.metrics, seed=seed
+        )
         lake = Lake(settings.lake_uri)
         guard.require_open(step.context.instance, step.catalog.lineage, spec.key, day(partition), lake=lake)
         candidate = _candidate(spec, step, manifest, trained, assessed, run_id=run_id)
@@ -163,46 +165,47 @@ def _candidate(
     *,
     run_id: str,
 ) -> registry.Candidate:
-    partition = manifest["partition"]
+    partition, content = manifest["partition"], manifest["content_hash"]
+    return registry.Candidate(
+        name=spec.name,
+        onnx=trained.onnx,
+        feature_names=trained.test.names,
+        parameters={"estimator": spec.estimator, **spec.parameters, "training_set": content},
+        metrics=assessed.numbers,
+        tags={
+            "partition": partition,
+            "training_set": content,
+            "declaration": spec.digest(),
+            "dagster_run": step.run_id,  # dagster-mlflow finds its parent run by `dagster_run_id`
+        },
+        documents={
+            "contract.json": _contract(spec, step, partition, trained, run_id=run_id),
+            "evaluation.json": assessed.document(),
+            "manifest.json": manifest,
+        },
+        pictures=_pictures(spec, partition, trained, assessed),
+    )
+
+
+def _contract(
+    spec: ModelSpec, step: Step, partition: str, trained: Trained, *, run_id: str
+) -> Mapping[str, Any]:
+    """What serving is told with the version, and on what evidence it was trained."""
     evidence = {
         "dagster_run": step.run_id,
         "gates": sorted(step.catalog.lineage.upstream_days(spec.key, day(partition))),
         "onnx_parity": {"rows": trained.parity.rows, "max_difference": trained.parity.max_abs_difference},
     }
-    documents = {
-        "contract.json": contract(
-            spec,
-            step.catalog,
-            run_id=run_id,
-            partition=partition,
-            self_test=self_test_rows(trained.test.features, trained.scores),
-            evidence=evidence,
-        ),
-        "evaluation.json": assessed.document(),
-        "manifest.json": manifest,
-    }
-    title = f"{spec.name} {partition}"
-    labels, scores = trained.test.labels, trained.scores
-    pictures = {
+    rows = self_test_rows(trained.test.features, trained.scores)
+    return contract(spec, step.catalog, run_id=run_id, partition=partition, self_test=rows, evidence=evidence)
+
+
+def _pictures(spec: ModelSpec, partition: str, trained: Trained, assessed: Assessment) -> dict[str, bytes]:
+    title, labels, scores = f"{spec.name} {partition}", trained.test.labels, trained.scores
+    return {
         "precision_recall.png": precision_recall_plot(labels, scores, threshold=spec.threshold, title=title),
         "reliability.png": reliability_plot(assessed.calibration, title=title),
     }
-    parameters = {"estimator": spec.estimator, **spec.parameters, "training_set": manifest["content_hash"]}
-    return registry.Candidate(
-        name=spec.name,
-        onnx=trained.onnx,
-        feature_names=trained.test.names,
-        parameters=parameters,
-        metrics=assessed.numbers,
-        tags={
-            "partition": partition,
-            "training_set": manifest["content_hash"],
-            "declaration": spec.digest(),
-            "dagster_run": step.run_id,  # dagster-mlflow finds its parent run by `dagster_run_id`
-        },
-        documents=documents,
-        pictures=pictures,
-    )
 
 
 def _parity_evaluation(spec: ModelSpec, report: ParityReport) -> Evaluation:

@@ -17,8 +17,8 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from ml_platform.gates.evaluations import told
+from ml_platform.gates.failures import refusal_of, words_of
 from ml_platform.gates.guard import ClosedGate, ways_out
-from ml_platform.gates.outcomes import PUBLISHED
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import day
 from ml_platform.lake.tables import Lake
@@ -137,30 +137,21 @@ def errors(instance: dg.DagsterInstance, run_id: str, *, refusals: bool = False)
     said: dict[str, str] = {}
     for record in failures:
         event = record.event_log_entry.get_dagster_event()
-        failure = event.step_failure_data.user_failure_data
-        error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        if failure is not None and failure.description:
-            if not refusals or "failed_partitions" not in failure.metadata:
-                said[event.step_key or ""] = failure.description
-        elif not refusals:
-            said[event.step_key or ""] = error.message.strip() if error is not None else "failed"
+        failure = event.step_failure_data
+        by_hand = failure.user_failure_data
+        own_check = by_hand is not None and "failed_partitions" in by_hand.metadata
+        if not refusals or (refusal_of(failure) and not own_check):
+            said[event.step_key or ""] = words_of(failure)
     return said
 
 
 def _closed(scope: Scope, entry: EventLogEntry, evaluation: AssetCheckEvaluation) -> Happening:
     asset, partition = evaluation.asset_key.to_user_string(), evaluation.partition
     node = scope.lineage.nodes.get(asset)
-    gate = ClosedGate(
-        asset,
-        evaluation.check_name,
-        (partition,) if partition is not None else (),
-        "failed",
-        str(told(evaluation, "observed", "failed")),
-        str(told(evaluation, "bound", "pass")),
-        entry.run_id,
-        refused=not told(evaluation, PUBLISHED, True),
+    gate = ClosedGate.by_evaluation(
+        evaluation,
+        run_id=entry.run_id,
+        published=evaluation.target_materialization_data is not None,
         delivered=node is not None and not node.upstream,
     )
     return Happening(
@@ -168,7 +159,7 @@ def _closed(scope: Scope, entry: EventLogEntry, evaluation: AssetCheckEvaluation
         f"{asset} {gate.check}",
         asset,
         headline=f"Gate closed: {{where}} {gate.check}",
-        words=gate.in_words().replace(" []", ""),  # an asset without partitions
+        words=gate.in_words(),
         identity=(partition, entry.run_id),
         happened_at=_time(entry.timestamp),
         partition=partition,

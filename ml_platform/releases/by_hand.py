@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ml_platform.gates.ways_out import require_reason
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import Settings
@@ -58,8 +59,7 @@ def promote(settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int,
 def _move(
     settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int | None, reason: str, action: str
 ) -> Moved:
-    if not reason.strip():
-        raise InputError(f"--reason is required: say why {spec.key} is to be {action}; nothing was changed")
+    require_reason(reason, f"{spec.key} is to be {action}", nothing="changed")
     with store.moving(settings, spec.name):
         state = store.alias_state(settings, spec.name, model=spec.model)
         if state.state == "unfinished" and state.newest is not None:

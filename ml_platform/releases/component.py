@@ -5,12 +5,11 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
-from dagster._core.utils import make_new_run_id
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates import guard
 from ml_platform.gates.outcomes import Evaluation, Outcome
-from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
+from ml_platform.gates.recording import materialization_targets, report_outcomes
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day
@@ -76,11 +75,13 @@ def report_move(instance: dg.DagsterInstance, catalog: Catalog, spec: ReleaseSpe
         "contract": entry["contract"],
     }
     instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
-    target = materialization_targets(instance, key, [None])[None]
-    by_hand, run_id = f"{entry['action']} by {entry['actor']}: {entry['reason']}", make_new_run_id()
-    for check in catalog.node(spec.key).blocking_checks:
-        evaluation = Evaluation(check.name, True, by_hand, "a person's decision", metadata, check.digest)
-        report_evaluation(instance, evaluation_event(key, None, evaluation, target), run_id=run_id)
+    by_hand = f"{entry['action']} by {entry['actor']}: {entry['reason']}"
+    evaluations = tuple(
+        Evaluation(check.name, True, by_hand, "a person's decision", metadata, check.digest)
+        for check in catalog.node(spec.key).blocking_checks
+    )
+    targets = materialization_targets(instance, key, [None])
+    report_outcomes(instance, key, [Outcome(None, published=True, evaluations=evaluations)], targets)
 
 
 def _champion(spec: ReleaseSpec, step: Step, settings: Settings) -> registry.Registered | None:

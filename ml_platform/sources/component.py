@@ -37,14 +37,12 @@ class Source(AssetComponent):
 
     def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
         lake = Lake(settings.lake_uri)
-        with connect(settings) as connection:
-            return judge_published(
-                connection,
-                lake,
-                self.spec.key,
-                partitions,
-                lambda rows: audited(self.spec, lake, connection, rows, partitions),
-            )
+        return judge_published(
+            settings,
+            self.spec.key,
+            partitions,
+            lambda connection, rows: audited(connection, self.spec, lake, rows, partitions),
+        )
 
     def forget_delivery(
         self, settings: Settings, partition: str, *, since: str, reason: str, actor: str
@@ -67,7 +65,7 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
         counts = _accounts(spec, lake, connection, step.partitions)
         _require_accounted(spec, counts)
         contradicting = _contradicting(spec, counts)
-        findings = audited(spec, lake, connection, "staged", step.partitions, besides=contradicting)
+        findings = audited(connection, spec, lake, "staged", step.partitions, besides=contradicting)
         for line in broken_and_let_through(findings):
             step.log.warning("%s %s", spec.key, line)
         rows = connection.sql("FROM staged")
@@ -88,9 +86,9 @@ def computed(spec: SourceSpec, _: Catalog, settings: Settings, partitions: Seque
 
 
 def audited(
+    connection: duckdb.DuckDBPyConnection,
     spec: SourceSpec,
     lake: Lake,
-    connection: duckdb.DuckDBPyConnection,
     rows: str,
     partitions: Sequence[str],
     *,

@@ -209,11 +209,12 @@ def landed_sql(lake: Lake, spec: SourceSpec, where: Sequence[Any], without: str 
     `without` a file is without those as well whose place it took.
     """
     columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
-    landings = Landings.of(lake, spec.name)
+    entries = landed_files(lake, spec.name)
+    landings = Landings.made(entries, dismissed_days(lake, spec.name))
     left_out = {without, *landings.in_place_of.get(without or "", ())}
     digests = [digest for digest in landings.rows if digest not in left_out]
     order = ", ".join(f"('{digest}', {i})" for i, digest in enumerate(digests)) or "(NULL, NULL)"
-    gone = landings.not_counting(landed_files(lake, spec.name))
+    gone = landings.not_counting(entries)
     pairs = ", ".join(f"('{digest}', DATE '{day}')" for digest, day in gone)
     counting = f" WHERE (file_digest, {PARTITION_COLUMN}) NOT IN ({pairs})" if gone else ""
     return (

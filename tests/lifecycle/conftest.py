@@ -9,6 +9,7 @@ import pytest
 
 from ml_platform.cli.throw_away import no_waiting_for_the_disk
 from ml_platform.kernel.settings import Settings
+from ml_platform.lake.tables import Lake
 from tests.built import platform
 from tests.lifecycle.toys import Toys
 from tests.lifecycle.worlds import Undisturbed, World, undisturbed_world
@@ -25,6 +26,12 @@ def shared_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.Dag
         dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance,
     ):
         yield instance
+
+
+@pytest.fixture
+def lake(home: Settings) -> Lake:
+    """The lake of the test's empty home."""
+    return Lake(home.lake_uri)
 
 
 @pytest.fixture

@@ -8,17 +8,11 @@ from ml_platform.gates.guard import closed_gates
 from ml_platform.gates.ways_out import WAYS_OUT
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day
-from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from tests.lifecycle.toys import Toys, evaluations_of, materializations_of
 
 FIRST, A, B = "2018-06-01", "2018-06-02", "2018-06-03"
 OBSERVED = "amount: ks 0.16"
-
-
-@pytest.fixture
-def lake(home: Settings) -> Lake:
-    return Lake(home.lake_uri)
 
 
 @pytest.fixture

@@ -23,11 +23,6 @@ OBSERVED = "amount: ks 0.16"
 
 
 @pytest.fixture
-def lake(home: Settings) -> Lake:
-    return Lake(home.lake_uri)
-
-
-@pytest.fixture
 def drifted(toys: Toys) -> Toys:
     """All is made; the profile of A drifted."""
     toys.make(toys.raw, toys.features, first="2018-06-01", last=C)

@@ -8,13 +8,11 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pytest
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.gates.publishing import Staged, publish
 from ml_platform.gates.refused import refused_rows
 from ml_platform.kernel.expectations import Expectation
-from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Finding, audit
 from ml_platform.lake.broken_rows import failing_rows
 from ml_platform.lake.content_hash import content_hash
@@ -27,11 +25,6 @@ A, B, C = "2018-06-01", "2018-06-02", "2018-06-03"
 EXPECTATIONS = (Expectation(column="amount", between=(0, 100)), Expectation(column="id", unique=True))
 SCHEMA = pa.schema([("id", pa.int64()), ("amount", pa.float64()), ("partition_date", pa.date32())])
 Days = Mapping[str, Sequence[float]]
-
-
-@pytest.fixture
-def lake(home: Settings) -> Lake:
-    return Lake(home.lake_uri)
 
 
 def rows_of(days: Days) -> pa.Table:

@@ -13,16 +13,10 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Check
 from ml_platform.kernel.partitions import day
-from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from tests.lifecycle.toys import Toys, ToySpec, materializations_of
 
 A, B, C = "2018-06-02", "2018-06-03", "2018-06-04"
-
-
-@pytest.fixture
-def lake(home: Settings) -> Lake:
-    return Lake(home.lake_uri)
 
 
 @pytest.fixture

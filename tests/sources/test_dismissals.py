@@ -148,7 +148,7 @@ def test_a_dismissal_that_was_cut_off_can_be_done_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ml_platform.gates.refused.report_evaluation", cut_off)
+        patch.setattr("ml_platform.gates.refused.report_outcomes", cut_off)
         with pytest.raises(KeyboardInterrupt):
             dismissed(refused)
     assert listed(refused) == [(DAY, True, False), (NEXT_DAY, True, False)]
