@@ -18,15 +18,20 @@ _PAGE = 500
 def latest_evaluations(
     instance: dg.DagsterInstance, asset: str, check: str, partitions: Collection[str | None]
 ) -> dict[str | None, Record]:
-    """The newest completed evaluation of each partition that has one; planned and crashed ones do not count."""
-    wanted, found = _evaluated(instance, asset, check) & set(partitions), dict[str | None, Record]()
-    if not wanted:
-        return {}
-    for record in history(instance, asset, check, at_once=min(_PAGE, 2 * len(wanted) + 10)):
+    """The newest completed evaluation of each partition that has one; planned and crashed ones do not count.
+
+    Which partitions were evaluated at all is asked only when the newest evaluations do not have all that are wanted.
+    """
+    wanted, found = set(partitions), dict[str | None, Record]()
+    at_once = min(_PAGE, len(wanted) + 10)
+    records = history(instance, asset, check, at_once=at_once) if wanted else iter(())
+    for read, record in enumerate(records, start=1):
         if record.partition in wanted:
             found.setdefault(record.partition, record)
-            if len(found) == len(wanted):
-                break
+        if read == at_once:
+            wanted &= _evaluated(instance, asset, check)
+        if wanted <= found.keys():
+            break
     return found
 
 
