@@ -11,6 +11,7 @@ from ml_platform.cli.ci_slice import Job
 from ml_platform.cli.instance import Runner
 
 Status = Literal["passed", "failed", "error", "skipped"]
+_INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def _materialize(runner: Runner, job: Job) -> Made:
     started = time.perf_counter()
     first, last = (job.partitions[0], job.partitions[-1]) if job.partitions else (None, None)
     report = runner.run([job.asset], first, last)
+    if _INTERRUPTED in report.error:  # Dagster ends the run, and would go on with the next
+        raise KeyboardInterrupt
     verdicts = verdicts_of(runner.instance, report.run_id)
     status: Status = "passed" if report.success else "error"
     if any(verdict.failed for verdict in verdicts):
