@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ml_platform import declarations
-from ml_platform.cli.output import Json, telling_errors
+from ml_platform.cli.output import COULD_NOT_RUN, Json, Reason, say, telling_errors
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.settings import Settings, settings
 from ml_platform.releases.spec import ReleaseSpec
@@ -20,8 +20,16 @@ from ml_platform.releases.spec import ReleaseSpec
 releases_app = typer.Typer(
     help="Who is champion, since when and why; and how to go back.", no_args_is_help=True
 )
+_IMPORTED = (
+    "alembic.context",
+    "dagster._core.storage.root",
+    "feast.repo_operations",
+    "mlflow.artifacts",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+)
+
 Name = Annotated[str, typer.Argument(help="A declared release, such as `fraud`.")]
-Reason = Annotated[str, typer.Option(help="Why; kept in the ledger and shown in Dagster.")]
 
 
 @releases_app.command(name="list")
@@ -38,7 +46,7 @@ def list_releases(
     from ml_platform.releases import store
 
     console = Console(stderr=as_json)
-    with telling_errors(console, exit_code=2):
+    with telling_errors(console, exit_code=COULD_NOT_RUN):
         here, catalog = settings().prepare(), declarations.load()
         wanted = catalog.all(ReleaseSpec) if name is None else [_declared(catalog, name)]
         states = {spec: store.alias_state(here, spec.name, model=spec.model) for spec in wanted}
@@ -109,7 +117,7 @@ def _moved(move: Callable[[Settings, Catalog, ReleaseSpec], Any], name: str, *, 
     from ml_platform.releases.component import report_move
 
     console = Console(stderr=as_json)
-    with telling_errors(console, exit_code=2):
+    with telling_errors(console, exit_code=COULD_NOT_RUN):
         _import_libraries()
         started = time.perf_counter()
         here, catalog = settings().prepare(), declarations.load()
@@ -118,23 +126,18 @@ def _moved(move: Callable[[Settings, Catalog, ReleaseSpec], Any], name: str, *, 
         with open_instance(here) as instance:
             report_move(instance, catalog, spec, moved)
         seconds = time.perf_counter() - started
-    console.print(
-        f"{moved.in_words()}\ncontract {moved.entry['contract']}; done in {seconds:.2f} s",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(console, f"{moved.in_words()}\ncontract {moved.entry['contract']}; done in {seconds:.2f} s")
     if as_json:
         told = {**_told(moved.entry), "finished": moved.finished, "seconds": round(seconds, 3)}
         print(json.dumps(told))
 
 
 def _import_libraries() -> None:
-    """Import what takes seconds, so that what is timed is work."""
+    """Import what takes seconds, and is else imported on the way, so that what is timed is work."""
     from ml_platform.model_registry.connection import quiet_imports
 
     with quiet_imports():
-        for name in ("feast", "mlflow.artifacts"):
+        for name in _IMPORTED:
             importlib.import_module(name)
 
 

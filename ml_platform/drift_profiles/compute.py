@@ -143,6 +143,10 @@ class RollingReference:
         reference = self._pool()
         return [_compare(feature, samples[feature], reference[feature], self._policy) for feature in samples]
 
+    def pooled(self) -> Mapping[str, Sample]:
+        """All rows of the reference days as they are now, by feature; nothing before a day was accepted."""
+        return self._pool() if self._days else {}
+
     def _samples(self, day: Mapping[str, np.ndarray]) -> dict[str, Sample]:
         policy = self._policy
         features = [name for name in day if name not in policy.id_columns]

@@ -1,14 +1,15 @@
 """Where drift lives in the lake: the judged rows, the whylogs profiles, every statistic and every decision."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
-from ml_platform.drift_profiles.metrics import write_metrics
+from ml_platform.drift_profiles.metrics import DRIFT_METRICS, write_metrics
+from ml_platform.drift_profiles.report import Distance, TimelineDay, Told
 from ml_platform.drift_profiles.sequence import Columns, PastDay, Verdict
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
 from ml_platform.kernel.settings import Settings
@@ -55,6 +56,26 @@ def judged_before(lake: Lake, key: str, *, before: str) -> dict[str, PastDay]:
         key: PastDay(row["status"], frozenset(row.get("breached") or ()), row.get("content") or "")
         for key, row in sorted(rows.items())
         if key < before
+    }
+
+
+def timeline(lake: Lake, key: str, *, first: str, last: str) -> dict[str, TimelineDay]:
+    """How each day of a range was judged, by partition, and how far each feature was; days without are left out."""
+    column, (stage, name) = exp.column(PARTITION_COLUMN), key.split("/")
+    low, high = (exp.cast(exp.Literal.string(date), "date") for date in (first, last))
+    of_days = exp.and_(column >= low, column <= high)
+    of_asset = exp.and_(exp.column("stage").eq(stage), exp.column("name").eq(name))
+    distances: dict[str, dict[str, Distance]] = {}
+    wanted = exp.select(PARTITION_COLUMN, "feature", *(f.name for f in fields(Distance)))
+    for row in lake.table(DRIFT_METRICS).answer(wanted.where(of_days, of_asset)):
+        partition, feature = str(row.pop(PARTITION_COLUMN)), row.pop("feature")
+        distances.setdefault(partition, {})[feature] = Distance(**row)
+    told = lake.table(f"{key}_decisions").answer(exp.select("*").where(of_days))
+    return {
+        (partition := str(row[PARTITION_COLUMN])): TimelineDay(
+            Told(row["status"], row["reason"]), distances.get(partition, {}), row.get("content") or ""
+        )
+        for row in told
     }
 
 

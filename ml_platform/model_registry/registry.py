@@ -94,6 +94,16 @@ def register(mlflow: Any, candidate: Candidate, *, run_id: str) -> Registered:
     return _registered(version)
 
 
+def describe(mlflow: Any, registered: Registered, *, text: str, short: str, name: str) -> None:
+    """Keep a text about a version with its run, under a file name, and a short one as the version's description.
+
+    Both name the version, whose number nobody knew before it was registered.
+    """
+    client = mlflow.MlflowClient()
+    client.log_text(registered.run_id, text, name)
+    client.update_model_version(registered.name, str(registered.version), description=short)
+
+
 def client(settings: Settings) -> Any:
     """An MLflow client of this environment's registry."""
     from mlflow import MlflowClient
@@ -152,6 +162,22 @@ def load_document(settings: Settings, registered: Registered, name: str) -> dict
         raise StoreError(
             f"model {registered.name} version {registered.version}: its {name} is required and cannot be read: {err}"
         ) from err
+
+
+def load_text(settings: Settings, registered: Registered, name: str) -> str:
+    """A text that was kept with a version's run; StoreError when its run has none of this name."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow_client = client(settings)
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        try:
+            path = mlflow_client.download_artifacts(registered.run_id, name, folder)
+        except (MlflowException, OSError) as err:
+            raise StoreError(
+                f"{registered.name} version {registered.version}: {name} of its run {registered.run_id} is required "
+                f"and cannot be read: {err}"
+            ) from err
+        return Path(path).read_text(encoding="utf-8")
 
 
 def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]:

@@ -18,6 +18,8 @@ from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
 from ml_platform.models.assessment import Assessment, assess
+from ml_platform.models.card import DOCUMENT, render, summary
+from ml_platform.models.card_facts import Measured, facts
 from ml_platform.models.compute import (
     ParityReport,
     build_estimator,
@@ -103,6 +105,9 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
         guard.require_open(step.context.instance, step.catalog.lineage, spec.key, day(partition), lake=lake)
         candidate = _candidate(spec, step, manifest, trained, assessed, run_id=run_id)
         version = registry.register(step.resources.mlflow, candidate, run_id=run_id)
+        known = facts(spec, step, manifest, Measured(assessed.document(), trained.parity), version)
+        card = render(known)
+        registry.describe(step.resources.mlflow, version, text=card, short=summary(known), name=DOCUMENT)
     return Outcome(
         partition=partition,
         published=True,
@@ -115,6 +120,7 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
             **_shown(assessed),
             "precision_recall": _picture(candidate, "precision_recall.png", says="precision and recall"),
             "reliability": _picture(candidate, "reliability.png", says="reliability of scores"),
+            "model_card": dg.MetadataValue.md(card),
         },
         data_version=digest_of([manifest["content_hash"], spec.digest()]),
     )

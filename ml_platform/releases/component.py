@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
+from dagster._core.utils import make_new_run_id
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates import guard
@@ -76,12 +77,10 @@ def report_move(instance: dg.DagsterInstance, catalog: Catalog, spec: ReleaseSpe
     }
     instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
     target = materialization_targets(instance, key, [None])[None]
+    by_hand, run_id = f"{entry['action']} by {entry['actor']}: {entry['reason']}", make_new_run_id()
     for check in catalog.node(spec.key).blocking_checks:
-        by_hand = f"{entry['action']} by {entry['actor']}: {entry['reason']}"
-        evaluation = Evaluation(
-            check, passed=True, observed=by_hand, bound="a person's decision", metadata=metadata
-        )
-        report_evaluation(instance, evaluation_event(key, None, evaluation, target))
+        evaluation = Evaluation(check.name, True, by_hand, "a person's decision", metadata, check.digest)
+        report_evaluation(instance, evaluation_event(key, None, evaluation, target), run_id=run_id)
 
 
 def _champion(spec: ReleaseSpec, step: Step, settings: Settings) -> registry.Registered | None:
@@ -126,7 +125,7 @@ def _kept(
     )
     step.log.warning("%s: %s", spec.key, said)
     checks = step.catalog.node(spec.key).blocking_checks
-    evaluations = tuple(Evaluation(check, passed=True, observed=said) for check in checks)
+    evaluations = tuple(Evaluation(check.name, passed=True, observed=said) for check in checks)
     shown = {"champion": champion.version, "previous": champion.version, "withdrawn": candidate.version}
     return Outcome(None, published=True, evaluations=evaluations, metadata={**shown, "comparison": said})
 

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.spec import Name, NamedSpec
 from ml_platform.models.spec import ModelSpec
@@ -47,8 +48,16 @@ class ReleaseSpec(NamedSpec):
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
         """The release's asset, which follows the newest partition of its model."""
         upstream = Upstream(self.model_spec(catalog).key, latest=True)
-        judged = ("margin", "slice_margin", "confidence", "minimum_positives")
-        checks = [Check(NOT_WORSE, self.digest_of_fields(*judged)), Check(IN_TIME)]
+        return (Node(self.key, upstream=(upstream,), blocking_checks=self._checks(catalog)),)
+
+    def _checks(self, catalog: Catalog) -> tuple[Check, ...]:
+        """Each class of checks with what is declared of it, here and on the model."""
+        model = self.model_spec(catalog)
+        rule = self.digest_of_fields("margin", "slice_margin", "confidence", "minimum_positives")
+        checks = [
+            Check(NOT_WORSE, digest_of([rule, model.digest_of_fields("metric", "slices")])),
+            Check(IN_TIME, model.digest_of_fields("latency_budget_ms")),
+        ]
         if self.calibration_bound is not None:
-            checks.append(Check(CALIBRATED, self.digest_of_fields("calibration_bound")))
-        return (Node(self.key, upstream=(upstream,), blocking_checks=tuple(checks)),)
+            checks.insert(1, Check(CALIBRATED, self.digest_of_fields("calibration_bound")))
+        return tuple(checks)

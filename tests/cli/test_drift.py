@@ -27,9 +27,9 @@ def statistics(first: str, last: str) -> dict[str, Any]:
 
 def test_the_profile_of_a_week_is_that_of_the_union_of_its_days_rows(shared: Platform) -> None:
     found = statistics(*WEEK)
+    every_day = shared.scan("drift_profiles/fraud")
     rows = shared.query(
-        f"SELECT * FROM ({shared.scan('drift_profiles/fraud')}) "
-        f"WHERE partition_date BETWEEN '{WEEK[0]}' AND '{WEEK[1]}'"
+        f"SELECT * FROM ({every_day}) WHERE partition_date BETWEEN '{WEEK[0]}' AND '{WEEK[1]}'"
     )
     assert (found["rows"], len(found["days"]), found["missing_days"]) == (rows.num_rows, 7, [])
     assert len(found["features"]) == 16

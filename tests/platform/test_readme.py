@@ -191,6 +191,11 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     opened = run(".venv/bin/ml-platform gate status models/fraud --partition 2018-10-02", newcomer)
     assert opened.returncode == 0
+    week = run(
+        ".venv/bin/ml-platform drift profile fraud --from 2018-09-24 --to 2018-09-30",
+        newcomer,
+    )
+    assert (week.returncode, "2018-09-24 … 2018-09-30" in week.stdout) == (0, True), week.stdout + week.stderr
     stale = run(".venv/bin/ml-platform stale", newcomer)
     assert (stale.returncode, stale.stdout) == (0, "nothing is stale\n"), stale.stdout + stale.stderr
     told = run(".venv/bin/ml-platform notifications list", newcomer)

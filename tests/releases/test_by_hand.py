@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ml_platform.cli.main import app
 from ml_platform.features.spec import FeatureViewSpec
-from ml_platform.gates.guard import latest_states
+from ml_platform.gates.evaluations import latest_states
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.lake.ledger import Ledger
@@ -62,7 +62,7 @@ def test_a_rollback_makes_the_champion_before_champion_again_and_says_so_everywh
     shown = champions.newest_metadata(RELEASE)
     assert (shown["champion"], shown["previous"], shown["reason"]) == (2, 3, REASON)
     (record,) = champions.instance.fetch_materializations(dg.AssetKey(RELEASE.split("/")), limit=1).records
-    for check in champions.catalog.node(RELEASE).blocking_checks:
+    for check in (found.name for found in champions.catalog.node(RELEASE).blocking_checks):
         evaluation, _ = evaluations_of(champions.instance, RELEASE, check)[-1]
         target = evaluation.target_materialization_data
         assert evaluation.passed and target is not None and target.storage_id == record.storage_id
