@@ -12,6 +12,7 @@ from ml_platform.cli.instance import Runner
 from ml_platform.gates.evaluations import told
 
 Status = Literal["passed", "failed", "error", "skipped"]
+_INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def _materialize(runner: Runner, job: Job) -> Made:
     started = time.perf_counter()
     first, last = (job.partitions[0], job.partitions[-1]) if job.partitions else (None, None)
     report = runner.run([job.asset], first, last)
+    if _INTERRUPTED in report.error:  # Dagster ends the run, and would go on with the next
+        raise KeyboardInterrupt
     verdicts = verdicts_of(runner.instance, report.run_id)
     status: Status = "passed" if report.success else "error"
     if any(verdict.failed for verdict in verdicts):

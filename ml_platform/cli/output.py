@@ -39,10 +39,11 @@ def telling_what_could_not_run(console: Console, tell: Callable[[str], None]) ->
     """Whatever is raised is told, in words and with `tell`, and ends with exit code 2: others say what was found."""
     try:
         yield
-    except Exception as err:
+    except (Exception, KeyboardInterrupt) as err:
         known = isinstance(err, PlatformError)
         kind = type(err).__name__.removesuffix("Error").lower() if known else "could not run"
         text = str(err) if known else "".join(traceback.format_exception(err)).strip()
+        text = "interrupted" if isinstance(err, KeyboardInterrupt) else text
         tell(text)
         console.print(f"[red]{kind}:[/] {escape(text)}", highlight=False, soft_wrap=True)
         raise typer.Exit(COULD_NOT_RUN) from err

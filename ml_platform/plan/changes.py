@@ -124,10 +124,11 @@ def _checks(before: Description, now: Description) -> Iterator[Change]:
             for side in (before, now)
         )
         for change, name in changed_names(old, new):
-            way = f"ml-platform gate recheck {key} --reason …" if asset.rechecked else f"materializing {key}"
-            yield Change(
-                change, f"{key} {name}", "" if change == "removed" else f"counts as not evaluated until {way}"
+            way = f"ml-platform gate recheck {key} --reason …" if asset.rechecked else f"materialize {key}"
+            until = (
+                "" if change == "removed" else f"what is published counts as not evaluated until then: {way}"
             )
+            yield Change(change, f"{key} {name}", until)
 
 
 def _changed_texts(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from xml.etree import ElementTree as Xml
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from ml_platform import declarations
@@ -27,6 +30,7 @@ from ml_platform.cli.ci_sample import Sample, SampleOfSource, given_files, land_
 from ml_platform.cli.ci_slice import jobs
 from ml_platform.cli.instance import Runner
 from ml_platform.cli.main import app
+from ml_platform.cli.output import telling_what_could_not_run
 from ml_platform.cli.throw_away import throw_away_home
 from ml_platform.kernel.errors import DeclarationError, InputError
 from ml_platform.kernel.lineage import Lineage
@@ -219,6 +223,25 @@ def test_a_warning_fails_nothing_and_a_check_that_does_not_block_fails_without_s
     failed = Report(assets=tuple(run(runner, wanted)))
     assert (failed.exit_code, statuses(failed)) == (1, {"rows": "failed", "reader": "passed"})
     assert "is_right [all]: one is missing" in ci_report.markdown(failed)
+
+
+def test_an_interrupt_ends_everything_and_not_one_asset(shared_instance: dg.DagsterInstance) -> None:
+    made: list[str] = []
+
+    @dg.asset
+    def interrupted() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    @dg.asset
+    def later() -> None:
+        made.append("later")
+
+    job = dg.Definitions(assets=[interrupted, later]).resolve_implicit_global_asset_job_def()
+    wanted = sorted(jobs(job, Lineage(), *SLICE), key=lambda job: job.asset)
+    told: list[str] = []
+    with pytest.raises(typer.Exit) as end, telling_what_could_not_run(Console(), told.append):
+        list(run(Runner(shared_instance, job), wanted))
+    assert (end.value.exit_code, told, made) == (2, ["interrupted"], [])
 
 
 @given(st.text(max_size=20), st.sampled_from(["failed", "error", "skipped"]))

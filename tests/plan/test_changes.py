@@ -146,7 +146,9 @@ def test_another_expectation_is_a_check_to_be_asked_again_and_no_other_row(edit:
     changes = edit((CUSTOMERS, "between: [0, 10000]", "between: [0, 9000]"))
     (check,) = changes.checks
     assert (check.change, check.what) == ("changed", f"{CUSTOMERS} quality")
-    assert check.detail == (f"counts as not evaluated until ml-platform gate recheck {CUSTOMERS} --reason …")
+    assert check.detail == (
+        f"what is published counts as not evaluated until then: ml-platform gate recheck {CUSTOMERS} --reason …"
+    )
     assert (changes.follows, changes.models) == ((), ())
 
 
