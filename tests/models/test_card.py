@@ -200,6 +200,8 @@ def test_the_card_is_with_the_run_the_version_and_the_asset(shared: Platform) ->
     card = printed("fraud@1")
     assert shared.newest_metadata(MODEL, LAST_DAY)["model_card"] == card
     assert registry.load_text(shared.settings, version(shared), "model_card.md") == card
+    said = CliRunner().invoke(app, ["models", "card", "fraud@1"]).stderr
+    assert said.split() == ["fraud", "version", "1,", "champion"]
     described = registry.client(shared.settings).get_model_version("fraud", "1").description
     assert "ml-platform models card fraud@1" in described and "auc_roc" in described
 
