@@ -20,6 +20,7 @@ from ml_platform.gates.conditions import upstream_checks_passed
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.recording import record
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
@@ -36,6 +37,8 @@ CHECK_DESCRIPTIONS = {
     "label_drift": "The newest matured day has the label rate of the accepted matured days before.",
     "onnx_parity": "The registered ONNX model answers what the trained estimator answers, on every test row.",
     "not_worse_than_champion": "The new version is not worse than the champion on the same test rows.",
+    "calibrated": "The new version's scores can be read as probabilities.",
+    "within_latency_budget": "The new version scores a single row as fast as it has to.",
 }
 
 
@@ -121,6 +124,8 @@ class AssetComponent(SpecComponent):
     resources: ClassVar[frozenset[str]] = frozenset({"environment"})
     one_run_per_range: ClassVar[bool] = True
     gated: ClassVar[bool] = False
+    code: ClassVar[tuple[str, ...]] = ()
+    """Modules of the platform that decide what the asset's values are."""
 
     @abstractmethod
     def work(self, step: Step) -> Sequence[Outcome]:
@@ -128,7 +133,8 @@ class AssetComponent(SpecComponent):
 
     def code_version(self, catalog: Catalog) -> str:
         """Changes when what the asset computes from the same data may change."""
-        return self.spec.digest()
+        modules = [source_digest(f"ml_platform.{name}") for name in self.code]
+        return digest_of([self.spec.digest(), *modules]) if modules else self.spec.digest()
 
     def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
         """What is published of some partitions, judged by what is declared now; no rows are written."""
@@ -184,7 +190,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
 
         @dg.asset(
             key=dg.AssetKey(node.key.split("/")),
-            deps=[_dependency(upstream, catalog) for upstream in node.upstream],
+            deps=[_dependency(upstream, catalog) for upstream in node.dependencies],
             partitions_def=partitions,
             backfill_policy=_backfill_policy(plan),
             group_name=node.key.split("/")[0],
@@ -193,7 +199,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             description=plan.description or plan.spec.description or None,
             code_version=plan.code_version or plan.spec.digest(),
             metadata=dict(plan.metadata),
-            automation_condition=_automation(plan),
+            automation_condition=_automation(plan, catalog),
             output_required=False,
             required_resource_keys=set(plan.resources),
             check_specs=[_check_spec(node, check.name, partitions) for check in node.blocking_checks],
@@ -242,7 +248,7 @@ def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
     return dg.BackfillPolicy.single_run() if plan.one_run_per_range else dg.BackfillPolicy.multi_run(1)
 
 
-def _automation(plan: AssetPlan) -> dg.AutomationCondition | None:
+def _automation(plan: AssetPlan, catalog: Catalog) -> dg.AutomationCondition | None:
     """Once a day after what it reads was updated; what is gated also waits for every gate upstream.
 
     An upstream of which only days before the newest are read was complete long ago: nobody waits for it.
@@ -250,7 +256,12 @@ def _automation(plan: AssetPlan) -> dg.AutomationCondition | None:
     if plan.cron is None:
         return None
     condition = dg.AutomationCondition.on_cron(plan.cron)
-    complete = [dg.AssetKey(u.key.split("/")) for u in plan.node.upstream if u.last < 0 and not u.latest]
+    node = plan.node
+    complete = [
+        dg.AssetKey(upstream.key.split("/"))
+        for upstream in node.dependencies
+        if not upstream.latest and (upstream.last < 0 or catalog.node(upstream.key).lag_days < node.lag_days)
+    ]
     if complete:
         condition = condition.ignore(dg.AssetSelection.assets(*complete))
     return condition & upstream_checks_passed() if plan.gated else condition

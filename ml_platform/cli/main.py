@@ -12,13 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from ml_platform.cli import (
+    ci,
     drift,
     features,
     gates,
     lake,
     models,
     notifications,
+    plan,
     refused,
+    releases,
     reports,
     stale,
     training_sets,
@@ -38,9 +41,12 @@ app.add_typer(refused.refused_app, name="refused")
 app.add_typer(lake.lake_app, name="lake")
 app.add_typer(models.models_app, name="models")
 app.add_typer(notifications.notifications_app, name="notifications")
+app.add_typer(releases.releases_app, name="releases")
 app.add_typer(training_sets.training_sets_app, name="training-sets")
 drift.drift_app.command()(reports.report)
 app.command()(stale.stale)
+app.command()(plan.plan)
+app.command()(ci.ci)
 
 
 @app.command()

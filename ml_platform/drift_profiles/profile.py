@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ml_platform.drift_profiles.distances import present_values, require_columns
+from ml_platform.drift_profiles.distances import require_columns
+from ml_platform.drift_profiles.missing import present_values
 from ml_platform.kernel.errors import InputError
 
 if TYPE_CHECKING:

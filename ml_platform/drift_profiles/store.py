@@ -94,23 +94,24 @@ def read_days(settings: Settings, key: str, days: Sequence[str], names: Sequence
     """The stored feature and id columns of days, by day; a day without stored rows is left out."""
     table = Lake(settings.lake_uri).table(key)
     where = [(PARTITION_COLUMN, "in", list(days))]
-    listed = ", ".join(f'"{name}"' for name in names)
+    listed = ", ".join(f'"{name}"' for name in [*names, PARTITION_COLUMN])
     with connect(settings) as connection:
-        rows = connection.sql(
-            f"SELECT {listed}, {PARTITION_COLUMN} FROM ({table.scan(where=where)}) ORDER BY {PARTITION_COLUMN}"
-        ).to_arrow_table()
+        rows = connection.sql(f"SELECT {listed} FROM ({table.scan(where=where)})").to_arrow_table()
     return split_days(rows, names)
 
 
 def split_days(rows: pa.Table, names: Sequence[str]) -> dict[str, Columns]:
-    """Columns by day: features as float32 with NaN for missing, ids as they are, with None; ordered by day."""
-    encoded = rows.column(PARTITION_COLUMN).cast(pa.string()).to_numpy()
-    starts = np.flatnonzero(np.r_[True, encoded[1:] != encoded[:-1]]) if len(encoded) else np.array([], int)
-    ends = np.r_[starts[1:], len(encoded)].astype(int)
+    """Columns by day, in order: features as float32 with NaN for missing, ids as they are, with None."""
+    encoded = rows.column(PARTITION_COLUMN).cast(pa.int32()).to_numpy()  # days since 1970
+    if len(encoded) and (encoded[1:] < encoded[:-1]).any():
+        order = np.argsort(encoded, kind="stable")
+        rows, encoded = rows.take(pa.array(order)), encoded[order]
+    days, starts = np.unique(encoded, return_index=True)
+    keys = [str(np.datetime64(int(found), "D")) for found in days]
     columns = {name: _to_numpy(rows.column(name)) for name in names}
     return {
-        str(encoded[start]): {name: values[start:end] for name, values in columns.items()}
-        for start, end in zip(starts, ends, strict=True)
+        key: {name: values[start:end] for name, values in columns.items()}
+        for key, start, end in zip(keys, starts, [*starts[1:], len(encoded)], strict=True)
     }
 
 

@@ -10,33 +10,19 @@ import pyarrow as pa
 from ml_platform.compiler import AssetComponent, AssetPlan, SpecComponent, Step
 from ml_platform.features import handwritten
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
-from ml_platform.features.staging import row_table, stage_rows
+from ml_platform.features.staging import row_table, schema_differences, stage_rows
 from ml_platform.gates.outcomes import Outcome
-from ml_platform.gates.publishing import Staged, judge_published, publish
+from ml_platform.gates.publishing import Staged, broken_and_let_through, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.digest import digest_of, source_digest
-from ml_platform.kernel.partitions import PARTITION_COLUMN, key_of, spans
+from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.audit import audit
+from ml_platform.lake.audit import Beside, Finding, audit, published_rows
+from ml_platform.lake.broken_rows import stage_references
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.engine import connect
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME
-
-_CODE = (
-    "features.aggregation",
-    "features.compute",
-    "features.handwritten",
-    "features.known_at",
-    "features.measures",
-    "features.staging",
-    "features.view_query",
-    "lake.dialect",
-    "lake.known_keys",
-    "lake.predicates",
-)
-"""Modules that decide what values are."""
 
 
 class FeatureView(AssetComponent):
@@ -44,11 +30,24 @@ class FeatureView(AssetComponent):
 
     spec_type = FeatureViewSpec
     kinds = frozenset({"feast", "deltalake", "duckdb"})
+    code = (
+        "features.aggregation",
+        "features.compute",
+        "features.handwritten",
+        "features.known_at",
+        "features.measures",
+        "features.staging",
+        "features.view_query",
+        "lake.dialect",
+        "lake.known_keys",
+        "lake.predicates",
+        "lake.schemas",
+    )
     spec: FeatureViewSpec
 
     def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
         if self.spec.sql is not None:
-            handwritten.statement(self.spec, catalog, key_of(self.spec.sources(catalog)[0].start))
+            handwritten.returned(self.spec, catalog)
         return super().plans(catalog)
 
     def work(self, step: Step) -> Sequence[Outcome]:
@@ -57,10 +56,13 @@ class FeatureView(AssetComponent):
     def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
         lake = Lake(settings.lake_uri)
         with connect(settings) as connection:
-            return judge_published(connection, lake, self.spec.key, self.spec.expectations, partitions)
-
-    def code_version(self, catalog: Catalog) -> str:
-        return digest_of([self.spec.digest(), *(source_digest(f"ml_platform.{name}") for name in _CODE)])
+            return judge_published(
+                connection,
+                lake,
+                self.spec.key,
+                partitions,
+                lambda rows: audited(connection, self.spec, catalog, lake, rows, partitions),
+            )
 
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         return {
@@ -99,13 +101,32 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
     with connect(settings) as connection:
         keys = stage_rows(connection, spec, step.catalog, read, step.partitions)
         inputs = read.digests(spec.key, step.partitions, keys)
-        findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
+        findings = audited(connection, spec, step.catalog, lake, "staged", step.partitions)
+        for line in broken_and_let_through(findings):
+            step.log.warning("%s %s", spec.key, line)
         rows = connection.sql("FROM staged")
         step.log.info("%s: %s rows staged for %s", spec.key, f"{len(rows):,}", spans(step.partitions))
         entities = _entities(connection, spec)
         metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
         staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), inputs, metadata=metadata)
         return publish(lake, staged, run_id=step.run_id)
+
+
+def audited(
+    connection: duckdb.DuckDBPyConnection,
+    spec: FeatureViewSpec,
+    catalog: Catalog,
+    lake: Lake,
+    rows: str,
+    partitions: Sequence[str],
+) -> dict[str, list[Finding]]:
+    """What is found in the view's rows of some days in the relation named `rows`."""
+    stage_references(connection, lake, rows, spec.expectations)
+    beside = Beside(
+        published=published_rows(lake, spec.key, spec.expectations),
+        schema=schema_differences(connection, rows, spec, catalog),
+    )
+    return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside)
 
 
 def computed(

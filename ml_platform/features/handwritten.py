@@ -5,6 +5,7 @@ partition was complete, and returns the join key and the declared features. `{{ 
 `{{ partition_end }}` are the midnights before and after the partition's day.
 """
 
+import duckdb
 import sqlglot
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
@@ -17,12 +18,11 @@ from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
 from ml_platform.lake import dialect
 from ml_platform.lake.dialect import column
-from ml_platform.sources.compute import latest_versions_sql
+from ml_platform.lake.engine import database
+from ml_platform.lake.predicates import of_no_row
+from ml_platform.lake.schemas import ENGINE_TYPES, columns_of
+from ml_platform.sources.compute import latest_versions_sql, nothing_sql
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
-
-_TYPES = {"int64": "BIGINT", "double": "DOUBLE", "float": "FLOAT", "string": "TEXT", "boolean": "BOOLEAN"}
-_NOT_OF_EVENTS = (exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime, exp.Rand, exp.Uuid)
-_NOT_OF_EVENTS_BY_NAME = frozenset({"now", "today", "random", "setseed", "get_current_timestamp", "uuid"})
 
 
 def partition_sql(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> str:
@@ -31,15 +31,49 @@ def partition_sql(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> st
     It reads relations named as the sources' assets, which hold all versions of the days that the view reaches.
     """
     end = dialect.timestamp(complete_at(partition))
-    values = [dialect.cast(column(name), _TYPES[kind]).as_(name) for name, kind in spec.columns.items()]
+    values = [dialect.cast(column(name), ENGINE_TYPES[kind]).as_(name) for name, kind in spec.columns.items()]
     times = [end.as_(EVENT_TIME), end.copy().as_(CREATED_TIME)]
     date = dialect.cast(exp.Literal.string(partition), "DATE").as_(PARTITION_COLUMN)
     select = exp.select(column(spec.entity_key), *times, *values, date)
+    return dialect.printed(_from_statement(select, spec, catalog, partition))
+
+
+def returned(spec: FeatureViewSpec, catalog: Catalog) -> dict[str, str]:
+    """The columns that the statement returns, in the engine's types, before they become the declared ones.
+
+    The engine reads the statement and no data. Raises DeclarationError for one that the engine does not understand,
+    and for declared columns that it does not return.
+    """
+    where, (first, _) = f"FeatureView {spec.name!r}: sql", spec.sources(catalog)
+    query = dialect.printed(_from_statement(exp.select("*"), spec, catalog, key_of(first.start)))
+    relations = [
+        f"{dialect.quoted(source.key)} AS ({nothing_sql(source)})"
+        for source in spec.sources(catalog)
+        if source is not None
+    ]
+    try:
+        with database(threads=1) as connection:
+            found = columns_of(connection, f"WITH {', '.join(relations)} SELECT * FROM ({query})")
+    except duckdb.Error as err:
+        raise DeclarationError(
+            f"{where} must be one SELECT statement over its sources; {str(err).splitlines()[0]}"
+        ) from err
+    if missing := sorted({spec.entity_key, *spec.columns} - set(found)):
+        raise DeclarationError(
+            f"{where} must return {', '.join([spec.entity_key, *spec.columns])}; missing: {missing}"
+        )
+    return found
+
+
+def _from_statement(
+    select: exp.Select, spec: FeatureViewSpec, catalog: Catalog, partition: str
+) -> exp.Select:
+    """What is selected of the view's own statement, over the sources as they were known."""
     select = select.from_(statement(spec, catalog, partition).subquery("computed"))
     for source in spec.sources(catalog):
         if source is not None:
             select = select.with_(source.name, as_=_known(spec, source, partition), dialect="duckdb")
-    return dialect.printed(select)
+    return select
 
 
 def statement(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> exp.Select:
@@ -71,10 +105,10 @@ def _check(spec: FeatureViewSpec, catalog: Catalog, found: exp.Select, where: st
     unknown = sorted({one.name for one in found.find_all(exp.Table)} - allowed - steps)
     if unknown:
         raise DeclarationError(f"{where} may read {', '.join(sorted(allowed))}; it reads {unknown}")
-    if clock := next(filter(_is_of_no_event, found.find_all(exp.Func)), None):
+    if function := of_no_row(found):
         raise DeclarationError(
             f"{where} must follow from the events alone, or a partition made again has other rows; it has "
-            f"{clock.sql('duckdb')}; use {{{{ partition_end }}}}"
+            f"{function}; use {{{{ partition_end }}}}"
         )
     wanted = {spec.entity_key, *spec.columns}
     returned = set(found.named_selects)
@@ -83,11 +117,6 @@ def _check(spec: FeatureViewSpec, catalog: Catalog, found: exp.Select, where: st
             f"{where} must return {', '.join(sorted(wanted))}; missing: {sorted(wanted - returned) or 'none'}, "
             f"unknown: {sorted(returned - wanted) or 'none'}"
         )
-
-
-def _is_of_no_event(function: exp.Func) -> bool:
-    named = isinstance(function, exp.Anonymous) and function.name.lower() in _NOT_OF_EVENTS_BY_NAME
-    return named or isinstance(function, _NOT_OF_EVENTS)
 
 
 def _known(spec: FeatureViewSpec, source: SourceSpec, partition: str) -> str:

@@ -10,11 +10,11 @@ from ml_platform.features.aggregation import Aggregate, Aggregation, Feature, Fi
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import DAY_SECONDS, Duration
 from ml_platform.kernel.errors import DeclarationError
-from ml_platform.kernel.expectations import Expectation
+from ml_platform.kernel.expectations import Expectation, Reference
 from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec, SqlText
-from ml_platform.lake.predicates import check_predicate
+from ml_platform.lake.expectation_checks import check_expectations, references_of
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 
@@ -137,6 +137,7 @@ class FeatureViewSpec(NamedSpec):
                 first_day=source.start,
                 last_day=source.end,
                 upstream=tuple(upstream),
+                references=self._references(catalog),
                 blocking_checks=(Check("quality", self.digest_of_fields("expectations")),),
             ),
         )
@@ -153,17 +154,36 @@ class FeatureViewSpec(NamedSpec):
             aggregation.check(source, labels, owner=f"{self._where}: aggregations.{i}")
         self._check_names(catalog)
 
+    def row_types(self, catalog: Catalog) -> dict[str, str]:
+        """Type by column of the view's rows."""
+        source, features = self.sources(catalog)[0], self.features(catalog)
+        keys = {name: source.columns[name].type for name in self.row_key(catalog)}
+        times = dict.fromkeys((EVENT_TIME, CREATED_TIME), "timestamp")
+        return {**keys, **times, **{feature.name: feature.type for feature in features}}
+
     def _check_names(self, catalog: Catalog) -> None:
-        """Raise DeclarationError for features of one name, and for expectations on columns that are not there."""
-        names = [feature.name for feature in self.features(catalog)]
-        _require_distinct(names, owner=self._where)
-        columns = [*self.row_key(catalog), EVENT_TIME, CREATED_TIME, *names]
+        """Raise DeclarationError for features of one name, and for expectations that rows cannot be judged by."""
+        _require_distinct([feature.name for feature in self.features(catalog)], owner=self._where)
+        check_expectations(self.expectations, columns=self.row_types(catalog), owner=f"{self._where}: ")
         for i, expectation in enumerate(self.expectations):
-            check_predicate(
-                expectation.sql or f'"{expectation.column or columns[0]}" IS NOT NULL',
-                columns=columns,
-                owner=f"{self._where}: expectations.{i}",
-            )
+            if expectation.fresh_within is not None and self.accuracy == "snapshot":
+                raise DeclarationError(
+                    f"{self._where}: expectations.{i}: fresh_within is for events; declare it at source {self.source!r}"
+                )
+
+    def _references(self, catalog: Catalog) -> tuple[Upstream, ...]:
+        """The sources and views that expectations reference."""
+
+        def find(reference: Reference, wanted_by: str) -> tuple[dict[str, str], int]:
+            if reference.source is not None:
+                source = catalog.get(SourceSpec, reference.source, wanted_by=wanted_by)
+                return source.column_types(), source.maturity.whole_days
+            return catalog.get(FeatureViewSpec, str(reference.view), wanted_by=wanted_by).row_types(
+                catalog
+            ), 0
+
+        types, owner = self.row_types(catalog), f"{self._where}: "
+        return references_of(self.expectations, key=self.key, types=types, find=find, owner=owner)
 
     def sources(self, catalog: Catalog) -> tuple[SourceSpec, SourceSpec | None]:
         """The source of the events, and of their labels if there is one."""

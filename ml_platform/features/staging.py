@@ -22,8 +22,10 @@ from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.known_keys import KeyHistory, first_rows, key_history
+from ml_platform.lake.schemas import columns_of, differences
 from ml_platform.lake.snapshots import PartitionFilter, Snapshot
 from ml_platform.lake.tables import Lake
+from ml_platform.sources.casts import accepts
 from ml_platform.sources.compute import nothing_sql
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
@@ -72,6 +74,21 @@ def stage_rows(
             spec.entity_key,
         )
     }
+
+
+def schema_differences(
+    connection: duckdb.DuckDBPyConnection, rows: str, spec: FeatureViewSpec, catalog: Catalog
+) -> list[str]:
+    """In what the columns of a relation of rows differ from those declared; of SQL by hand, those that it returns.
+
+    The rows of such a view have the declared types already, whatever was lost on the way to them.
+    """
+    if spec.sql is None:
+        declared = {**spec.row_types(catalog), PARTITION_COLUMN: "date"}
+        return differences(columns_of(connection, f"FROM {rows}"), declared)
+    source, _ = spec.sources(catalog)
+    declared = {spec.entity_key: source.columns[spec.entity_key].type, **spec.columns}
+    return differences(handwritten.returned(spec, catalog), declared, accepts=accepts)
 
 
 def row_table(

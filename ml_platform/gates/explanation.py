@@ -86,7 +86,7 @@ def _explained(instance: dg.DagsterInstance, lake: Lake, gate: ClosedGate) -> Ex
     evidence = {}
     if len(gate.partitions) == 1 and records and records[0].evaluation is not None:
         metadata = records[0].evaluation.metadata
-        evidence = {name: value.value for name, value in metadata.items() if name not in _NOT_EVIDENCE}
+        evidence = {name: _plain(value) for name, value in metadata.items() if name not in _NOT_EVIDENCE}
     before = [_evaluated(record) for record in islice(records, _BEFORE)]
     acted = [_acted(entry) for entry in taken(lake, {gate.asset: (day(first), day(last))})]
     return Explanation(gate, evidence, before, acted, ways_out(gate))
@@ -107,5 +107,15 @@ def _acted(entry: Mapping[str, Any]) -> str:
     )
 
 
+def _plain(value: dg.MetadataValue) -> Any:
+    """Metadata as JSON has it; of a table its rows."""
+    if isinstance(value, dg.TableMetadataValue):
+        return [dict(record.data) for record in value.records]
+    return value.value
+
+
 def _value(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(row, dict) and "verdict" in row for row in value):
+        lines = [f"{row['verdict']}: {row['required']} ({row['observed']})" for row in value]
+        return "\n    ".join(["", *lines])
     return value if isinstance(value, str) else json.dumps(value, default=str)

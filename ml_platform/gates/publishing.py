@@ -4,24 +4,40 @@ Readers of a lake table see audited rows only. A refused partition goes to a tab
 good version stays where it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pyarrow as pa
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.gates.refused import REFUSALS, refused_rows
-from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.partitions import PARTITION_COLUMN
-from ml_platform.lake.audit import Finding, audit
+from ml_platform.lake.audit import Finding
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
 from ml_platform.lake.inputs import equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.ledger import published as ledger_of
 from ml_platform.lake.rows import of_days
 from ml_platform.lake.tables import Lake
+
+_PUBLISHED = "published_rows"
+_COLUMNS = dg.TableSchema(
+    [
+        dg.TableColumn(name, kind)
+        for name, kind in (
+            ("expectation", "string"),
+            ("severity", "string"),
+            ("rows", "int"),
+            ("failing", "int"),
+            ("observed", "string"),
+            ("required", "string"),
+            ("verdict", "string"),
+        )
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -59,12 +75,16 @@ def judge_published(
     connection: duckdb.DuckDBPyConnection,
     lake: Lake,
     asset: str,
-    expectations: Sequence[Expectation],
     partitions: Sequence[str],
+    audited: Callable[[str], Mapping[str, Sequence[Finding]]],
 ) -> list[Outcome]:
-    """What is published of some partitions, audited again in one scan; in their order."""
+    """What is published of some partitions, audited again in one scan; in their order.
+
+    `audited` judges the relation of a name on the connection, which is made here of the published rows.
+    """
     rows = lake.table(asset).scan(where=[(PARTITION_COLUMN, "in", list(partitions))])
-    findings = audit(connection, f"({rows})", expectations, partitions=partitions)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {_PUBLISHED} AS {rows}")
+    findings = audited(_PUBLISHED)
     there = ledger_of(lake, asset)
     return [
         Outcome(
@@ -78,20 +98,49 @@ def judge_published(
 
 
 def quality_evaluation(findings: Sequence[Finding]) -> Evaluation:
-    """One evaluation of the class `quality` for all expectations of one partition."""
-    failed = [finding for finding in findings if not finding.passed]
+    """One evaluation of the class `quality` for all expectations of one partition, with each as a row of a table."""
+    refusing = [finding for finding in findings if finding.refuses]
     return Evaluation(
         check="quality",
-        passed=not failed,
-        observed="; ".join(finding.in_words() for finding in failed),
-        bound="; ".join(f.expectation for f in failed),
-        metadata={
-            "expectations": len(findings),
-            "findings": [
-                {"expectation": f.expectation, "rows": f.rows, "failing": f.failing} for f in findings
-            ],
-        },
+        passed=not refusing,
+        observed="; ".join(finding.observed for finding in refusing),
+        bound="; ".join(finding.required for finding in refusing),
+        metadata={"expectations": _table(findings), **_let_through(findings)},
     )
+
+
+def broken_and_let_through(findings: Mapping[str, Sequence[Finding]]) -> list[str]:
+    """What does not hold and does not block, in words for a log, by partition."""
+    return [f"[{key}]: {line}" for key, found in findings.items() for line in _let_through(found).values()]
+
+
+def _let_through(findings: Sequence[Finding]) -> dict[str, str]:
+    """Metadata that says what does not hold and does not block; none where there is nothing to say."""
+    lines = [
+        f"{f.expectation}: {f.observed} (required: {f.required}; {f.verdict})"
+        for f in findings
+        if f.passed is False and not f.blocks
+    ]
+    return {"warnings": "; ".join(lines)} if lines else {}
+
+
+def _table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
+    """The single expectations of one partition, as people see them in the UI."""
+    records = [
+        dg.TableRecord(
+            {
+                "expectation": finding.expectation,
+                "severity": finding.severity,
+                "rows": finding.rows,
+                "failing": finding.failing,
+                "observed": finding.observed,
+                "required": finding.required,
+                "verdict": finding.verdict,
+            }
+        )
+        for finding in findings
+    ]
+    return dg.MetadataValue.table(records, _COLUMNS)
 
 
 def _keep_apart(lake: Lake, staged: Staged, evaluations: Mapping[str, Evaluation], *, run_id: str) -> None:
@@ -143,7 +192,7 @@ def _publication(
 
 
 def _outcome(staged: Staged, key: str, evaluation: Evaluation, publication: Publication | None) -> Outcome:
-    metadata: dict[str, Any] = {**staged.metadata.get(key, {})}
+    metadata: dict[str, Any] = {**staged.metadata.get(key, {}), **_let_through(staged.findings.get(key, ()))}
     if publication is not None:
         metadata |= {
             "dagster/partition_row_count": publication.rows,

@@ -16,6 +16,7 @@ from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Node
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.settings import Settings
+from ml_platform.lake.broken_rows import failing_rows, stage_references
 from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import Ledger, published
 from ml_platform.lake.tables import Lake, Table
@@ -141,18 +142,18 @@ def broken_rows(
     settings: Settings, lake: Lake, entry: Refused, expectations: Sequence[Expectation], *, limit: int
 ) -> dict[str, list[dict[str, Any]]]:
     """Refused rows that break each expectation as it is declared now, the first of each, by what is required."""
-    from ml_platform.lake.audit import failing_rows
-
     table = refused_rows(lake, entry.asset)
     if table.version() is None:
         return {}
     rows = table.scan(where=[(PARTITION_COLUMN, "=", entry.partition)])
     broken: dict[str, list[dict[str, Any]]] = {}
     with connect(settings) as connection:
+        connection.execute(f"CREATE TEMP VIEW refused_rows AS {rows}")
+        stage_references(connection, lake, "refused_rows", expectations)
         for expectation in expectations:
-            query = failing_rows(f"({rows})", expectation)
-            if query is not None:
-                found = connection.sql(f"{query} LIMIT {limit}").to_arrow_table().to_pylist()
+            failing = failing_rows(connection, "refused_rows", expectation)
+            if failing is not None:
+                found = failing.limit(limit).to_arrow_table().to_pylist()
                 broken |= {expectation.sentence(): found} if found else {}
     return broken
 

@@ -5,7 +5,7 @@ Asset keys are text here (`features/terminal_risk`), partitions are days; no orc
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ml_platform.kernel.partitions import ONE_DAY
 
@@ -42,10 +42,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Node:
-    """One asset: its days, what it reads and which checks gate what follows.
+    """One asset: its days, what its rows are made from, what they are only checked against, and its gating checks.
 
     Without a first day it is not partitioned; without a last day it goes on, each partition complete
-    `lag_days` after its day has ended (labels that mature late).
+    `lag_days` after its day has ended (labels that mature late). `references` never change a row: a partition is
+    not stale when they change, and what follows waits for the verdict on the partition, not for theirs.
     """
 
     key: str
@@ -53,11 +54,23 @@ class Node:
     last_day: dt.date | None = None
     lag_days: int = 0
     upstream: tuple[Upstream, ...] = ()
+    references: tuple[Upstream, ...] = ()
     blocking_checks: tuple[Check, ...] = ()
 
     @property
     def partitioned(self) -> bool:
         return self.first_day is not None
+
+    @property
+    def dependencies(self) -> tuple[Upstream, ...]:
+        """Every asset that is read for rows or for checks, once, with the days of both."""
+        found = {upstream.key: upstream for upstream in self.upstream}
+        for other in self.references:
+            known = found.get(other.key, other)
+            found[other.key] = replace(
+                known, first=min(known.first, other.first), last=max(known.last, other.last)
+            )
+        return tuple(found.values())
 
     def check(self, name: str) -> Check | None:
         """The blocking check of a name, if the asset has it."""

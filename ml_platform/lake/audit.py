@@ -1,35 +1,82 @@
-"""Judges staged rows against declared expectations: one scan for all of them, per partition."""
+"""Judges staged rows against declared expectations: one scan for all of them, over all partitions."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import datetime as dt
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import duckdb
-from sqlglot import expressions as exp
+from sqlglot import exp
 
-from ml_platform.kernel.expectations import Expectation
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.durations import EPOCH, Duration
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.expectations import Expectation, RowsWithin, Severity
+from ml_platform.kernel.partitions import EVENT_TIME, PARTITION_COLUMN, complete_at
+from ml_platform.lake import dialect
+from ml_platform.lake.broken_rows import JUDGED, breaks, failing_rows, from_rows
+from ml_platform.lake.dialect import column
+from ml_platform.lake.ledger import published
+from ml_platform.lake.tables import Lake
+
+NOT_JUDGED = "not judged: no reference yet"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one expectation found in one partition: how many rows (or too few) break it."""
+    """What one expectation found in one partition.
 
-    partition: str
+    `failing` counts the rows that break it; what is about the number of rows, or their columns, has none.
+    `passed` is None where there was nothing to judge by, which lets the partition through.
+    """
+
     expectation: str
+    required: str
     rows: int
     failing: int
-    of_the_count: bool = False
+    observed: str
+    passed: bool | None
+    severity: Severity = "error"
+    blocks: bool = True
+
+    @classmethod
+    def of_rows(cls, expectation: str, required: str, *, rows: int, failing: int) -> "Finding":
+        """The finding on something that every row must fulfil."""
+        observed = f"{failing:,} of {rows:,} rows break it"
+        return cls(expectation, required, rows, failing, observed, passed=failing == 0)
 
     @property
-    def passed(self) -> bool:
-        return self.failing == 0
+    def refuses(self) -> bool:
+        """Whether the partition is refused because of it."""
+        return self.passed is False and self.blocks
 
-    def in_words(self) -> str:
-        """What was seen, as a refusal shows it."""
-        return (
-            f"{self.rows:,} rows" if self.of_the_count else f"{self.failing:,} of {self.rows:,} rows break it"
-        )
+    @property
+    def verdict(self) -> str:
+        """The outcome in a word or two."""
+        if self.passed is None:
+            return NOT_JUDGED
+        if self.passed:
+            return "passed"
+        return "warning" if self.severity == "warn" else "failed" if self.blocks else "failed, does not block"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What rows are judged by that is not among them.
+
+    `published` has the rows of each published partition of the asset, `schema` in what the staged columns differ
+    from the declared ones, `findings` what else was found in each partition.
+    """
+
+    published: Mapping[str, int] = field(default_factory=dict[str, int])
+    schema: Sequence[str] = ()
+    findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict[str, Sequence[Finding]])
+
+
+def published_rows(lake: Lake, asset: str, expectations: Iterable[Expectation]) -> dict[str, int]:
+    """Rows of every published partition of an asset; nothing is read where no expectation asks for them."""
+    if not any(expectation.rows_within for expectation in expectations):
+        return {}
+    return {partition: publication.rows for partition, publication in published(lake, asset).items()}
 
 
 def audit(
@@ -38,46 +85,150 @@ def audit(
     expectations: Sequence[Expectation],
     *,
     partitions: Sequence[str] = (),
+    beside: Beside | None = None,
 ) -> dict[str, list[Finding]]:
     """Findings by partition for the relation named `rows`, which has a partition_date column.
 
-    Returns one list of findings, in the order of the expectations, for each partition with rows and for each
-    of `partitions`: one without rows can still have too few of them.
+    Returns one list of findings, those that are given first and then one for each expectation in their order, for
+    each partition with rows and for each of `partitions`: one without rows can still have too few of them. What is
+    referenced has been staged on the connection. Partitions are judged in their order, and one that is not refused
+    is an accepted day of those after it: each gets the verdict that it would get alone, after those before it.
     """
-    counts = [f"coalesce({_failing(expectation)}, 0) AS e{i}" for i, expectation in enumerate(expectations)]
-    columns = ", ".join([f"CAST({PARTITION_COLUMN} AS VARCHAR)", "count(*)", *counts])
-    query = f"SELECT {columns} FROM {rows} GROUP BY {PARTITION_COLUMN} ORDER BY {PARTITION_COLUMN}"
-    empty = [expectation.rows_at_least or 0 for expectation in expectations]
-    counted: dict[str, Sequence[int]] = dict.fromkeys(partitions, (0, *empty))
-    counted |= {partition: counts for partition, *counts in connection.execute(query).fetchall()}
-    return {
-        partition: [
-            Finding(partition, e.sentence(), total, int(count), of_the_count=e.rows_at_least is not None)
-            for e, count in zip(expectations, failing, strict=True)
+    beside = beside or Beside()
+    measured: dict[str, list[int | None]] = {key: [0, *(None for _ in expectations)] for key in partitions}
+    measured |= _measures(connection, rows, expectations)
+    accepted = dict(beside.published)
+    days = sorted(accepted)
+    findings: dict[str, list[Finding]] = {}
+    for partition in sorted(measured):
+        count, *measures = measured[partition]
+        before = [accepted[day] for day in days[: bisect_left(days, partition)]]
+        found = [
+            _judged(expectation, _Seen(partition, count or 0, measure, before, beside.schema))
+            for expectation, measure in zip(expectations, measures, strict=True)
         ]
-        for partition, (total, *failing) in counted.items()
-    }
+        findings[partition] = [*beside.findings.get(partition, ()), *found]
+        if not any(finding.refuses for finding in findings[partition]):
+            if partition not in accepted:
+                insort(days, partition)
+            accepted[partition] = count or 0
+    return findings
 
 
-def _failing(expectation: Expectation) -> str:
-    """SQL that counts the rows of a group that break the expectation."""
-    column = exp.column(expectation.column, quoted=True).sql("duckdb") if expectation.column else ""
-    if expectation.rows_at_least is not None:
-        return f"greatest({expectation.rows_at_least} - count(*), 0)"
-    if expectation.sql is not None:
-        return f"count_if(NOT coalesce(({expectation.sql}), false))"
+def _measures(
+    connection: duckdb.DuckDBPyConnection, rows: str, expectations: Sequence[Expectation]
+) -> dict[str, list[int | None]]:
+    """By partition its number of rows, and of each expectation a number: mostly that of the rows that break it."""
+    numbered = dict(enumerate(expectations))
+    inner = from_rows(rows, numbered).select(column(PARTITION_COLUMN, JUDGED))
+    outer = exp.select(dialect.cast(column(PARTITION_COLUMN), "VARCHAR"), exp.Count(this=exp.Star()))
+    for number, expectation in numbered.items():
+        value, measure = _measure(expectation, number)
+        if value is not None:
+            inner = inner.select(value.as_(f"e{number}"))
+        outer = outer.select(measure)
+    query = outer.from_(inner.subquery("rows")).group_by(column(PARTITION_COLUMN))
+    try:
+        answer = connection.execute(dialect.printed(query)).fetchall()
+    except duckdb.Error as err:
+        raise InputError(
+            f"values that the declared expectations can be asked of are required; {str(err).splitlines()[0]}. Nothing "
+            f"was published; write the predicate so that it is false for such values, with TRY_CAST for example"
+        ) from err
+    measures: dict[str, list[int | None]] = {partition: counts for partition, *counts in answer}
+    for number, expectation in numbered.items():
+        if expectation.unique and any(counts[number + 1] for counts in measures.values()):
+            for partition, count in _repeated(connection, rows, expectation).items():
+                measures[partition][number + 1] = count
+    return measures
+
+
+def _measure(expectation: Expectation, number: int) -> tuple[exp.Expr | None, exp.Expr]:
+    """What is taken of every row for an expectation, and the aggregate of that which tells of a partition.
+
+    For a unique column it tells only whether any value is repeated, which is cheaper to know than in which rows;
+    for a share of nulls, how many there are.
+    """
+    name = column(f"e{number}")
+    if expectation.fresh_within is not None:
+        return column(EVENT_TIME, JUDGED), dialect.micros(exp.Max(this=name))
     if expectation.unique is not None:
-        return f"count({column}) - count(DISTINCT {column})"
-    if expectation.not_null is not None:
-        return f"count_if({column} IS NULL)"
-    if expectation.one_of is not None:
-        allowed = ", ".join(_literal(value) for value in expectation.one_of)
-        return f"count_if({column} NOT IN ({allowed}))"
-    low, high = expectation.between or (None, None)
-    outside = [f"{column} < {low!r}"] if low is not None else []
-    outside += [f"{column} > {high!r}"] if high is not None else []
-    return f"count_if({' OR '.join(outside) or 'false'})"
+        distinct = exp.Count(this=exp.Distinct(expressions=[name.copy()]))
+        return column(str(expectation.column), JUDGED), exp.Count(this=name) - distinct
+    if expectation.null_share_at_most is not None:
+        missing = exp.Is(this=column(str(expectation.column), JUDGED), expression=exp.null())
+        return missing, dialect.call("count_if", name)
+    broken = breaks(expectation, number)
+    return broken, exp.null() if broken is None else dialect.call("count_if", name)
 
 
-def _literal(value: Any) -> str:
-    return exp.convert(value).sql("duckdb")
+def _repeated(connection: duckdb.DuckDBPyConnection, rows: str, expectation: Expectation) -> dict[str, int]:
+    """By partition, the rows whose value is that of another row."""
+    failing = failing_rows(connection, rows, expectation)
+    counts = (
+        failing.aggregate(f"CAST({PARTITION_COLUMN} AS VARCHAR), count(*)") if failing is not None else None
+    )
+    return dict(counts.fetchall()) if counts is not None else {}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of one partition when an expectation is judged; `before` has the rows of accepted days."""
+
+    partition: str
+    rows: int
+    measure: int | None
+    before: Sequence[int]
+    schema: Sequence[str]
+
+
+def _judged(expectation: Expectation, seen: _Seen) -> Finding:
+    passed, observed, failing = _verdict(expectation, seen)
+    return Finding(
+        expectation.title,
+        expectation.sentence(),
+        seen.rows,
+        failing,
+        observed,
+        passed,
+        expectation.severity,
+        expectation.blocks,
+    )
+
+
+def _verdict(expectation: Expectation, seen: _Seen) -> tuple[bool | None, str, int]:
+    """Whether an expectation holds, what was seen, and how many rows break it."""
+    if expectation.rows_at_least is not None:
+        return seen.rows >= expectation.rows_at_least, f"{seen.rows:,} rows", 0
+    if expectation.rows_within is not None:
+        return (*_among_days(expectation.rows_within, seen.rows, seen.before), 0)
+    if expectation.fresh_within is not None:
+        return (*_fresh(expectation.fresh_within, seen), 0)
+    if expectation.declared_schema is not None:
+        return not seen.schema, "; ".join(seen.schema) or "as declared", 0
+    failing = seen.measure or 0
+    if expectation.null_share_at_most is not None:
+        passed = not seen.rows or failing / seen.rows <= expectation.null_share_at_most
+        return passed, f"{failing:,} of {seen.rows:,} rows are null", 0 if passed else failing
+    return failing == 0, f"{failing:,} of {seen.rows:,} rows break it", failing
+
+
+def _among_days(declared: RowsWithin, rows: int, before: Sequence[int]) -> tuple[bool | None, str]:
+    """Whether a number of rows is about that of the newest accepted days; None until there are enough of them."""
+    recent = before[-declared.days :]
+    if len(recent) < declared.days:
+        return None, f"{rows:,} rows; {len(recent)} of {declared.days} accepted days before"
+    total = sum(recent)
+    off = abs(rows * len(recent) - total)
+    passed = off / total <= declared.of_mean if total else off == 0
+    mean = f"{total / len(recent):,.1f}"
+    return passed, f"{rows:,} rows; {mean} on average on the {len(recent)} accepted days before"
+
+
+def _fresh(bound: Duration, seen: _Seen) -> tuple[bool, str]:
+    """Whether the newest event of a partition is near enough to its end; no event is near."""
+    if seen.measure is None:
+        return False, "no event"
+    newest = EPOCH + dt.timedelta(microseconds=seen.measure)
+    before_end = complete_at(seen.partition) - newest
+    return before_end <= bound.timedelta(), f"the newest event at {newest:%Y-%m-%d %H:%M:%S}"

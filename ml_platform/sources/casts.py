@@ -4,17 +4,9 @@ Apart from the work on whole files in `delivery.py` because each rule here is ab
 rounded, shifted or guessed without being said, and what cannot be read is null.
 """
 
+from ml_platform.lake.schemas import ENGINE_TYPES
 from ml_platform.sources.spec import ColumnType
 
-DUCKDB_TYPES: dict[ColumnType, str] = {
-    "int64": "BIGINT",
-    "int32": "INTEGER",
-    "double": "DOUBLE",
-    "float": "FLOAT",
-    "string": "VARCHAR",
-    "boolean": "BOOLEAN",
-    "timestamp": "TIMESTAMPTZ",
-}
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 _TIMES = {
     "TIMESTAMP",
@@ -24,7 +16,7 @@ _TIMES = {
     "TIMESTAMPTZ_NS",
     "TIMESTAMP WITH TIME ZONE",
 }
-_ACCEPTED: dict[ColumnType, set[str]] = {
+_ACCEPTED: dict[str, set[str]] = {
     "int64": _INTEGERS,
     "int32": _INTEGERS - {"BIGINT", "UINTEGER"},
     "double": {"DOUBLE", "FLOAT", *_INTEGERS},
@@ -36,8 +28,8 @@ _ACCEPTED: dict[ColumnType, set[str]] = {
 _FIRST_TIME, _LAST_TIME = "0001-01-01", "9999-12-31 23:59:59.999999"  # Python and Delta know no others
 
 
-def accepts(declared: ColumnType, found: str) -> bool:
-    """May a Parquet column of this DuckDB type be delivered for the declared type without losing anything?"""
+def accepts(declared: str, found: str) -> bool:
+    """May a column of this DuckDB type be taken for the declared type without losing anything?"""
     return found in _ACCEPTED[declared] or (declared == "double" and found.startswith("DECIMAL"))
 
 
@@ -53,7 +45,7 @@ def value_sql(kind: ColumnType, column: str, *, found: str | None) -> str:
         rounded = f'1000 * epoch_us(TRY_CAST("{column}" AS TIMESTAMPTZ))'
         value = _time_sql(f'"{column}"', round_up=f'epoch_ns("{column}") > {rounded}' if finer else "false")
     else:
-        value = f'CAST("{column}" AS {DUCKDB_TYPES[kind]})'
+        value = f'CAST("{column}" AS {ENGINE_TYPES[kind]})'
     return f"CASE WHEN NOT isnan({value}) THEN {value} END" if kind in ("double", "float") else value
 
 
@@ -62,7 +54,7 @@ def parsed_sql(kind: ColumnType, column: str) -> str:
     quoted = f'"{column}"'
     if kind == "timestamp":
         return _time_sql(quoted, round_up=rf"regexp_matches({quoted}, '\.\d{{6}}\d*[1-9]')")
-    value = f"TRY_CAST({quoted} AS {DUCKDB_TYPES[kind]})"
+    value = f"TRY_CAST({quoted} AS {ENGINE_TYPES[kind]})"
     if kind in ("int64", "int32"):  # DuckDB would round 1.5 to 2
         return rf"CASE WHEN regexp_full_match(trim({quoted}), '[+-]?\d+(\.0*)?') THEN {value} END"
     return value

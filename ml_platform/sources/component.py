@@ -10,13 +10,15 @@ import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates.outcomes import Outcome
-from ml_platform.gates.publishing import Staged, judge_published, publish
+from ml_platform.gates.publishing import Staged, broken_and_let_through, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.audit import Finding, audit
+from ml_platform.lake.audit import Beside, Finding, audit, published_rows
+from ml_platform.lake.broken_rows import stage_references
 from ml_platform.lake.engine import connect
+from ml_platform.lake.schemas import columns_of, differences
 from ml_platform.lake.tables import Lake
 from ml_platform.sources import store
 from ml_platform.sources.feed import land_from_feed
@@ -36,7 +38,13 @@ class Source(AssetComponent):
     def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
         lake = Lake(settings.lake_uri)
         with connect(settings) as connection:
-            return judge_published(connection, lake, self.spec.key, self.spec.expectations, partitions)
+            return judge_published(
+                connection,
+                lake,
+                self.spec.key,
+                partitions,
+                lambda rows: audited(self.spec, lake, connection, rows, partitions),
+            )
 
     def forget_delivery(
         self, settings: Settings, partition: str, *, since: str, reason: str, actor: str
@@ -58,10 +66,10 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
         store.stage_versions(connection, lake, spec, (min(step.partitions), max(step.partitions)))
         counts = _accounts(spec, lake, connection, step.partitions)
         _require_accounted(spec, counts)
-        findings = audit(connection, "staged", spec.expectations, partitions=step.partitions)
-        one_content = f"one content per ({spec.event_id}, created)"
-        for key, account in counts.items():
-            findings[key] = [Finding(key, one_content, account.staged, account.contradicting), *findings[key]]
+        contradicting = _contradicting(spec, counts)
+        findings = audited(spec, lake, connection, "staged", step.partitions, besides=contradicting)
+        for line in broken_and_let_through(findings):
+            step.log.warning("%s %s", spec.key, line)
         rows = connection.sql("FROM staged")
         step.log.info("%s: %s versions staged for %s", spec.key, f"{len(rows):,}", spans(step.partitions))
         metadata = {key: account.metadata() for key, account in counts.items()}
@@ -77,6 +85,35 @@ def computed(spec: SourceSpec, _: Catalog, settings: Settings, partitions: Seque
     with connect(settings) as connection:
         store.stage_versions(connection, Lake(settings.lake_uri), spec, (min(partitions), max(partitions)))
         return connection.sql("SELECT * FROM staged").to_arrow_table()
+
+
+def audited(
+    spec: SourceSpec,
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    rows: str,
+    partitions: Sequence[str],
+    *,
+    besides: Mapping[str, Sequence[Finding]] | None = None,
+) -> dict[str, list[Finding]]:
+    """What is found in the versions of some days in the relation named `rows`, after what else is known of them."""
+    stage_references(connection, lake, rows, spec.expectations)
+    declared = {**spec.column_types(), PARTITION_COLUMN: "date"}
+    beside = Beside(
+        published=published_rows(lake, spec.key, spec.expectations),
+        schema=differences(columns_of(connection, f"FROM {rows}"), declared),
+        findings=besides or {},
+    )
+    return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside)
+
+
+def _contradicting(spec: SourceSpec, counts: Mapping[str, "Account"]) -> dict[str, list[Finding]]:
+    """What is required of every source: no second content for one event at one time."""
+    required = f"one content per ({spec.event_id}, created)"
+    return {
+        key: [Finding.of_rows("versions", required, rows=account.staged, failing=account.contradicting)]
+        for key, account in counts.items()
+    }
 
 
 @dataclass(frozen=True)

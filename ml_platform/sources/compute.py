@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ml_platform.kernel.partitions import PARTITION_COLUMN
-from ml_platform.lake.dialect import quoted
-from ml_platform.sources.casts import DUCKDB_TYPES
+from ml_platform.lake.schemas import ENGINE_TYPES, typed_nulls
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 _CHANGED = "__content IS DISTINCT FROM __before"
@@ -13,16 +12,13 @@ _CHANGED = "__content IS DISTINCT FROM __before"
 
 def columns_of(spec: SourceSpec) -> list[str]:
     """Lake columns of a source, in declared order, with the created time last if files do not carry it."""
-    names = list(spec.columns)
-    return names if CREATED_TIME in names else [*names, CREATED_TIME]
+    return list(spec.column_types())
 
 
 def nothing_sql(spec: SourceSpec) -> str:
     """SQL of no rows of a source, with the columns that its rows have."""
-    kinds = {name: DUCKDB_TYPES[column.type] for name, column in spec.columns.items()}
-    kinds |= {CREATED_TIME: DUCKDB_TYPES["timestamp"], PARTITION_COLUMN: "DATE"}
-    columns = ", ".join(f"CAST(NULL AS {kind}) AS {quoted(name)}" for name, kind in kinds.items())
-    return f"SELECT {columns} WHERE false"
+    kinds = {name: ENGINE_TYPES[kind] for name, kind in spec.column_types().items()}
+    return f"{typed_nulls({**kinds, PARTITION_COLUMN: ENGINE_TYPES['date']})} WHERE false"
 
 
 def arrival_sql(spec: SourceSpec) -> str:

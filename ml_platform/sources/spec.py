@@ -8,10 +8,12 @@ from pydantic import Field, model_validator
 
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import EPOCH, Duration
-from ml_platform.kernel.expectations import Expectation
-from ml_platform.kernel.lineage import Check, Node
+from ml_platform.kernel.errors import DeclarationError
+from ml_platform.kernel.expectations import Expectation, Reference
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import CREATED_TIME, EVENT_TIME, PARTITION_COLUMN
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
+from ml_platform.lake.expectation_checks import check_expectations, references_of
 
 ColumnType = Literal["int64", "int32", "double", "float", "string", "boolean", "timestamp"]
 RESERVED_COLUMNS = frozenset({PARTITION_COLUMN, "file_digest", "position", "landing_order", "reason"})
@@ -84,11 +86,6 @@ class SourceSpec(NamedSpec):
                 f"columns must not be named {taken}: the platform has columns of these names; declare another "
                 f"name, with the file's name under `from:`"
             )
-        for i, expectation in enumerate(self.expectations):
-            if expectation.column is not None and expectation.column not in self.columns:
-                raise ValueError(
-                    f"expectations.{i}.column must be one of {sorted(self.columns)}; got {expectation.column!r}"
-                )
         if self.start < EPOCH.date():
             raise ValueError(
                 f"start must not be before {EPOCH.date()}, from which times are counted; got {self.start}"
@@ -97,22 +94,53 @@ class SourceSpec(NamedSpec):
             raise ValueError(f"end must not be before start {self.start}; got {self.end}")
         return self
 
+    @model_validator(mode="after")
+    def _rows_can_be_judged(self) -> Self:
+        try:
+            check_expectations(self.expectations, columns=self.column_types(), owner="")
+        except DeclarationError as err:
+            raise ValueError(str(err)) from err
+        return self
+
     @property
     def key(self) -> str:
         return f"sources/{self.name}"
+
+    def column_types(self) -> dict[str, str]:
+        """Declared type by lake column, with the created time last if files do not carry it."""
+        types: dict[str, str] = {name: column.type for name, column in self.columns.items()}
+        return types if CREATED_TIME in types else {**types, CREATED_TIME: "timestamp"}
 
     def file_columns(self) -> dict[str, str]:
         """File column by lake column."""
         return {name: column.file_column or name for name, column in self.columns.items()}
 
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
-        """The source's asset: it reads what has landed, so it has no upstream."""
+        """The source's asset: it is made of what has landed, and may be checked against other sources."""
         return (
             Node(
                 self.key,
                 first_day=self.start,
                 last_day=self.end,
                 lag_days=self.maturity.whole_days,
+                references=self._references(catalog),
                 blocking_checks=(Check("quality", self.digest_of_fields("expectations")),),
             ),
+        )
+
+    def _references(self, catalog: Catalog) -> tuple[Upstream, ...]:
+        """The sources that expectations reference."""
+
+        def find(reference: Reference, wanted_by: str) -> tuple[dict[str, str], int]:
+            if reference.source is None:
+                raise DeclarationError(
+                    f"{wanted_by} must be a source or a file: views are made of sources, and come after them; "
+                    f"got view {reference.view!r}"
+                )
+            other = catalog.get(SourceSpec, reference.source, wanted_by=wanted_by)
+            return other.column_types(), other.maturity.whole_days - self.maturity.whole_days
+
+        owner = f"Source {self.name!r}: "
+        return references_of(
+            self.expectations, key=self.key, types=self.column_types(), find=find, owner=owner
         )

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from ml_platform.features.component import computed
-from ml_platform.features.handwritten import statement
+from ml_platform.features.component import FeatureView, computed
 from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.features.staging import schema_differences
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
+from ml_platform.lake.engine import connect
 from tests.built import CUSTOMERS, Platform
 from tests.support import LAST_DAY
 
@@ -72,6 +73,15 @@ def test_days_before_the_look_back_are_not_seen(shared: Platform) -> None:
         ),
         (SPENT.replace("{{ partition_end }}", "now()"), "must follow from the events alone"),
         (SPENT.replace("partition_end", "partition_ende"), ".*'partition_ende' is undefined"),
+        ("SELECT * FROM transactions", r"must return .*missing: \['payments', 'spent', 'terminal'\]"),
+        (
+            SPENT.replace("max(terminal_id)", "maxx(terminal_id)"),
+            "must be one SELECT .*name maxx does not exist",
+        ),
+        (
+            SPENT.replace("max(terminal_id)", "max(terminal_ix)"),
+            r'must be one SELECT .*"terminal_ix" not found',
+        ),
         ("SELECT customer_id FROM", "must be one SELECT statement"),
         ("DROP TABLE transactions", "must be one SELECT statement; got DROP"),
     ],
@@ -79,4 +89,24 @@ def test_days_before_the_look_back_are_not_seen(shared: Platform) -> None:
 def test_a_statement_that_can_make_no_partition_is_refused(shared: Platform, sql: str, message: str) -> None:
     spec = view(sql=sql)
     with pytest.raises(DeclarationError, match=f"FeatureView 'spent_by_hand': sql {message}"):
-        statement(spec, catalog_with(shared, spec), LAST_DAY)
+        FeatureView(spec).plans(catalog_with(shared, spec))
+
+
+@pytest.mark.parametrize(
+    ("sql", "differences"),
+    [
+        (SPENT, []),
+        (SPENT.replace("count(*)", "count(*)::VARCHAR"), ["payments is VARCHAR, declared as int64"]),
+        (SPENT.replace("count(*)", "avg(amount)"), ["payments is DOUBLE, declared as int64"]),
+        (
+            f"SELECT *, 1 AS extra FROM ({SPENT})",
+            ["extra is not declared"],
+        ),
+    ],
+)
+def test_the_schema_that_is_judged_is_what_the_statement_itself_returns(
+    shared: Platform, sql: str, differences: list[str]
+) -> None:
+    spec = view(sql=sql)
+    with connect(shared.settings) as connection:
+        assert schema_differences(connection, "staged", spec, catalog_with(shared, spec)) == differences

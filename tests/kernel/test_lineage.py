@@ -131,3 +131,22 @@ def test_a_range_is_clipped_to_the_days_of_an_asset(
     node = Node("asset", date(0), date(5))
     wanted = None if expected is None else (date(expected[0]), date(expected[1]))
     assert node.clip((date(first), date(last))) == wanted
+
+
+def test_what_rows_are_only_checked_against_is_a_dependency_and_no_input() -> None:
+    view = Node(
+        "view",
+        date(0),
+        upstream=(Upstream("events", first=-29), Upstream("labels", first=-9, last=-2)),
+        references=(Upstream("events", keys="id"), Upstream("terminals", keys="id")),
+    )
+    lineage = Lineage(
+        {node.key: node for node in (view, *(Node(k, date(0)) for k in ("events", "labels", "terminals")))}
+    )
+    assert {u.key: (u.first, u.last) for u in view.dependencies} == {
+        "events": (-29, 0),
+        "labels": (-9, -2),
+        "terminals": (0, 0),
+    }
+    assert set(lineage.direct_days("view", (date(20), date(20)))) == {"events", "labels"}
+    assert set(lineage.upstream_days("view", date(20))) == {"events", "labels"}

@@ -2,18 +2,21 @@
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import dagster as dg
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ml_platform.gates.outcomes import Outcome
+from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.gates.publishing import Staged, publish
 from ml_platform.gates.refused import refused_rows
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Finding, audit
+from ml_platform.lake.broken_rows import failing_rows
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.ledger import Publication, published
 from ml_platform.lake.rows import stream
@@ -40,12 +43,14 @@ def rows_of(days: Days) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def published_from(lake: Lake, days: Days, run_id: str = "run") -> dict[str | None, Outcome]:
+def published_from(
+    lake: Lake, days: Days, run_id: str = "run", expectations: Sequence[Expectation] = EXPECTATIONS
+) -> dict[str | None, Outcome]:
     """Audit and publish days of amounts, as a step does; the outcomes by partition."""
     rows = rows_of(days)
     with duckdb.connect() as connection:
         connection.register("staged", rows)
-        findings = audit(connection, "staged", EXPECTATIONS, partitions=sorted(days))
+        findings = audit(connection, "staged", expectations, partitions=sorted(days))
         staged = Staged(ASSET, tuple(sorted(days)), connection.sql("FROM staged"), findings, "digest")
         return {outcome.partition: outcome for outcome in publish(lake, staged, run_id=run_id)}
 
@@ -136,7 +141,7 @@ def test_days_of_several_batches_are_published_as_from_one_table(lake: Lake) -> 
         connection.execute("CREATE TEMP TABLE staged AS FROM given")
         staged = connection.sql("FROM staged")
         assert len(list(stream(staged))) > 1
-        findings = {B: [Finding(B, "amount between 0 and 100", 1, 1)]}
+        findings = {B: [Finding.of_rows("amount between", "amount between 0 and 100", rows=1, failing=1)]}
         outcomes = publish(lake, Staged(ASSET, (A, B, C), staged, findings, "digest"), run_id="run")
     assert [outcome.published for outcome in outcomes] == [True, False, True]
     for outcome in (outcomes[0], outcomes[2]):
@@ -146,12 +151,66 @@ def test_days_of_several_batches_are_published_as_from_one_table(lake: Lake) -> 
     assert amounts(lake, f"refused/{ASSET}") == {B: [900]}
 
 
+def records(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The evaluation's table of single expectations."""
+    table = evaluation.metadata["expectations"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert all(
+        list(record.data) == [column.name for column in table.schema.columns] for record in table.records
+    )
+    return [dict(record.data) for record in table.records]
+
+
 def test_the_evaluation_says_what_broke_how_often_and_what_was_required(lake: Lake) -> None:
     [evaluation] = published_from(lake, {A: [1, 900, -3]})[A].evaluations
     assert (evaluation.check, evaluation.passed) == ("quality", False)
     assert evaluation.observed == "2 of 3 rows break it"
     assert evaluation.bound == "amount between 0 and 100"
-    assert evaluation.metadata["findings"] == [
-        {"expectation": "amount between 0 and 100", "rows": 3, "failing": 2},
-        {"expectation": "id unique", "rows": 3, "failing": 0},
+    assert records(evaluation) == [
+        {
+            "expectation": "amount between",
+            "severity": "error",
+            "rows": 3,
+            "failing": 2,
+            "observed": "2 of 3 rows break it",
+            "required": "amount between 0 and 100",
+            "verdict": "failed",
+        },
+        {
+            "expectation": "id unique",
+            "severity": "error",
+            "rows": 3,
+            "failing": 0,
+            "observed": "0 of 3 rows break it",
+            "required": "id unique",
+            "verdict": "passed",
+        },
     ]
+
+
+def test_what_does_not_block_is_published_and_told_with_the_partition(lake: Lake) -> None:
+    bound = {"column": "amount", "between": [0, 100]}
+    lenient = [{**bound, "severity": "warn"}, {**bound, "blocking": False}, {"rows_within": {"of_mean": 0.5}}]
+    expectations = [Expectation.model_validate(one) for one in lenient]
+    outcome = published_from(lake, {A: [1, 900]}, expectations=expectations)[A]
+    [evaluation] = outcome.evaluations
+    assert outcome.published and amounts(lake) == {A: [1, 900]}
+    assert (evaluation.passed, evaluation.all_metadata()["observed"]) == (True, "as required")
+    assert [record["verdict"] for record in records(evaluation)] == [
+        "warning",
+        "failed, does not block",
+        "not judged: no reference yet",
+    ]
+    told = "amount between: 1 of 2 rows break it (required: amount between 0 and 100; {})"
+    lines = "; ".join(told.format(verdict) for verdict in ("warning", "failed, does not block"))
+    assert outcome.metadata["warnings"] == evaluation.metadata["warnings"] == lines
+    assert "warnings" not in published_from(lake, {A: [1]}, expectations=expectations)[A].metadata
+
+
+def test_the_rows_of_a_refused_day_that_break_an_expectation_can_be_looked_at(lake: Lake) -> None:
+    published_from(lake, {A: [1, 900, 2, -3], B: [4]})
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TEMP VIEW refused AS {refused_rows(lake, ASSET).scan()}")
+        found = [failing_rows(connection, "refused", expectation) for expectation in EXPECTATIONS]
+        shown = [rows.select("id, amount").order("id").fetchall() for rows in found if rows is not None]
+    assert shown == [[(1, 900.0), (3, -3.0)], []]

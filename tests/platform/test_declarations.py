@@ -126,7 +126,7 @@ def test_the_declarations_are_right_before_they_are_spoilt(folder: Path) -> None
             SPENDING,
             "sql: customer_transactions_1d <= customer_transactions_7d",
             "sql: customer_transactions_1d <= customer_transactions_7",
-            r"expectations\.2 may read customer_id, .*reads \['customer_transactions_7'\]",
+            r"expectations\.4 may read customer_id, .*reads \['customer_transactions_7'\]",
             id="an expectation over a column that does not exist",
         ),
         pytest.param(

@@ -123,11 +123,13 @@ class Materialized:
 
     source: Deliveries
     instance: dg.DagsterInstance
+    others: tuple[SourceSpec, ...] = ()
+    """Sources that are declared beside it."""
 
     def run(self, first: str = DAY, last: str | None = None) -> RunReport:
         """Materialize one day or, in one run, a range of them."""
         spec = self.source.spec
-        catalog = Catalog({(SourceSpec, spec.name): spec})
+        catalog = Catalog({(SourceSpec, found.name): found for found in (spec, *self.others)})
         environment = dg.ResourceDefinition.hardcoded_resource(self.source.settings)
         assets = [compile_asset(plan, catalog) for plan in Source(spec).plans(catalog)]
         defs = dg.Definitions(assets=assets, resources={"environment": environment})
