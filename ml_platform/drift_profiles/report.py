@@ -263,7 +263,8 @@ def _feature_points(timeline: Mapping[str, TimelineDay | None], name: str) -> Se
             points.append(None if found is None else Point(partition, "not_judged", "not judged"))
             continue
         kind = found.verdict.kind if distance.breached else "passed"
-        words = f"{distance.statistic:.4f} of {distance.bound:g}{'' if kind == 'passed' else f', {kind.replace('_', ' ')}'}"
+        said = "" if kind == "passed" else f", {kind.replace('_', ' ')}"
+        words = f"{distance.statistic:.4f} of {distance.bound:g}{said}"
         points.append(Point(partition, kind, words, distance.statistic, distance.bound))
     return points
 
