@@ -113,7 +113,8 @@ def refreshed(lake: Lake, key: str, partition: str) -> CurrentReport | None:
     if content is None:
         return None
     html = content.decode()
-    now = with_verdict(html, judged_days(lake, key, first=partition, last=partition)[partition].verdict)
+    judged = judged_days(lake, key, first=partition, last=partition).get(partition)
+    now = with_verdict(html, judged.verdict) if judged is not None else html
     uri = documents.write(lake, path, now.encode()) if now != html else documents.uri(lake, path)
     return CurrentReport(uri, now)
 
