@@ -108,7 +108,10 @@ def current_report(lake: Lake, key: str, partition: str) -> CurrentReport:
 
 def refreshed(lake: Lake, key: str, partition: str) -> CurrentReport | None:
     """A day's report, told who let the day through since it was written; None for a day that has none."""
-    path = path_of(key, partition)
+    try:
+        path = path_of(key, key_of(day(partition)))
+    except ValueError:
+        return None
     content = documents.read(lake, path)
     if content is None:
         return None

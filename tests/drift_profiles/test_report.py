@@ -324,6 +324,7 @@ def test_the_command_finds_the_report_which_follows_acceptances_and_rechecks(
             "2018-04-01",
             f"a day of {PROFILE} that has a report is required ({FIRST_PROFILE} … {LAST_DAY})",
         ),
+        ("fraud", f"../fraud/{LAST_DAY}", f"got '../fraud/{LAST_DAY}'"),
         ("fraude", LAST_DAY, "did you mean fraud?"),
     ],
 )
