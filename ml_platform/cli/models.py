@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ml_platform.cli.output import telling_errors
+from ml_platform.cli.output import say, telling_errors
 from ml_platform.cli.training_sets import named_version
 from ml_platform.kernel.settings import settings
 from ml_platform.model_registry import registry
@@ -24,7 +24,10 @@ def card(
         str, typer.Argument(help="A model, or one version of it: `fraud`, `fraud@champion` or `fraud@3`.")
     ],
 ) -> None:
-    """Print the model card of a version as Markdown; of a name alone, that of the champion."""
+    """Print the model card of a version as Markdown; of a name alone, that of the champion.
+
+    Which aliases the version has now goes to standard error: the card is of when it was registered.
+    """
     from ml_platform.models.card import DOCUMENT
 
     console = Console(stderr=True)
@@ -32,4 +35,7 @@ def card(
         here = settings().prepare()
         version = named_version(here, model if "@" in model else f"{model}@{registry.CHAMPION}")
         text = registry.load_text(here, version, DOCUMENT)
+        known = registry.client(here).get_registered_model(version.name).aliases
+    aliases = sorted(alias for alias, number in known.items() if int(number) == version.version)
+    say(console, f"{version.name} version {version.version}, {', '.join(aliases) or 'without an alias'}")
     print(text, end="")

@@ -209,10 +209,11 @@ def _cell(value: float | None) -> str:
 
 
 def _ranked(page: Page) -> list[tuple[str, FeatureDrift | None]]:
-    """Features of a judged day, farthest first; of another day in their order."""
-    if not page.decision.features:
-        return [(name, None) for name in page.seen]
-    return [(drift.feature, drift) for drift in sorted(page.decision.features, key=_distance, reverse=True)]
+    """Features that were judged, farthest first, then the others in their order."""
+    judged = sorted(page.decision.features, key=_distance, reverse=True)
+    ranked: list[tuple[str, FeatureDrift | None]] = [(drift.feature, drift) for drift in judged]
+    known = {drift.feature for drift in judged}
+    return [*ranked, *((name, None) for name in page.seen if name not in known)]
 
 
 def _distance(drift: FeatureDrift) -> tuple[bool, float]:
@@ -262,7 +263,8 @@ def _feature_points(timeline: Mapping[str, TimelineDay | None], name: str) -> Se
             points.append(None if found is None else Point(partition, "not_judged", "not judged"))
             continue
         kind = found.verdict.kind if distance.breached else "passed"
-        words = f"{distance.statistic:.4f} of {distance.bound:g}{'' if kind == 'passed' else f', {kind}'}"
+        said = "" if kind == "passed" else f", {kind.replace('_', ' ')}"
+        words = f"{distance.statistic:.4f} of {distance.bound:g}{said}"
         points.append(Point(partition, kind, words, distance.statistic, distance.bound))
     return points
 

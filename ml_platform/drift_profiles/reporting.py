@@ -108,12 +108,16 @@ def current_report(lake: Lake, key: str, partition: str) -> CurrentReport:
 
 def refreshed(lake: Lake, key: str, partition: str) -> CurrentReport | None:
     """A day's report, told who let the day through since it was written; None for a day that has none."""
-    path = path_of(key, partition)
+    try:
+        path = path_of(key, key_of(day(partition)))
+    except ValueError:
+        return None
     content = documents.read(lake, path)
     if content is None:
         return None
     html = content.decode()
-    now = with_verdict(html, judged_days(lake, key, first=partition, last=partition)[partition].verdict)
+    judged = judged_days(lake, key, first=partition, last=partition).get(partition)
+    now = with_verdict(html, judged.verdict) if judged is not None else html
     uri = documents.write(lake, path, now.encode()) if now != html else documents.uri(lake, path)
     return CurrentReport(uri, now)
 

@@ -284,7 +284,7 @@ def asked(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["drift", "report", *arguments])
 
 
-def test_the_command_says_where_the_report_is_which_follows_what_people_and_checks_say_later(
+def test_the_command_finds_the_report_which_follows_acceptances_and_rechecks(
     platform: Platform,
 ) -> None:
     path = Path(platform.lake.root) / path_of(PROFILE, LAST_DAY)
@@ -324,6 +324,7 @@ def test_the_command_says_where_the_report_is_which_follows_what_people_and_chec
             "2018-04-01",
             f"a day of {PROFILE} that has a report is required ({FIRST_PROFILE} … {LAST_DAY})",
         ),
+        ("fraud", f"../fraud/{LAST_DAY}", f"got '../fraud/{LAST_DAY}'"),
         ("fraude", LAST_DAY, "did you mean fraud?"),
     ],
 )

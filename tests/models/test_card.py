@@ -156,18 +156,34 @@ def test_the_card_of_a_version_has_the_numbers_of_its_manifest_and_its_run(share
         ]
     assert "sources/fraud_labels.is_fraud, final 7d after the event" in data
     assert f"without label: {manifest['rows_without_label']:,}." in data
-    logged = registry.metrics(shared.settings, version(shared))
-    metrics = {name: logged[name] for name in logged.keys() - {"brier_score", "calibration_error"}}
-    found = {name: cell(section(card, "Metrics"), name)[1] for name in metrics}
-    assert {name: float(value.replace(",", "")) for name, value in found.items()} == {
-        name: round(value, 4) for name, value in metrics.items()
-    }
     details = section(card, "Model details")
     assert cell(details, "MLflow run")[1] == version(shared).run_id
     hashes = section(card, "What exactly it was made with")
     assert cell(hashes, "content of the training set")[1] == manifest["content_hash"]
     assert all(cell(hashes, f"declaration {name}") for name in manifest["declarations"])
     assert cell(details, "owners")[1] == "team:payments-risk"
+
+
+def test_the_card_has_what_was_measured_of_the_version_with_its_intervals(shared: Platform) -> None:
+    card, found = (
+        printed("fraud@1"),
+        registry.load_document(shared.settings, version(shared), "evaluation.json"),
+    )
+    logged = registry.metrics(shared.settings, version(shared))
+    for name, one in found["metrics"].items():
+        _, value, interval = cell(section(card, "Metrics"), name)
+        assert float(value.replace(",", "")) == round(one["value"], 4) == round(logged[name], 4)
+        ends = [float(end) for end in interval.split(" … ")] if interval else []
+        assert ends == ([round(one["low"], 4), round(one["high"], 4)] if "low" in one else [])
+    assert len(re.findall(" … ", section(card, "Metrics"))) >= 4
+    for part in found["slices"]:
+        assert cell(section(card, "Slices"), part["name"])[2:4] == [
+            f"{part['rows']:,}",
+            f"{part['positives']:,}",
+        ]
+    error = cell(section(card, "Calibration"), "error")[1]
+    assert float(error) == round(found["calibration"]["error"], 4)
+    assert f"p99_ms {found['latency']['p99_ms']:.4f}" in section(card, "Metrics")
 
 
 def test_the_card_follows_every_feature_to_the_columns_of_its_sources(shared: Platform) -> None:
@@ -201,6 +217,8 @@ def test_the_card_is_with_the_run_the_version_and_the_asset(shared: Platform) ->
     card = printed("fraud@1")
     assert shared.newest_metadata(MODEL, LAST_DAY)["model_card"] == card
     assert registry.load_text(shared.settings, version(shared), "model_card.md") == card
+    said = CliRunner().invoke(app, ["models", "card", "fraud@1"]).stderr
+    assert said.split() == ["fraud", "version", "1,", "champion"]
     described = registry.client(shared.settings).get_model_version("fraud", "1").description
     assert "ml-platform models card fraud@1" in described and "auc_roc" in described
 

@@ -191,6 +191,11 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     opened = run(".venv/bin/ml-platform gate status models/fraud --partition 2018-10-02", newcomer)
     assert opened.returncode == 0
+    report = run(".venv/bin/ml-platform drift report fraud 2018-10-02", newcomer)
+    assert report.returncode == 0, report.stdout + report.stderr
+    assert "Let through</strong>\naccepted by " in Path(report.stdout.strip()).read_text()
+    card = run(".venv/bin/ml-platform models card fraud@champion", newcomer)
+    assert (card.returncode, card.stdout.startswith("# fraud, version ")) == (0, True), card.stderr
     week = run(
         ".venv/bin/ml-platform drift profile fraud --from 2018-09-24 --to 2018-09-30",
         newcomer,
