@@ -237,7 +237,7 @@ def test_what_was_known_after_the_days_that_a_model_reads_closes_nothing(platfor
 
 
 def test_a_set_that_was_declared_otherwise_is_refused(platform: Platform) -> None:
-    rows = declared().training_set_spec(platform.catalog).model_copy(update={"minimum_positives": 30})
+    rows = declared().training_set_spec(platform.catalog).model_copy(update={"description": "Another."})
     said = platform.refused(MODEL, LAST_DAY, changed=[rows])
     assert "have changed: the declaration of TrainingSet/fraud." in said
     assert version(platform).version == 1
