@@ -20,13 +20,16 @@ from ml_platform.releases.spec import ReleaseSpec
 releases_app = typer.Typer(
     help="Who is champion, since when and why; and how to go back.", no_args_is_help=True
 )
+_STORAGES = ("event_log", "local_compute_log_manager", "root", "runs", "schedules", "sql")
 _IMPORTED = (
-    "alembic.context",
-    "dagster._core.storage.root",
+    "dagster._daemon",
+    *(f"dagster._core.storage.{name}" for name in _STORAGES),
     "feast.repo_operations",
     "mlflow.artifacts",
     "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
+    "sqlglot.generators.duckdb",
+    "upath",
 )
 
 Name = Annotated[str, typer.Argument(help="A declared release, such as `fraud`.")]

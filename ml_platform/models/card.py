@@ -110,9 +110,11 @@ def render(facts: Facts) -> str:
         "What exactly it was made with": _hashes(facts),
         "To rebuild its training set": f"    ml-platform training-sets rebuild --model {name}",
         "To roll back": (
-            f"From this version to another:\n\n    ml-platform releases rollback {facts.model} --to N --reason '…'\n\n"
-            f"From another to this one:\n\n    ml-platform releases rollback {facts.model} --to {facts.version} "
-            f"--reason '…'"
+            f"From this version to the champion before it:\n\n"
+            f"    ml-platform releases rollback {facts.model} --reason '…'\n\n"
+            f"From a later champion back to this one, and on to this one if it never was champion:\n\n"
+            f"    ml-platform releases rollback {facts.model} --to {facts.version} --reason '…'\n"
+            f"    ml-platform releases promote {facts.model} --to {facts.version} --reason '…'"
         ),
     }
     parts = [f"# {_title(facts)}", *(f"## {title}\n\n{body}" for title, body in sections.items())]

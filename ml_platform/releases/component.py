@@ -1,6 +1,7 @@
 """Releases as assets: the champion alias moves only to a version with evidence, and the ledger says why."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -51,7 +52,7 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
         judged = challenge(spec, settings, step.catalog, candidate, champion)
         evaluations = judged.evaluations(settings)
         if not all(evaluation.passed for evaluation in evaluations):
-            return [Outcome(None, published=False, evaluations=evaluations)]
+            return [_refused(spec, candidate, evaluations)]
         evidence = {
             "partition": candidate.partition,
             "training_set": candidate.tags.get("training_set"),
@@ -129,6 +130,15 @@ def _kept(
     evaluations = tuple(Evaluation(check.name, passed=True, observed=said) for check in checks)
     shown = {"champion": champion.version, "previous": champion.version, "withdrawn": candidate.version}
     return Outcome(None, published=True, evaluations=evaluations, metadata={**shown, "comparison": said})
+
+
+def _refused(
+    spec: ReleaseSpec, candidate: registry.Registered, evaluations: tuple[Evaluation, ...]
+) -> Outcome:
+    """The champion stays, and the refusal says how a person can decide otherwise."""
+    way = f"to promote it all the same: ml-platform releases promote {spec.name} --to {candidate.version} --reason '…'"
+    told = tuple(e if e.passed else replace(e, bound=f"{e.bound}; {way}") for e in evaluations)
+    return Outcome(None, published=False, evaluations=told)
 
 
 def _promoted(

@@ -13,6 +13,7 @@ import pytest
 from ml_platform import declarations
 from ml_platform.defs.features.transaction_context.on_demand import transaction_context
 from ml_platform.model_registry import registry
+from ml_platform.models.calibration import calibration
 from ml_platform.models.component import fit
 from ml_platform.models.compute import onnx_session, predict_onnx
 from ml_platform.models.evaluation import measure
@@ -98,11 +99,35 @@ def test_metrics_of_all_test_rows_and_the_curve_are_shown_with_the_asset(shared:
     assert expected["rows"] == 6374 and expected["auc_roc"] > 0.6
     assert 0 < expected["customer_precision_at_100"] < 1
     logged = registry.client(shared.settings).get_run(version(shared).run_id).data.metrics
-    assert {name: logged[name] for name in expected} == pytest.approx(expected)
-    assert logged.keys() - expected.keys() == {"brier_score", "calibration_error"}
-    head, _, picture = shown["precision_recall"].partition("base64,")
-    assert head.startswith("![precision and recall](data:image/png")
-    assert base64.b64decode(picture.rstrip(")")).startswith(b"\x89PNG")
+    found = calibration(test.labels, scores)
+    expected |= {"calibration_error": found.error, "brier_score": found.brier_score}
+    assert logged == pytest.approx(expected)
+    for name, says in (
+        ("precision_recall", "precision and recall"),
+        ("reliability", "reliability of scores"),
+    ):
+        head, _, picture = shown[name].partition("base64,")
+        assert head.startswith(f"![{says}](data:image/png")
+        assert base64.b64decode(picture.rstrip(")")).startswith(b"\x89PNG")
+
+
+def test_intervals_slices_calibration_and_latency_travel_with_the_version(shared: Platform) -> None:
+    told = registry.load_document(shared.settings, version(shared), "evaluation.json")
+    logged = registry.metrics(shared.settings, version(shared))
+    assert told["metric"] == "average_precision" and told["draws"] == 1000
+    for name in ("auc_roc", "average_precision", "precision", "recall", "customer_precision_at_100"):
+        measured = told["metrics"][name]
+        assert measured["value"] == pytest.approx(logged[name])
+        assert measured["low"] < measured["value"] < measured["high"]
+        assert measured["by"] in ("customer", "terminal")
+    test, slices = arrays(shared)["test"], {part["name"]: part for part in told["slices"]}
+    assert slices.keys() == {part.name for part in declared().slices}
+    night = test.features[:, test.names.index("is_night")] == 1
+    assert slices["night"]["rows"] == night.sum()
+    assert slices["night"]["positives"] == test.labels[night].sum()
+    assert slices["night"]["low"] < slices["night"]["value"] < slices["night"]["high"]
+    assert sum(part["rows"] for part in told["calibration"]["bins"]) == len(test.labels)
+    assert 0 < told["latency"]["p50_ms"] <= told["latency"]["p99_ms"]
 
 
 def test_a_finished_training_leaves_two_finished_runs_one_inside_the_other(shared: Platform) -> None:

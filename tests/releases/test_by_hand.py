@@ -7,9 +7,7 @@ import dagster as dg
 import mlflow
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
-from ml_platform.cli.main import app
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates.evaluations import latest_states
 from ml_platform.kernel.catalog import Catalog
@@ -19,6 +17,7 @@ from ml_platform.model_registry import registry
 from ml_platform.releases import store
 from ml_platform.releases.by_hand import rollback as roll_back
 from ml_platform.releases.spec import ReleaseSpec
+from tests import commands
 from tests.built import CUSTOMERS, Platform
 from tests.lifecycle.toys import evaluations_of
 from tests.releases.test_releases import MODEL, RELEASE, champion, released
@@ -28,7 +27,7 @@ REASON = "too many alerts"
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["releases", *arguments])
+    return commands.invoke("releases", *arguments)
 
 
 def rollback(*arguments: str, code: int = 0) -> Result:
