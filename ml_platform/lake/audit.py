@@ -125,7 +125,7 @@ def _measures(
     for number, expectation in numbered.items():
         value, measure = _measure(expectation, number)
         if value is not None:
-            inner = inner.select(value.as_(f"e{number}"))
+            inner = inner.select(value.as_(f"__e{number}"))
         outer = outer.select(measure)
     query = outer.from_(inner.subquery("rows")).group_by(column(PARTITION_COLUMN))
     try:
@@ -149,7 +149,7 @@ def _measure(expectation: Expectation, number: int) -> tuple[exp.Expr | None, ex
     For a unique column it tells only whether any value is repeated, which is cheaper to know than in which rows;
     for a share of nulls, how many there are.
     """
-    name = column(f"e{number}")
+    name = column(f"__e{number}")
     if expectation.fresh_within is not None:
         return column(EVENT_TIME, JUDGED), dialect.micros(exp.Max(this=name))
     if expectation.unique is not None:
