@@ -20,6 +20,7 @@ from ml_platform.gates.conditions import upstream_checks_passed
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.recording import record
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
@@ -36,6 +37,8 @@ CHECK_DESCRIPTIONS = {
     "label_drift": "The newest matured day has the label rate of the accepted matured days before.",
     "onnx_parity": "The registered ONNX model answers what the trained estimator answers, on every test row.",
     "not_worse_than_champion": "The new version is not worse than the champion on the same test rows.",
+    "calibrated": "The new version's scores can be read as probabilities.",
+    "within_latency_budget": "The new version scores a single row as fast as it has to.",
 }
 
 
@@ -121,6 +124,8 @@ class AssetComponent(SpecComponent):
     resources: ClassVar[frozenset[str]] = frozenset({"environment"})
     one_run_per_range: ClassVar[bool] = True
     gated: ClassVar[bool] = False
+    code: ClassVar[tuple[str, ...]] = ()
+    """Modules of the platform that decide what the asset's values are."""
 
     @abstractmethod
     def work(self, step: Step) -> Sequence[Outcome]:
@@ -128,7 +133,8 @@ class AssetComponent(SpecComponent):
 
     def code_version(self, catalog: Catalog) -> str:
         """Changes when what the asset computes from the same data may change."""
-        return self.spec.digest()
+        modules = [source_digest(f"ml_platform.{name}") for name in self.code]
+        return digest_of([self.spec.digest(), *modules]) if modules else self.spec.digest()
 
     def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
         """What is published of some partitions, judged by what is declared now; no rows are written."""

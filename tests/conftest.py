@@ -24,6 +24,7 @@ LONGEST = (
     "test_readme.py",
     "test_windows.py",
     "test_feature_repo.py",
+    "test_ci.py",
     "test_drift_assets.py",
     "test_point_in_time.py",
 )

@@ -30,6 +30,7 @@ def accept(
 ) -> None:
     """Let one drifted day through for good; it stays out of references."""
     from ml_platform.cli.instance import open_instance
+    from ml_platform.drift_profiles.reporting import refreshed
     from ml_platform.gates.acceptances import Acceptance
     from ml_platform.gates.acceptances import accept as let_through
     from ml_platform.lake.tables import Lake
@@ -39,8 +40,11 @@ def accept(
     with telling_errors(console):
         check = _drift_check(asset)
         acceptance = Acceptance(asset, check, partition, reason, here.who, new_regime)
+        lake = Lake(here.lake_uri)
         with open_instance(here) as instance:
-            observed = let_through(instance, Lake(here.lake_uri), acceptance)
+            observed = let_through(instance, lake, acceptance)
+        if asset.startswith("drift_profiles/"):
+            refreshed(lake, asset, partition)
     say(console, f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}")
 
 

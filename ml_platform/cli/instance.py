@@ -15,6 +15,7 @@ from ml_platform.kernel.settings import Settings
 _OURS = "# The Dagster instance of an ml-platform home."
 _CONTENTS = (
     "check",
+    "ci",
     "dagster",
     "deliveries",
     "demo.json",

@@ -11,7 +11,21 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_platform.cli import drift, features, gates, lake, notifications, refused, stale, training_sets
+from ml_platform.cli import (
+    ci,
+    drift,
+    features,
+    gates,
+    lake,
+    models,
+    notifications,
+    plan,
+    refused,
+    releases,
+    reports,
+    stale,
+    training_sets,
+)
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.settings import settings
 
@@ -25,9 +39,14 @@ app.add_typer(drift.drift_app, name="drift")
 app.add_typer(gates.gate_app, name="gate")
 app.add_typer(refused.refused_app, name="refused")
 app.add_typer(lake.lake_app, name="lake")
+app.add_typer(models.models_app, name="models")
 app.add_typer(notifications.notifications_app, name="notifications")
+app.add_typer(releases.releases_app, name="releases")
 app.add_typer(training_sets.training_sets_app, name="training-sets")
+drift.drift_app.command()(reports.report)
 app.command()(stale.stale)
+app.command()(plan.plan)
+app.command()(ci.ci)
 
 
 @app.command()

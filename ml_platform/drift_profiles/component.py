@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.drift_profiles import store
-from ml_platform.drift_profiles.compute import DriftDecision
 from ml_platform.drift_profiles.policy import DriftPolicy
-from ml_platform.drift_profiles.profile import profile_columns
+from ml_platform.drift_profiles.profile import profile_with_summary, summary
+from ml_platform.drift_profiles.reporting import Look, Report, look, write_reports
 from ml_platform.drift_profiles.sequence import Columns, DaySequence, LetThrough
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.store import EventDays, entity_rows_sql, feature_versions, service_rows
@@ -82,38 +82,45 @@ def materialize(spec: DriftProfileSpec, step: Step) -> list[Outcome]:
     hashes = {key: (part.num_rows, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
     let_through = accepted(lake, spec.key, "drift")
     contents = {key: digest for key, (_, digest) in hashes.items()}
-    judged = judge_days(spec, step.catalog, settings, days, contents, let_through)
-    profiles = {
-        key: profile_columns({name: columns[name] for name in features}, timestamp=complete_at(key))
+    judged, looks = judge_days(spec, step.catalog, settings, days, contents, let_through)
+    profiled = {
+        key: profile_with_summary({name: columns[name] for name in features}, timestamp=complete_at(key))
         for key, columns in days.items()
     }
     store.write(
         lake,
         spec.key,
         rows=rows,
-        profiles=profiles,
+        profiles={key: profile for key, (profile, _) in profiled.items()},
         judged=judged,
         publications=[
             Publication(spec.key, key, digest, count, 0, spec.digest(), step.run_id, inputs[key])
             for key, (count, digest) in hashes.items()
         ],
     )
-    return [_outcome(key, judged[key], let_through.get(key)) for key in step.partitions]
+    summaries = {key: found for key, (_, found) in profiled.items()}
+    policy = policy_of(spec, step.catalog)
+    reports = write_reports(lake, spec.key, policy=policy, judged=judged, looks=looks, summaries=summaries)
+    return [_outcome(key, judged[key], let_through.get(key), reports[key]) for key in step.partitions]
 
 
 def recheck_days(
     spec: DriftProfileSpec, catalog: Catalog, settings: Settings, partitions: Sequence[str]
 ) -> list[Outcome]:
-    """Published days in a row judged again, and the verdicts kept in place of those before."""
+    """Published days in a row judged again; verdicts and reports are kept in place of those before."""
     lake = Lake(settings.lake_uri)
     names = [*spec.service(catalog).feature_names(catalog), *id_columns(spec, catalog)]
     days = store.read_days(settings, spec.key, partitions, names)
     there = published(lake, spec.key)
     contents = {key: there[key].content_hash for key in days}
     let_through = accepted(lake, spec.key, "drift")
-    judged = judge_days(spec, catalog, settings, days, contents, let_through)
+    judged, looks = judge_days(spec, catalog, settings, days, contents, let_through)
     store.write_verdicts(lake, spec.key, judged)
-    return [_outcome(key, judged[key], let_through.get(key)) for key in partitions]
+    profiles = store.read_profiles(lake, spec.key, first=min(partitions), last=max(partitions))
+    summaries = {key: summary(profiles[key]) for key in judged}
+    policy = policy_of(spec, catalog)
+    reports = write_reports(lake, spec.key, policy=policy, judged=judged, looks=looks, summaries=summaries)
+    return [_outcome(key, judged[key], let_through.get(key), reports[key]) for key in partitions]
 
 
 def computed(
@@ -147,31 +154,35 @@ def judge_days(
     days: Mapping[str, Columns],
     contents: Mapping[str, str],
     let_through: Mapping[str, Accepted],
-) -> dict[str, store.JudgedDay]:
+) -> tuple[dict[str, store.JudgedDay], dict[str, Look]]:
     """The verdict on each day in order, from what is stored of the days before them and what was accepted.
+
+    With it comes what each day and its reference looked like, for its report.
 
     `contents` has the content hash of each day's rows: what people accepted counts for that content alone.
     """
     names = [*spec.service(catalog).feature_names(catalog), *id_columns(spec, catalog)]
     past = store.judged_before(Lake(settings.lake_uri), spec.key, before=min(days))
     known = {key: found.content for key, found in past.items()}
+    policy = policy_of(spec, catalog)
     sequence = DaySequence(
-        policy_of(spec, catalog),
+        policy,
         past,
         LetThrough(let_through),
         read=lambda keys: store.read_days(settings, spec.key, keys, names),
     )
-    judged: dict[str, store.JudgedDay] = {}
+    judged, looks = dict[str, store.JudgedDay](), dict[str, Look]()
     for key in sorted(days):
         verdict = sequence.judge(key, days[key])
         reference = digest_of([[day, known[day]] for day in verdict.reference]) if verdict.reference else ""
         judged[key] = store.JudgedDay(verdict, contents[key], reference)
+        looks[key] = look(days[key], sequence.compared_with, policy)
         known[key] = contents[key]
         sequence.remember(key, days[key], verdict.decision, content=contents[key])
-    return judged
+    return judged, looks
 
 
-def _outcome(key: str, judged: store.JudgedDay, acceptance: Accepted | None) -> Outcome:
+def _outcome(key: str, judged: store.JudgedDay, acceptance: Accepted | None, report: Report) -> Outcome:
     decision, content_hash = judged.verdict.decision, judged.content
     breached = [f for f in decision.features if f.breached]
     let_through = acceptance is not None and acceptance.judged == content_hash
@@ -196,22 +207,9 @@ def _outcome(key: str, judged: store.JudgedDay, acceptance: Accepted | None) -> 
         metadata={
             "dagster/partition_row_count": decision.rows,
             "status": decision.status,
-            "drift": dg.MetadataValue.md(_table(decision)),
+            "drift": dg.MetadataValue.md(report.preview),
+            "report": dg.MetadataValue.path(report.uri),
             "content_hash": content_hash,
         },
         data_version=digest_of([content_hash, decision.status]),
     )
-
-
-def _table(decision: DriftDecision) -> str:
-    """The features by distance, farthest first, as people read them."""
-    if not decision.features:
-        return decision.reason
-    lines = ["| feature | distance | bound | p (Holm) | missing | psi | |", "|---|---|---|---|---|---|---|"]
-    for f in sorted(decision.features, key=lambda found: -found.statistic):
-        p = "not gated" if f.p_adjusted is None else f"{f.p_adjusted:.2g}"
-        verdict = "**breached**" if f.breached else ""
-        lines.append(
-            f"| {f.feature} | {f.statistic:.4f} | {f.bound:g} | {p} | {f.missing_share:.1%} | {f.psi:.3f} | {verdict} |"
-        )
-    return "\n".join(lines)

@@ -5,10 +5,9 @@ both large (a bound on the effect) and significant (Holm over all tests of the d
 difference that nobody need act on is significant too, and with few rows a large one is luck.
 """
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -18,10 +17,10 @@ from ml_platform.drift_profiles.distances import (
     holm,
     missing_p_value,
     read_categories,
-    read_entities,
     read_numbers,
     require_columns,
 )
+from ml_platform.drift_profiles.entities import EntityNumbers
 from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.kernel.errors import InputError
 
@@ -88,9 +87,7 @@ class RollingReference:
         self._policy = policy
         self._days: deque[tuple[Hashable, dict[str, Sample]]] = deque()
         self._pooled: dict[str, Sample] | None = None
-        self._numbers: dict[str, dict[Hashable, int]] = {  # of entities, from 1 as they come; None has 0
-            column: defaultdict(count(1).__next__, {None: 0}) for column in policy.id_columns
-        }
+        self._entities = {column: EntityNumbers() for column in policy.id_columns}
 
     @property
     def days(self) -> tuple[Hashable, ...]:
@@ -146,12 +143,16 @@ class RollingReference:
         reference = self._pool()
         return [_compare(feature, samples[feature], reference[feature], self._policy) for feature in samples]
 
+    def pooled(self) -> Mapping[str, Sample]:
+        """All rows of the reference days as they are now, by feature; nothing before a day was accepted."""
+        return self._pool() if self._days else {}
+
     def _samples(self, day: Mapping[str, np.ndarray]) -> dict[str, Sample]:
         policy = self._policy
         features = [name for name in day if name not in policy.id_columns]
         _require_ids(day, {policy.entity_of[name] for name in features if name in policy.entity_of})
         require_columns(day if features else {})
-        ids = {c: read_entities(day[c], numbers=known) for c, known in self._numbers.items() if c in day}
+        ids = {column: known.of(day[column]) for column, known in self._entities.items() if column in day}
         entities = {name: ids.get(policy.entity_of.get(name, "")) for name in features}
         return {
             name: read_categories(day[name], entities=entities[name])

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import erfc, fsum, isnan, log, sqrt
+from math import erfc, fsum, log, sqrt
 from typing import Literal, TypeVar
 
 import numpy as np
 
+from ml_platform.drift_profiles.missing import is_missing, listed, present_values
 from ml_platform.kernel.errors import InputError
 
 Category = TypeVar("Category", bound=Hashable)
@@ -250,14 +251,6 @@ def require_columns(columns: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def read_entities(ids: np.ndarray, *, numbers: Mapping[Hashable, int]) -> np.ndarray:
-    """Look up the number of each id of a column; None and NaN both have that of None."""
-    listed = _listed(ids)
-    if ids.dtype.kind not in "iuU":
-        listed = [None if is_missing(value) else value for value in listed]
-    return np.array([*map(numbers.__getitem__, listed)], np.int64)
-
-
 def read_numbers(column: np.ndarray, *, feature: str, entities: np.ndarray | None = None) -> Sample:
     """Take a column of numbers with NaN for missing; integers and booleans are taken as float64.
 
@@ -276,22 +269,6 @@ def read_numbers(column: np.ndarray, *, feature: str, entities: np.ndarray | Non
 
 def read_categories(column: np.ndarray, *, entities: np.ndarray | None = None) -> Sample:
     """Take a column of codes or strings, with None or NaN for missing."""
-    present = np.array([not is_missing(value) for value in _listed(column)], np.bool_)
+    present = np.array([not is_missing(value) for value in listed(column)], np.bool_)
     clusters = None if entities is None else EntityRows(entities, present)
     return Sample("category", len(column), np.empty(0), Counter(present_values(column)), clusters)
-
-
-def present_values(column: np.ndarray) -> list[Hashable]:
-    """Return the values of a column of any type that are not None, NaN or NaT."""
-    return [value for value in _listed(column) if not is_missing(value)]
-
-
-def is_missing(value: Hashable) -> bool:
-    """Is this value, listed from a column, None or NaN?"""
-    return value is None or (isinstance(value, float) and isnan(value))
-
-
-def _listed(column: np.ndarray) -> list[Hashable]:
-    if column.dtype.kind == "M":
-        column = column.astype("datetime64[us]")  # as nanoseconds they would be listed as integers, NaT too
-    return column.tolist()

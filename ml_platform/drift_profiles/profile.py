@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ml_platform.drift_profiles.distances import present_values, require_columns
+from ml_platform.drift_profiles.distances import require_columns
+from ml_platform.drift_profiles.missing import present_values
 from ml_platform.kernel.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ SUMMARY_SCHEMA = pa.schema(
 def profile_columns(columns: Mapping[str, np.ndarray], *, timestamp: datetime) -> bytes:
     """Profile one day's columns, each an array with one value per row, into a serialized whylogs view.
 
+    Takes and raises what `profile_with_summary` does.
+    """
+    return profile_with_summary(columns, timestamp=timestamp)[0]
+
+
+def profile_with_summary(columns: Mapping[str, np.ndarray], *, timestamp: datetime) -> tuple[bytes, pa.Table]:
+    """Profile one day's columns into a serialized whylogs view, with what `summary` reads from it.
+
+    To read a view takes as long as to make it, so who needs both asks for both.
+
     Floats have NaN for missing; integers and booleans have none; everything else is profiled as text, with
     None or NaN for missing. `timestamp` (with a time zone) is the day the rows belong to, and stands for the
     time of creation too. Raises InputError for no columns, different lengths, or a time without a zone.
@@ -54,7 +65,7 @@ def profile_columns(columns: Mapping[str, np.ndarray], *, timestamp: datetime) -
 
     views = {name: _column_view(values) for name, values in columns.items()}
     view = DatasetProfileView(columns=views, dataset_timestamp=timestamp, creation_timestamp=timestamp)
-    return view.serialize()
+    return view.serialize(), _summary(view)
 
 
 def merge(profiles: Sequence[bytes]) -> bytes:
@@ -75,7 +86,11 @@ def summary(profile: bytes) -> pa.Table:
 
     Text has counts and unique values only. A feature without any value has nulls.
     """
-    rows = [_summary_row(name, view) for name, view in sorted(_view(profile).get_columns().items())]
+    return _summary(_view(profile))
+
+
+def _summary(view: "DatasetProfileView") -> pa.Table:
+    rows = [_summary_row(name, column) for name, column in sorted(view.get_columns().items())]
     return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA)
 
 

@@ -18,6 +18,7 @@ from ml_platform.drift_profiles.compute import (
     decide,
     rows_of,
 )
+from ml_platform.drift_profiles.distances import Sample
 from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day as date_of
@@ -91,6 +92,12 @@ class DaySequence:
         self._read = read
         self._rows: dict[str, Columns] = {}
         self._pools: dict[int | None, RollingReference] = {}
+        self._compared_with: dict[str, Sample] = {}
+
+    @property
+    def compared_with(self) -> Mapping[str, Sample]:
+        """The reference's rows by feature, of the day that was judged last; none of what could not be judged."""
+        return self._compared_with
 
     def judge(self, day: str, columns: Columns) -> Verdict:
         """Judge a day that comes after all that are remembered; it is not remembered itself."""
@@ -133,6 +140,7 @@ class DaySequence:
         """Compare each group of features with its own reference, then decide on all of them together."""
         measured, lacking = list[FeatureDrift](), list[str]()
         reference, reference_rows = set[str](), 0
+        self._compared_with = {}
         for same_weekday, group in self._groups(columns).items():
             days = self.reference_days(day, same_weekday=same_weekday)
             reason = self._too_few(day, days, same_weekday=same_weekday)
@@ -144,6 +152,7 @@ class DaySequence:
                 lacking.append(reason)
                 continue
             measured += pool.measure(group)
+            self._compared_with |= pool.pooled()
             reference |= set(days)
         if not measured:
             return DriftDecision("not_judged", "; ".join(lacking), rows_of(columns), reference_rows), ()

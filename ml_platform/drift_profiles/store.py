@@ -1,14 +1,15 @@
 """Where drift lives in the lake: the judged rows, the whylogs profiles, every statistic and every decision."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
-from ml_platform.drift_profiles.metrics import write_metrics
+from ml_platform.drift_profiles.metrics import DRIFT_METRICS, write_metrics
+from ml_platform.drift_profiles.report import Distance, TimelineDay, Told
 from ml_platform.drift_profiles.sequence import Columns, PastDay, Verdict
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
 from ml_platform.kernel.settings import Settings
@@ -58,6 +59,26 @@ def judged_before(lake: Lake, key: str, *, before: str) -> dict[str, PastDay]:
     }
 
 
+def timeline(lake: Lake, key: str, *, first: str, last: str) -> dict[str, TimelineDay]:
+    """How each day of a range was judged, by partition, and how far each feature was; days without are left out."""
+    column, (stage, name) = exp.column(PARTITION_COLUMN), key.split("/")
+    low, high = (exp.cast(exp.Literal.string(date), "date") for date in (first, last))
+    of_days = exp.and_(column >= low, column <= high)
+    of_asset = exp.and_(exp.column("stage").eq(stage), exp.column("name").eq(name))
+    distances: dict[str, dict[str, Distance]] = {}
+    wanted = exp.select(PARTITION_COLUMN, "feature", *(f.name for f in fields(Distance)))
+    for row in lake.table(DRIFT_METRICS).answer(wanted.where(of_days, of_asset)):
+        partition, feature = str(row.pop(PARTITION_COLUMN)), row.pop("feature")
+        distances.setdefault(partition, {})[feature] = Distance(**row)
+    told = lake.table(f"{key}_decisions").answer(exp.select("*").where(of_days))
+    return {
+        (partition := str(row[PARTITION_COLUMN])): TimelineDay(
+            Told(row["status"], row["reason"]), distances.get(partition, {}), row.get("content") or ""
+        )
+        for row in told
+    }
+
+
 def read_profiles(lake: Lake, key: str, *, first: str, last: str) -> dict[str, bytes]:
     """The whylogs profiles of the published days in a range, in order."""
     table = lake.table(f"{key}_whylogs")
@@ -73,23 +94,24 @@ def read_days(settings: Settings, key: str, days: Sequence[str], names: Sequence
     """The stored feature and id columns of days, by day; a day without stored rows is left out."""
     table = Lake(settings.lake_uri).table(key)
     where = [(PARTITION_COLUMN, "in", list(days))]
-    listed = ", ".join(f'"{name}"' for name in names)
+    listed = ", ".join(f'"{name}"' for name in [*names, PARTITION_COLUMN])
     with connect(settings) as connection:
-        rows = connection.sql(
-            f"SELECT {listed}, {PARTITION_COLUMN} FROM ({table.scan(where=where)}) ORDER BY {PARTITION_COLUMN}"
-        ).to_arrow_table()
+        rows = connection.sql(f"SELECT {listed} FROM ({table.scan(where=where)})").to_arrow_table()
     return split_days(rows, names)
 
 
 def split_days(rows: pa.Table, names: Sequence[str]) -> dict[str, Columns]:
-    """Columns by day: features as float32 with NaN for missing, ids as they are, with None; ordered by day."""
-    encoded = rows.column(PARTITION_COLUMN).cast(pa.string()).to_numpy()
-    starts = np.flatnonzero(np.r_[True, encoded[1:] != encoded[:-1]]) if len(encoded) else np.array([], int)
-    ends = np.r_[starts[1:], len(encoded)].astype(int)
+    """Columns by day, in order: features as float32 with NaN for missing, ids as they are, with None."""
+    encoded = rows.column(PARTITION_COLUMN).cast(pa.int32()).to_numpy()  # days since 1970
+    if len(encoded) and (encoded[1:] < encoded[:-1]).any():
+        order = np.argsort(encoded, kind="stable")
+        rows, encoded = rows.take(pa.array(order)), encoded[order]
+    days, starts = np.unique(encoded, return_index=True)
+    keys = [str(np.datetime64(int(found), "D")) for found in days]
     columns = {name: _to_numpy(rows.column(name)) for name in names}
     return {
-        str(encoded[start]): {name: values[start:end] for name, values in columns.items()}
-        for start, end in zip(starts, ends, strict=True)
+        key: {name: values[start:end] for name, values in columns.items()}
+        for key, start, end in zip(keys, starts, [*starts[1:], len(encoded)], strict=True)
     }
 
 

@@ -14,7 +14,6 @@ from ml_platform.features.staging import row_table, schema_differences, stage_ro
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, broken_and_let_through, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Beside, Finding, audit, published_rows
@@ -25,27 +24,25 @@ from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME
 
-_CODE = (
-    "features.aggregation",
-    "features.compute",
-    "features.handwritten",
-    "features.known_at",
-    "features.measures",
-    "features.staging",
-    "features.view_query",
-    "lake.dialect",
-    "lake.known_keys",
-    "lake.predicates",
-    "lake.schemas",
-)
-"""Modules that decide what values are."""
-
 
 class FeatureView(AssetComponent):
     """Windowed features of an entity, one snapshot a day, the same values offline and online."""
 
     spec_type = FeatureViewSpec
     kinds = frozenset({"feast", "deltalake", "duckdb"})
+    code = (
+        "features.aggregation",
+        "features.compute",
+        "features.handwritten",
+        "features.known_at",
+        "features.measures",
+        "features.staging",
+        "features.view_query",
+        "lake.dialect",
+        "lake.known_keys",
+        "lake.predicates",
+        "lake.schemas",
+    )
     spec: FeatureViewSpec
 
     def plans(self, catalog: Catalog) -> Sequence[AssetPlan]:
@@ -66,9 +63,6 @@ class FeatureView(AssetComponent):
                 partitions,
                 lambda rows: audited(connection, self.spec, catalog, lake, rows, partitions),
             )
-
-    def code_version(self, catalog: Catalog) -> str:
-        return digest_of([self.spec.digest(), *(source_digest(f"ml_platform.{name}") for name in _CODE)])
 
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         return {

@@ -184,12 +184,19 @@ def in_order(lineage: Lineage) -> list[str]:
 
 def followers(inputs: Inputs, stale: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Published partitions that are current and read stale ones, directly or not: rebuilding may make them stale."""
+    return followers_in(inputs.lineage, inputs.publications, stale)
+
+
+def followers_in(
+    lineage: Lineage, partitions: Mapping[str, Iterable[str]], stale: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """The same of any partitions, by asset, under any lineage."""
     reopened = {asset: set(keys) for asset, keys in stale.items()}
     found: dict[str, list[str]] = {}
-    for asset in (key for key in in_order(inputs.lineage) if key in inputs.publications):
+    for asset in (key for key in in_order(lineage) if key in partitions):
         mine = reopened.setdefault(asset, set())
-        for key in sorted(set(inputs.publications[asset]) - mine):
-            read = inputs.lineage.direct_days(asset, (day(key), day(key)))
+        for key in sorted(set(partitions[asset]) - mine):
+            read = lineage.direct_days(asset, (day(key), day(key)))
             if any(
                 key_of(first) <= upstream <= key_of(last)
                 for reads, (first, last) in read.items()

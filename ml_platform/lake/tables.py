@@ -163,12 +163,16 @@ class Lake:
     def ledgers(self) -> str:
         return f"{self.root.rstrip('/')}/ledgers"
 
+    @cached_property
+    def filesystem(self) -> tuple[pa_fs.FileSystem, str]:
+        """Where the root is: a folder of this machine or of an object store, and its path there."""
+        if "://" in self.root:
+            return pa_fs.FileSystem.from_uri(self.root)
+        return pa_fs.LocalFileSystem(), self.root
+
     def files(self) -> dict[str, int]:
         """Bytes of every file below the root, by its path from there; data, logs, and what nobody names."""
-        if "://" in self.root:
-            store, base = pa_fs.FileSystem.from_uri(self.root)
-        else:
-            store, base = pa_fs.LocalFileSystem(), self.root
+        store, base = self.filesystem
         found = store.get_file_info(pa_fs.FileSelector(base, recursive=True, allow_not_found=True))
         return {info.path[len(base.rstrip("/")) + 1 :]: info.size for info in found if info.is_file}
 

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,16 @@ def register(mlflow: Any, candidate: Candidate, *, run_id: str) -> Registered:
     return _registered(version)
 
 
+def describe(mlflow: Any, registered: Registered, *, text: str, short: str, name: str) -> None:
+    """Keep a text about a version with its run, under a file name, and a short one as the version's description.
+
+    Both name the version, whose number nobody knew before it was registered.
+    """
+    client = mlflow.MlflowClient()
+    client.log_text(registered.run_id, text, name)
+    client.update_model_version(registered.name, str(registered.version), description=short)
+
+
 def client(settings: Settings) -> Any:
     """An MLflow client of this environment's registry."""
     from mlflow import MlflowClient
@@ -107,26 +117,25 @@ def versions(settings: Settings, name: str) -> list[Registered]:
     return sorted((_registered(version) for version in found), key=lambda version: version.version)
 
 
-def version(settings: Settings, name: str, number: int) -> Registered:
-    """One version of a model."""
-    return _registered(client(settings).get_model_version(name, str(number)))
+def version(settings: Settings, name: str, number: int) -> Registered | None:
+    """One version of a model, or None when there is none of that number, or it was deleted."""
+    return _found(lambda: client(settings).get_model_version(name, str(number)))
 
 
 def champion(settings: Settings, name: str) -> Registered | None:
     """The version that the champion alias points at, or None."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _registered(client(settings).get_model_version_by_alias(name, CHAMPION))
-    except MlflowException as err:
-        if err.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+    return _found(lambda: client(settings).get_model_version_by_alias(name, CHAMPION))
 
 
 def set_champion(settings: Settings, name: str, number: int) -> None:
     """Point the champion alias at a version."""
     client(settings).set_registered_model_alias(name, CHAMPION, str(number))
+
+
+def tag(settings: Settings, name: str, number: int, **tags: str) -> None:
+    """Give a version tags, in place of others of their names."""
+    for key, value in tags.items():
+        client(settings).set_model_version_tag(name, str(number), key, value)
 
 
 def metrics(settings: Settings, registered: Registered) -> dict[str, float]:
@@ -140,8 +149,35 @@ def load_onnx(settings: Settings, registered: Registered) -> bytes:
 
 
 def load_document(settings: Settings, registered: Registered, name: str) -> dict[str, Any]:
-    """A JSON document that travels with a version: contract.json or manifest.json."""
-    return json.loads(_file(settings, registered, f"extra_files/{name}"))
+    """A JSON document that travels with a version: contract.json, evaluation.json or manifest.json.
+
+    Raises StoreError when it is not there or cannot be read.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return json.loads(_file(settings, registered, f"extra_files/{name}"))
+    except (MlflowException, SQLAlchemyError, OSError, ValueError) as err:
+        raise StoreError(
+            f"model {registered.name} version {registered.version}: its {name} is required and cannot be read: {err}"
+        ) from err
+
+
+def load_text(settings: Settings, registered: Registered, name: str) -> str:
+    """A text that was kept with a version's run; StoreError when its run has none of this name."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow_client = client(settings)
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        try:
+            path = mlflow_client.download_artifacts(registered.run_id, name, folder)
+        except (MlflowException, OSError) as err:
+            raise StoreError(
+                f"{registered.name} version {registered.version}: {name} of its run {registered.run_id} is required "
+                f"and cannot be read: {err}"
+            ) from err
+        return Path(path).read_text(encoding="utf-8")
 
 
 def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]:
@@ -153,22 +189,14 @@ def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    unreadable = (MlflowException, SQLAlchemyError, OSError, ValueError)
     try:
         found = _all_versions(client(settings))
-    except unreadable as err:
+    except (MlflowException, SQLAlchemyError, OSError, ValueError) as err:
         raise StoreError(
             f"{settings.tracking_uri}: the model registry is required and cannot be read: {err}"
         ) from err
     for registered in found:
-        try:
-            manifest = load_document(settings, registered, "manifest.json")
-        except unreadable as err:
-            raise StoreError(
-                f"model {registered.name} version {registered.version}: its manifest.json is required and cannot "
-                f"be read: {err}"
-            ) from err
-        yield registered, manifest
+        yield registered, load_document(settings, registered, "manifest.json")
 
 
 def _all_versions(client: Any) -> list[Registered]:
@@ -179,6 +207,17 @@ def _all_versions(client: Any) -> list[Registered]:
         found += map(_registered, page)
         token = page.token or ""
     return sorted(found, key=lambda version: (version.name, version.version))
+
+
+def _found(ask: Callable[[], Any]) -> Registered | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _registered(ask())
+    except MlflowException as err:
+        if err.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def _file(settings: Settings, registered: Registered, name: str) -> bytes:

@@ -17,6 +17,9 @@ from ml_platform.lake.inputs import as_known
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
+from ml_platform.models.assessment import Assessment, assess
+from ml_platform.models.card import DOCUMENT, render, summary
+from ml_platform.models.card_facts import Measured, facts
 from ml_platform.models.compute import (
     ParityReport,
     build_estimator,
@@ -27,7 +30,8 @@ from ml_platform.models.compute import (
 )
 from ml_platform.models.contract import contract, self_test_rows
 from ml_platform.models.evaluation import measure
-from ml_platform.models.plots import precision_recall_plot
+from ml_platform.models.plots import precision_recall_plot, reliability_plot
+from ml_platform.models.resampling import seed_of
 from ml_platform.models.spec import ModelSpec
 from ml_platform.training_sets import store as training_sets
 from ml_platform.training_sets.manifest import declaration_digests
@@ -95,11 +99,15 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
         evaluation = _parity_evaluation(spec, trained.parity)
         if not evaluation.passed:
             return Outcome(partition, published=False, evaluations=(evaluation,))
+        seed = seed_of(manifest["content_hash"], spec.digest())
+        assessed = assess(spec, trained.test, trained.scores, trained.onnx, seed=seed)
         lake = Lake(settings.lake_uri)
         guard.require_open(step.context.instance, step.catalog.lineage, spec.key, day(partition), lake=lake)
-        candidate = _candidate(spec, step, partition, manifest, trained, run_id)
+        candidate = _candidate(spec, step, manifest, trained, assessed, run_id=run_id)
         version = registry.register(step.resources.mlflow, candidate, run_id=run_id)
-    picture = candidate.pictures["precision_recall.png"]
+        known = facts(spec, step, manifest, Measured(assessed.document(), trained.parity), version)
+        card = render(known)
+        registry.describe(step.resources.mlflow, version, text=card, short=summary(known), name=DOCUMENT)
     return Outcome(
         partition=partition,
         published=True,
@@ -109,8 +117,10 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
             "version": version.version,
             "mlflow_run": run_id,
             "training_set": manifest["content_hash"],
-            **{name: round(value, 6) for name, value in trained.metrics.items()},
-            "precision_recall": dg.MetadataValue.md(_picture(picture)),
+            **_shown(assessed),
+            "precision_recall": _picture(candidate, "precision_recall.png", says="precision and recall"),
+            "reliability": _picture(candidate, "reliability.png", says="reliability of scores"),
+            "model_card": dg.MetadataValue.md(card),
         },
         data_version=digest_of([manifest["content_hash"], spec.digest()]),
     )
@@ -145,8 +155,15 @@ def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -
 
 
 def _candidate(
-    spec: ModelSpec, step: Step, partition: str, manifest: Mapping[str, Any], trained: Trained, run_id: str
+    spec: ModelSpec,
+    step: Step,
+    manifest: Mapping[str, Any],
+    trained: Trained,
+    assessed: Assessment,
+    *,
+    run_id: str,
 ) -> registry.Candidate:
+    partition = manifest["partition"]
     evidence = {
         "dagster_run": step.run_id,
         "gates": sorted(step.catalog.lineage.upstream_days(spec.key, day(partition))),
@@ -161,19 +178,22 @@ def _candidate(
             self_test=self_test_rows(trained.test.features, trained.scores),
             evidence=evidence,
         ),
+        "evaluation.json": assessed.document(),
         "manifest.json": manifest,
     }
     title = f"{spec.name} {partition}"
-    picture = precision_recall_plot(
-        trained.test.labels, trained.scores, threshold=spec.threshold, title=title
-    )
+    labels, scores = trained.test.labels, trained.scores
+    pictures = {
+        "precision_recall.png": precision_recall_plot(labels, scores, threshold=spec.threshold, title=title),
+        "reliability.png": reliability_plot(assessed.calibration, title=title),
+    }
     parameters = {"estimator": spec.estimator, **spec.parameters, "training_set": manifest["content_hash"]}
     return registry.Candidate(
         name=spec.name,
         onnx=trained.onnx,
         feature_names=trained.test.names,
         parameters=parameters,
-        metrics=trained.metrics,
+        metrics=assessed.numbers,
         tags={
             "partition": partition,
             "training_set": manifest["content_hash"],
@@ -181,7 +201,7 @@ def _candidate(
             "dagster_run": step.run_id,  # dagster-mlflow finds its parent run by `dagster_run_id`
         },
         documents=documents,
-        pictures={"precision_recall.png": picture},
+        pictures=pictures,
     )
 
 
@@ -198,11 +218,23 @@ def _parity_evaluation(spec: ModelSpec, report: ParityReport) -> Evaluation:
     )
 
 
-def _picture(png: bytes) -> str:
+def _shown(assessed: Assessment) -> dict[str, Any]:
+    """What was measured, as the UI shows it."""
+    found = assessed.document()
+    return {
+        **{name: round(value, 6) for name, value in assessed.numbers.items()},
+        "intervals": found["metrics"],
+        "slices": found["slices"],
+        "latency": found["latency"],
+    }
+
+
+def _picture(candidate: registry.Candidate, name: str, *, says: str) -> dg.MetadataValue:
     """A PNG as Markdown that the UI shows in place."""
     import base64
 
-    return f"![precision and recall](data:image/png;base64,{base64.b64encode(png).decode()})"
+    encoded = base64.b64encode(candidate.pictures[name]).decode()
+    return dg.MetadataValue.md(f"![{says}](data:image/png;base64,{encoded})")
 
 
 def _in_words(metrics: Mapping[str, float]) -> str:

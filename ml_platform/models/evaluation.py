@@ -46,6 +46,11 @@ def evaluate(labels: Array, scores: Array, *, threshold: float) -> dict[str, flo
     }
 
 
+def both_classes(rows: Arrays) -> bool:
+    """Whether rows can be measured: some are positive and some are not."""
+    return 0 < int(rows.labels.sum()) < len(rows.labels)
+
+
 def labels_and_scores(labels: Array, scores: Array) -> tuple[Array, Array]:
     """Return labels as int64 and scores as float64, or raise InputError if they cannot be judged."""
     if labels.shape != scores.shape or not np.isfinite(scores).all():

@@ -1,10 +1,11 @@
-"""Pictures of how well a model ranks, for people who decide on its release."""
+"""Pictures of how well a model ranks and how far its scores are probabilities, for people who decide on its release."""
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ml_platform.models.calibration import BINS, Calibration
 from ml_platform.models.compute import Array
 from ml_platform.models.evaluation import evaluate, labels_and_scores
 
@@ -20,8 +21,6 @@ def precision_recall_plot(labels: Array, scores: Array, *, threshold: float, tit
     Drawn with matplotlib's objects, so that no global state of pyplot is shared between steps of one process.
     Takes what `evaluate` takes, and raises InputError where it does.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from sklearn.metrics import precision_recall_curve
 
     metrics = evaluate(labels, scores, threshold=threshold)
@@ -29,24 +28,62 @@ def precision_recall_plot(labels: Array, scores: Array, *, threshold: float, tit
     precision, recall, _ = precision_recall_curve(judged_labels, judged_scores, drop_intermediate=True)
     share = metrics["positives"] / metrics["rows"]
 
-    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = _figure()
     axes = figure.add_subplot()
     axes.fill_between(recall, precision, step="post", color=CURVE, alpha=0.10, linewidth=0)
     average = f"average precision {metrics['average_precision']:.3f}"
     axes.step(recall, precision, where="post", color=CURVE, linewidth=2, label=average)
     axes.axhline(share, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"by chance {share:.4f}")
     _mark_threshold(axes, recall=metrics["recall"], precision=metrics["precision"], threshold=threshold)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xlabel="recall", ylabel="precision")
+    _of_shares(axes, title=title, xlabel="recall", ylabel="precision")
+    counted = f"{metrics['positives']:,.0f} positives in {metrics['rows']:,.0f} rows"
+    axes.legend(loc="best", frameon=False, fontsize=9, title=counted, title_fontsize=9, alignment="left")
+    return _png(figure)
+
+
+def reliability_plot(found: Calibration, *, title: str) -> bytes:
+    """Draw the share of positives over the mean score of each bin as a PNG, above how many rows each bin has.
+
+    On the diagonal scores are probabilities; below it they promise too much.
+    """
+    figure = _figure()
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    above.plot(
+        [0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="scores are probabilities"
+    )
+    said, came = [one.mean_score for one in found.bins], [one.share_positive for one in found.bins]
+    label = f"calibration error {found.error:.4f}, Brier score {found.brier_score:.4f}"
+    above.plot(said, came, "o-", color=CURVE, linewidth=2, markersize=6, clip_on=False, label=label)
+    _of_shares(above, title=title, xlabel="", ylabel="share of positives")
+    above.legend(loc="upper left", frameon=False, fontsize=9)
+    middles, rows = [(one.low + one.high) / 2 for one in found.bins], [one.rows for one in found.bins]
+    below.bar(middles, rows, width=0.9 / BINS, color=CURVE, alpha=0.5, log=True)
+    below.set(xlabel="score", ylabel="rows")
+    below.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
+def _figure() -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _of_shares(axes: "Axes", *, title: str, xlabel: str, ylabel: str) -> None:
+    """Both axes from 0 to 1, with a title."""
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    counted = f"{metrics['positives']:,.0f} positives in {metrics['rows']:,.0f} rows"
-    axes.legend(loc="best", frameon=False, fontsize=9, title=counted, title_fontsize=9, alignment="left")
 
+
+def _png(figure: Any) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     return png.getvalue()

@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.import_paths import ImportPath
 from ml_platform.kernel.lineage import Check, Node, Upstream
-from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
+from ml_platform.kernel.spec import Name, NamedSpec, Spec
+from ml_platform.lake.predicates import check_predicate
 from ml_platform.training_sets.spec import TrainingSetSpec
 
 METRICS = ("auc_roc", "average_precision", "precision", "recall")
@@ -34,6 +34,17 @@ class EntityPrecision(Spec):
     def metric(self) -> str:
         """Its name among the metrics, such as `customer_precision_at_100`."""
         return f"{self.entity}_precision_at_{self.k}"
+
+
+class Slice(Spec):
+    """A part of the rows that is measured on its own, because an average over all rows would hide it."""
+
+    name: Name = Field(description="Name of the slice, such as `night`.")
+    where: str = Field(
+        min_length=1,
+        description="SQL predicate over the features of a row, such as `amount >= 200`; a row for which it is null "
+        "is outside.",
+    )
 
 
 class ModelSpec(NamedSpec):
@@ -61,6 +72,10 @@ class ModelSpec(NamedSpec):
         description="What versions are compared by: auc_roc, average_precision, precision, recall, or the name of "
         "a declared precision at k.",
     )
+    slices: tuple[Slice, ...] = Field(
+        default=(),
+        description="Parts of the test rows that are measured by the same metric, each on its own.",
+    )
     parity_tolerance: float = Field(
         default=1e-4,
         gt=0,
@@ -70,8 +85,10 @@ class ModelSpec(NamedSpec):
         default="default", description="What serving does about a missing or too old feature."
     )
     retrain: str = Field(default="0 6 * * *", description="Cron, in UTC, of the daily retraining.")
-    latency_budget: DurationField = Field(
-        default=Duration(1), description="Longest time one answer may take."
+    latency_budget_ms: float = Field(
+        default=100,
+        gt=0,
+        description="Milliseconds in which 99 of 100 single rows must be scored; more refuses a release.",
     )
 
     @model_validator(mode="after")
@@ -79,6 +96,14 @@ class ModelSpec(NamedSpec):
         known = [*METRICS, *(found.metric for found in self.entity_precision_at_k)]
         if self.metric not in known:
             raise ValueError(f"metric must be one of {', '.join(known)}; got {self.metric!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _distinct_slices(self) -> Self:
+        names = [found.name for found in self.slices]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"slices must have names of their own; got {twice} twice")
         return self
 
     @property
@@ -99,6 +124,9 @@ class ModelSpec(NamedSpec):
         reach = rows.reach_days(catalog)
         for wanted in self.entity_precision_at_k:
             rows.entity_key(wanted.entity, catalog, wanted_by=f"Model {self.name!r}: entity_precision_at_k")
+        features = rows.service(catalog).feature_names(catalog)
+        for i, part in enumerate(self.slices):
+            check_predicate(part.where, columns=features, owner=f"Model {self.name!r}: slices.{i}.where")
         node = rows.nodes(catalog)[0]
         return (
             Node(

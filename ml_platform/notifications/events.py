@@ -16,7 +16,9 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus as Status,
 )
 
-from ml_platform.gates.guard import ClosedGate, refusal_text
+from ml_platform.gates.evaluations import told
+from ml_platform.gates.guard import ClosedGate, ways_out
+from ml_platform.gates.outcomes import PUBLISHED
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import day
 from ml_platform.lake.tables import Lake
@@ -149,15 +151,17 @@ def errors(instance: dg.DagsterInstance, run_id: str, *, refusals: bool = False)
 
 def _closed(scope: Scope, entry: EventLogEntry, evaluation: AssetCheckEvaluation) -> Happening:
     asset, partition = evaluation.asset_key.to_user_string(), evaluation.partition
-    observed, bound, _ = _outcome(evaluation)
+    node = scope.lineage.nodes.get(asset)
     gate = ClosedGate(
         asset,
         evaluation.check_name,
         (partition,) if partition is not None else (),
         "failed",
-        observed or "failed",
-        bound or "pass",
+        str(told(evaluation, "observed", "failed")),
+        str(told(evaluation, "bound", "pass")),
         entry.run_id,
+        refused=not told(evaluation, PUBLISHED, True),
+        delivered=node is not None and not node.upstream,
     )
     return Happening(
         "gate_closed",
@@ -169,28 +173,23 @@ def _closed(scope: Scope, entry: EventLogEntry, evaluation: AssetCheckEvaluation
         happened_at=_time(entry.timestamp),
         partition=partition,
         run_id=entry.run_id,
-        footer=_what_follows(scope, evaluation, gate),
+        footer=tuple(_what_follows(scope, gate)),
         details={"check": gate.check, "observed": gate.observed, "bound": gate.bound},
     )
 
 
-def _what_follows(scope: Scope, evaluation: AssetCheckEvaluation, gate: ClosedGate) -> tuple[str, ...]:
-    """What is refused now, how to look at it, and the ways out, in the words of the refusal."""
-    lines: list[str] = []
-    published = evaluation.metadata.get("published")
-    if published is not None and not published.value:
-        lines.append("It was not published; the last good version stays.")
+def _what_follows(scope: Scope, gate: ClosedGate) -> list[str]:
+    """What is refused now, how to look at it, and the ways out, as the refusal says them."""
+    lines = ["It was not published; the last good version stays."] if gate.refused else []
     refused = scope.refused_by(gate.asset)
     if refused:
         lines.append(f"Until it passes these are refused where they read it: {', '.join(refused)}.")
     for partition in gate.partitions:
         reader = next((key for key in refused if scope.reads(key, partition, gate.asset)), None)
-        text = refusal_text(reader or gate.asset, partition, [gate])
-        shown = ("Way out: ", "Nothing was changed. To see it again: ") if reader else ("Way out: ",)
-        lines += [
-            line.removeprefix("Nothing was changed. ") for line in text.splitlines() if line.startswith(shown)
-        ]
-    return tuple(lines)
+        if reader is not None:
+            lines.append(f"To see it again: ml-platform gate explain {reader} --partition {partition}")
+        lines += [f"Way out: {way}" for way in ways_out(gate)]
+    return lines
 
 
 def _was_closed(instance: dg.DagsterInstance, entry: EventLogEntry, evaluation: AssetCheckEvaluation) -> bool:
@@ -250,10 +249,9 @@ def _evaluation(entry: EventLogEntry) -> AssetCheckEvaluation:
     return found
 
 
-def _outcome(evaluation: AssetCheckEvaluation) -> tuple[str, str, str]:
+def _outcome(evaluation: AssetCheckEvaluation) -> list[str]:
     """What an evaluation saw, what it required, and which content it judged."""
-    told = {name: str(value.value) for name, value in evaluation.metadata.items()}
-    return told.get("observed", ""), told.get("bound", ""), told.get("judged", "")
+    return [str(told(evaluation, name)) for name in ("observed", "bound", "judged")]
 
 
 def _time(timestamp: float) -> dt.datetime:

@@ -12,7 +12,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
-from ml_platform.lake.ledger import Ledger
+from ml_platform.lake.ledger import Ledger, history
 from ml_platform.lake.tables import Lake
 
 ONLINE_PUBLICATIONS = Ledger(
@@ -46,6 +46,29 @@ def newest_online(lake: Lake, view: str) -> Mapping[str, Any] | None:
     """The ledger entry of the snapshot that the online store holds, or None."""
     entries = [entry for entry in ONLINE_PUBLICATIONS.entries(lake) if entry["view"] == view]
     return max(entries, key=lambda entry: (entry["partition"], entry["recorded_at"]), default=None)
+
+
+def applied_declarations(settings: Settings) -> dict[str, str]:
+    """Digest of the declaration of every feature view that Feast's registry holds, by name."""
+    with quiet_feast():
+        views = feature_store(settings).list_feature_views()
+    return {view.name: view.tags.get("declaration", "") for view in views}
+
+
+def published_declarations(lake: Lake, spec: FeatureViewSpec) -> set[str]:
+    """Digests of the declarations under which what the online store holds of a view was computed.
+
+    More than one where a view was declared otherwise and its rows came out the same; none when nothing is online.
+    """
+    online = newest_online(lake, spec.name)
+    if online is None:
+        return set()
+    wanted = (online["partition"], online["content_hash"])
+    return {
+        made.declaration
+        for made in history(lake, [spec.key])
+        if (made.partition, made.content_hash) == wanted
+    }
 
 
 def publish_snapshot(

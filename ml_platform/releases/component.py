@@ -1,14 +1,16 @@
 """Releases as assets: the champion alias moves only to a version with evidence, and the ledger says why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
+from dagster._core.utils import make_new_run_id
 
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates import guard
 from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day
@@ -16,12 +18,12 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
-from ml_platform.models.compute import predict_onnx
-from ml_platform.models.evaluation import measure
 from ml_platform.models.spec import ModelSpec
 from ml_platform.releases import store
+from ml_platform.releases.by_hand import Moved
+from ml_platform.releases.challenge import challenge
+from ml_platform.releases.compute import standing
 from ml_platform.releases.spec import ReleaseSpec
-from ml_platform.training_sets import store as training_sets
 
 
 class Release(AssetComponent):
@@ -41,7 +43,62 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
     settings: Settings = step.resources.environment
     model = spec.model_spec(step.catalog)
     candidate = newest_version(step, settings, model)
-    lake = Lake(settings.lake_uri)
+    with store.moving(settings, spec.name):
+        champion = _champion(spec, step, settings)
+        undone = standing(store.history(settings, spec.name)).withdrawn.get(candidate.version)
+        if undone is not None and champion is not None:
+            return [_kept(spec, step, champion, candidate, undone)]
+        _require_evidence(spec, step, settings, candidate)
+        judged = challenge(spec, settings, step.catalog, candidate, champion)
+        evaluations = judged.evaluations(settings)
+        if not all(evaluation.passed for evaluation in evaluations):
+            return [Outcome(None, published=False, evaluations=evaluations)]
+        evidence = {
+            "partition": candidate.partition,
+            "training_set": candidate.tags.get("training_set"),
+            "dagster_run": step.run_id,
+            "comparison": evaluations[0].observed,
+        }
+        if champion is None or champion.version != candidate.version:
+            store.move(settings, spec.name, candidate, reason="newest version, gates open", evidence=evidence)
+    return [_promoted(spec, step, champion, candidate, evaluations)]
+
+
+def report_move(instance: dg.DagsterInstance, catalog: Catalog, spec: ReleaseSpec, moved: Moved) -> None:
+    """Show in Dagster what a person did to the champion: a materialization that no run made, and its checks."""
+    key, entry = dg.AssetKey(spec.key.split("/")), moved.entry
+    metadata = {
+        "champion": entry["version"],
+        "previous": entry["previous"] if entry["previous"] is not None else "none",
+        "action": entry["action"],
+        "actor": entry["actor"],
+        "reason": entry["reason"],
+        "contract": entry["contract"],
+    }
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+    target = materialization_targets(instance, key, [None])[None]
+    by_hand, run_id = f"{entry['action']} by {entry['actor']}: {entry['reason']}", make_new_run_id()
+    for check in catalog.node(spec.key).blocking_checks:
+        evaluation = Evaluation(check.name, True, by_hand, "a person's decision", metadata, check.digest)
+        report_evaluation(instance, evaluation_event(key, None, evaluation, target), run_id=run_id)
+
+
+def _champion(spec: ReleaseSpec, step: Step, settings: Settings) -> registry.Registered | None:
+    """The champion, once ledger and alias agree on it; Failure when somebody moved the alias without the ledger."""
+    state = store.alias_state(settings, spec.name, model=spec.model)
+    if state.state == "moved":
+        raise dg.Failure(state.in_words(), metadata={"alias": str(state.alias)}, allow_retries=False)
+    if state.state == "unfinished":
+        step.log.warning("%s", state.in_words())
+    store.finish(settings, state)
+    return registry.champion(settings, spec.model)
+
+
+def _require_evidence(
+    spec: ReleaseSpec, step: Step, settings: Settings, candidate: registry.Registered
+) -> None:
+    """Refuse a version that a gate has closed for since, or whose training set is another one now."""
+    model, lake = spec.model_spec(step.catalog), Lake(settings.lake_uri)
     guard.require_open(
         step.context.instance,
         step.catalog.lineage,
@@ -51,27 +108,46 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
         lake=lake,
     )
     _require_current(lake, model.training_set_spec(step.catalog).key, candidate)
-    champion = registry.champion(settings, model.name)
-    evaluation = compare(spec, settings, step.catalog, candidate, champion)
-    if not evaluation.passed:
-        return [Outcome(None, published=False, evaluations=(evaluation,))]
-    evidence = {
-        "partition": candidate.partition,
-        "training_set": candidate.tags.get("training_set"),
-        "dagster_run": step.run_id,
-        "comparison": evaluation.observed,
-    }
-    if champion is None or champion.version != candidate.version:
-        store.promote(settings, spec.name, candidate, reason="newest version, gates open", evidence=evidence)
+
+
+def _kept(
+    spec: ReleaseSpec,
+    step: Step,
+    champion: registry.Registered,
+    candidate: registry.Registered,
+    undone: Mapping[str, Any],
+) -> Outcome:
+    """The champion stays, because somebody rolled back from the newest version."""
+    said = (
+        f"version {candidate.version} is not promoted again: {undone['actor']} rolled back from it to version "
+        f"{undone['version']}: {undone['reason']}; champion {champion.version} stays until there is a newer version, "
+        f"or ml-platform releases promote {spec.name} --to {candidate.version} --reason '…'"
+    )
+    step.log.warning("%s: %s", spec.key, said)
+    checks = step.catalog.node(spec.key).blocking_checks
+    evaluations = tuple(Evaluation(check.name, passed=True, observed=said) for check in checks)
+    shown = {"champion": champion.version, "previous": champion.version, "withdrawn": candidate.version}
+    return Outcome(None, published=True, evaluations=evaluations, metadata={**shown, "comparison": said})
+
+
+def _promoted(
+    spec: ReleaseSpec,
+    step: Step,
+    champion: registry.Registered | None,
+    candidate: registry.Registered,
+    evaluations: tuple[Evaluation, ...],
+) -> Outcome:
     previous = champion.version if champion else None
     step.log.info("%s: champion is version %s (before: %s)", spec.key, candidate.version, previous)
+    measured = {name: value for e in evaluations for name, value in e.metadata.items()}
     metadata = {
         "champion": candidate.version,
         "previous": previous if previous is not None else "none",
         "partition": candidate.partition,
-        "comparison": evaluation.observed,
+        "comparison": evaluations[0].observed,
+        **measured,
     }
-    return [Outcome(None, published=True, evaluations=(evaluation,), metadata=metadata)]
+    return Outcome(None, published=True, evaluations=evaluations, metadata=metadata)
 
 
 def _require_current(lake: Lake, training_set: str, candidate: registry.Registered) -> None:
@@ -115,57 +191,3 @@ def _registered_by(instance: dg.DagsterInstance, key: dg.AssetKey, storage_id: i
     (record,) = instance.fetch_materializations(wanted, limit=1).records
     made = record.asset_materialization
     return made.metadata["version"].value if made is not None and "version" in made.metadata else None
-
-
-def compare(
-    spec: ReleaseSpec,
-    settings: Settings,
-    catalog: Catalog,
-    candidate: registry.Registered,
-    champion: registry.Registered | None,
-) -> Evaluation:
-    """Score candidate and champion on the candidate's own test rows and compare the declared metric."""
-    model = spec.model_spec(catalog)
-    bound = f"{model.metric} at most {spec.margin:g} below the champion's on the same test rows"
-    if champion is None or champion.version == candidate.version:
-        return Evaluation("not_worse_than_champion", passed=True, observed="no other champion", bound=bound)
-    rows = model.training_set_spec(catalog)
-    manifest = training_sets.read_manifest(settings, rows, candidate.partition)
-    test = training_sets.read_arrays(settings, rows, candidate.partition, manifest)["test"]
-    features = registry.load_document(settings, champion, "contract.json")["features"]
-    comparable = tuple(features) == test.names
-    if comparable:
-        mine, theirs = (_score(settings, model, version, test) for version in (candidate, champion))
-    else:
-        mine, theirs = (_logged(settings, v, model.metric) for v in (candidate, champion))
-    return Evaluation(
-        "not_worse_than_champion",
-        passed=mine >= theirs - spec.margin,
-        observed=(
-            f"{model.metric} {mine:.4f} of version {candidate.version}, "
-            f"{theirs:.4f} of champion {champion.version}"
-            f"{'' if comparable else ', each on its own test rows: they read different features'}"
-        ),
-        bound=bound,
-        metadata={"candidate": mine, "champion": theirs},
-    )
-
-
-def _score(
-    settings: Settings, model: ModelSpec, version: registry.Registered, test: training_sets.Arrays
-) -> float:
-    """The declared metric of a version on test rows."""
-    scores = predict_onnx(registry.load_onnx(settings, version), test.features)
-    return measure(model, test, scores)[model.metric]
-
-
-def _logged(settings: Settings, version: registry.Registered, metric: str) -> float:
-    """A metric as it was measured when a version was trained."""
-    found = registry.metrics(settings, version)
-    if metric not in found:
-        raise InputError(
-            f"{version.name} version {version.version}: {metric} is required to compare versions that read different "
-            f"features, and it was trained before the model declared it ({', '.join(sorted(found))}). Nothing was "
-            f"promoted; compare by one of these, or train both again"
-        )
-    return found[metric]

@@ -1,15 +1,26 @@
-"""The promotion ledger: which version became champion, after which, by whom, why and on what evidence."""
+"""The promotion ledger and the champion alias: who moved the champion, when, why and on what evidence.
+
+The ledger is written first, then the alias moves, then the version is tagged with the ledger's entry. Who dies in
+between leaves an entry that no tag names, and the next one finishes it; an alias that differs although the newest
+entry was finished was moved by somebody else, in MLflow's UI say.
+"""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from uuid import uuid4
 
 import pyarrow as pa
+from filelock import FileLock
 
+from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
+from ml_platform.releases.compute import PROMOTED
 
 PROMOTIONS = Ledger(
     "promotions",
@@ -21,35 +32,131 @@ PROMOTIONS = Ledger(
         "actor": pa.string(),
         "reason": pa.string(),
         "evidence": pa.string(),
+        "action": pa.string(),
+        "contract": pa.string(),
+        "entry": pa.string(),
     },
 )
 
+_TAG = "release"
+"""A version is tagged with the entry that last made it champion, once the alias points at it."""
 
-def promote(
+
+@dataclass(frozen=True)
+class AliasState:
+    """What the ledger says the champion is, and what the alias says.
+
+    `unfinished`: the newest move was recorded and the alias has not followed yet. `moved`: somebody moved or removed
+    the alias without the ledger.
+    """
+
+    release: str
+    recorded: int | None
+    alias: int | None
+    state: Literal["agrees", "unfinished", "moved"]
+    newest: Mapping[str, Any] | None = None
+
+    def in_words(self) -> str:
+        """One sentence for people, with the ways out."""
+        recorded = f"version {self.recorded}" if self.recorded is not None else "nobody"
+        alias = f"version {self.alias}" if self.alias is not None else "nothing"
+        if self.state == "agrees":
+            return f"releases/{self.release}: champion is {recorded}"
+        if self.state == "unfinished":
+            return (
+                f"releases/{self.release}: the ledger made {recorded} champion and the alias still points at {alias}: "
+                f"whoever moved it was interrupted. The next release or rollback finishes it"
+            )
+        ways = [f"ml-platform releases promote {self.release} --to {self.alias}"] if self.alias else []
+        ways += (
+            [f"ml-platform releases rollback {self.release} --to {self.recorded}"] if self.recorded else []
+        )
+        text = (
+            f"releases/{self.release}: the champion alias points at {alias}, and the ledger says {recorded}: it was "
+            f"moved behind the ledger's back. Nothing is promoted until a person decides which one it is to be"
+        )
+        return "\n".join([text, *(f"Way out: {way} --reason '…'" for way in ways)])
+
+
+def alias_state(settings: Settings, release: str, *, model: str | None = None) -> AliasState:
+    """Do ledger and alias agree on the champion of a release?
+
+    The model is the one of the newest entry; name it to ask of a release that the ledger has nothing of yet.
+    """
+    moves = history(settings, release)
+    newest = moves[-1] if moves else None
+    name = newest["model"] if newest is not None else model
+    found = registry.champion(settings, name) if name is not None else None
+    alias = found.version if found is not None else None
+    recorded = newest["version"] if newest is not None else None
+    if alias == recorded:
+        return AliasState(release, recorded, alias, "agrees", newest)
+    unfinished = newest is not None and not _finished(settings, newest)
+    return AliasState(release, recorded, alias, "unfinished" if unfinished else "moved", newest)
+
+
+def finish(settings: Settings, state: AliasState) -> AliasState:
+    """Let alias and tag follow a move that was recorded and interrupted; an alias that was moved stays as it is."""
+    if state.newest is None or state.state == "moved":
+        return state
+    if state.state == "unfinished" or not _finished(settings, state.newest):
+        _follow(settings, state.newest)
+    return replace(state, alias=state.recorded, state="agrees")
+
+
+@contextmanager
+def moving(settings: Settings, release: str) -> Iterator[None]:
+    """One at a time: nobody else of this home moves the champion of a release until the end of the block."""
+    with FileLock(settings.root / "locks" / f"release-{release}"):
+        yield
+
+
+def move(
     settings: Settings,
     release: str,
-    candidate: registry.Registered,
+    target: registry.Registered,
     *,
+    action: str = PROMOTED,
     reason: str,
     evidence: Mapping[str, Any],
-) -> registry.Registered | None:
-    """Write the promotion to the ledger, then move the champion alias; the champion before, if any."""
-    before = registry.champion(settings, candidate.name)
+) -> dict[str, Any]:
+    """Record that a version is champion from now on, with its contract, then let the alias follow; the entry."""
+    before = registry.champion(settings, target.name)
     entry = {
         "release": release,
-        "model": candidate.name,
-        "version": candidate.version,
+        "model": target.name,
+        "version": target.version,
         "previous": before.version if before else None,
         "actor": settings.who,
         "reason": reason,
         "evidence": json.dumps(evidence, sort_keys=True),
+        "action": action,
+        "contract": contract_digest(settings, target),
+        "entry": uuid4().hex,
     }
     PROMOTIONS.append(Lake(settings.lake_uri), [entry])
-    registry.set_champion(settings, candidate.name, candidate.version)
-    return before
+    _follow(settings, entry)
+    return entry
+
+
+def contract_digest(settings: Settings, version: registry.Registered) -> str:
+    """Digest of what serving is told with a version."""
+    return digest_of(registry.load_document(settings, version, "contract.json"))
 
 
 def history(settings: Settings, release: str) -> list[dict[str, Any]]:
-    """All promotions of a release, oldest first."""
-    entries = PROMOTIONS.entries(Lake(settings.lake_uri))
-    return [entry for entry in entries if entry["release"] == release]
+    """All moves of a release's champion, oldest first; what older entries did not record is empty."""
+    entries = PROMOTIONS.entries(Lake(settings.lake_uri), release=[release])
+    unknown = {"action": PROMOTED, "contract": "", "entry": ""}
+    return [{**entry, **{name: entry.get(name) or unknown[name] for name in unknown}} for entry in entries]
+
+
+def _follow(settings: Settings, entry: Mapping[str, Any]) -> None:
+    registry.set_champion(settings, entry["model"], entry["version"])
+    registry.tag(settings, entry["model"], entry["version"], **{_TAG: entry["entry"]})
+
+
+def _finished(settings: Settings, entry: Mapping[str, Any]) -> bool:
+    """Whether the alias has followed a move, whatever was done to it since; of a deleted version nobody can tell."""
+    version = registry.version(settings, entry["model"], entry["version"])
+    return version is None or not entry["entry"] or version.tags.get(_TAG) == entry["entry"]

@@ -238,6 +238,8 @@ def lineage_of_columns(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableColum
     for on_demand in service.on_demand_specs(catalog):
         inputs = [_dep(source.key, name) for name in on_demand.request if name in source.columns]
         inputs += [_dep(source.key, EVENT_TIME)]
+        read = [view for view in service.view_specs(catalog) if view.name in on_demand.views]
+        inputs += [_dep(view.key, feature.name) for view in read for feature in view.features(catalog)]
         deps |= dict.fromkeys(on_demand.outputs, inputs)
     return dg.TableColumnLineage(deps)
 

@@ -131,8 +131,8 @@ def rate_p_value(day_positives: int, day_rows: int, reference_positives: int, re
     """
     from scipy.stats import hypergeom
 
-    urn = hypergeom(day_rows + reference_rows, day_positives + reference_positives, day_rows)
-    tail = min(float(urn.cdf(day_positives)), float(urn.sf(day_positives - 1)))
+    urn = (day_rows + reference_rows, day_positives + reference_positives, day_rows)
+    tail = min(float(hypergeom.cdf(day_positives, *urn)), float(hypergeom.sf(day_positives - 1, *urn)))
     return min(1.0, 2 * tail)
 
 

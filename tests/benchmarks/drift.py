@@ -90,7 +90,7 @@ def ours(
     lost = by_size.pop("lost")
     return {
         "days": len(data.judged),
-        **_alarm_rate(len(alarms), len(data.judged)),
+        **alarm_rate(len(alarms), len(data.judged)),
         "label_false_alarm_rate": _rate(len(label_alarms), len(data.judged)),
         "detection": {f"{name} {size:g}": by_size[name][f"{size:g}"] for name, size in NAMED.items()},
         "detection_by_size": by_size,
@@ -121,7 +121,7 @@ def beside_evidently(data: Data, shifted: Shifted, tables: Path, timed: Sequence
 
     theirs = {
         "version": version(),
-        **_alarm_rate(alarms("stable", data.judged), len(data.judged)),
+        **alarm_rate(alarms("stable", data.judged), len(data.judged)),
         "label_false_alarm_rate": _rate(alarms("labels", data.judged), len(data.judged)),
         "detection": {
             f"{name} {size:g}": _rate(alarms(name, data.some), len(data.some)) for name, size in NAMED.items()
@@ -183,7 +183,7 @@ def _rate(count: int, days: int) -> float:
     return round(count / days, 4)
 
 
-def _alarm_rate(alarms: int, days: int) -> dict[str, Any]:
+def alarm_rate(alarms: int, days: int) -> dict[str, Any]:
     """The rate of false alarms, and between what it lies with 95 percent confidence.
 
     Clopper, C. and Pearson, E. S. (1934), The use of confidence or fiducial limits, Biometrika 26, 404-413.

@@ -55,7 +55,7 @@ def prepared(home: Home) -> Data:
 def judged_once(data: Data, key: str) -> str:
     """What a step does to judge one day: it reads the days before from the lake, and compares."""
     columns = {key: data.columns[key]}
-    judged = judge_days(data.profile, data.catalog, data.home.settings, columns, {key: ""}, {})
+    judged, _ = judge_days(data.profile, data.catalog, data.home.settings, columns, {key: ""}, {})
     return judged[key].verdict.decision.status
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ml_platform.cli.throw_away import no_waiting_for_the_disk
 from ml_platform.kernel.settings import Settings
-from tests.lifecycle.disk import no_waiting_for_the_disk
 from tests.lifecycle.toys import Toys
 from tests.lifecycle.worlds import Undisturbed, World, undisturbed_world
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from tests.lifecycle.locations import BAD, DAYS, GOOD, graph
+
 pytestmark = [
     # Dagster's own evaluate_automation_conditions passes a parameter that Dagster calls beta.
     pytest.mark.filterwarnings("ignore:Parameter `include_sources`:dagster.BetaWarning"),
@@ -18,32 +20,7 @@ pytestmark = [
     ),
 ]
 
-BAD, GOOD = "2018-06-03", "2018-06-04"
 NOW = dt.datetime(2018, 6, 20, tzinfo=dt.UTC)
-DAYS = dg.DailyPartitionsDefinition("2018-06-01", end_date="2018-06-10")
-TWO_DAYS = dg.TimeWindowPartitionMapping(start_offset=-1)
-
-
-def graph(*, check_partitions: dg.PartitionsDefinition | None = None) -> dg.Definitions:
-    """`upstream`, whose blocking check fails on one day, and `downstream`, which reads two days of it."""
-
-    @dg.asset(partitions_def=DAYS)
-    def upstream() -> None: ...
-
-    @dg.asset_check(asset=upstream, blocking=True, partitions_def=check_partitions)
-    def passed(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=context.run.tags["dagster/partition"] != BAD)
-
-    @dg.asset(
-        partitions_def=DAYS,
-        deps=[dg.AssetDep(upstream, partition_mapping=TWO_DAYS)],
-        automation_condition=dg.AutomationCondition.missing()
-        & dg.AutomationCondition.all_deps_blocking_checks_passed(),
-    )
-    def downstream() -> None: ...
-
-    unchecked = dg.define_asset_job("unchecked", dg.AssetSelection.all().without_checks())
-    return dg.Definitions(assets=[upstream, downstream], asset_checks=[passed], jobs=[unchecked])
 
 
 @pytest.fixture

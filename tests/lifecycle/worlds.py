@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml_platform.cli.instance import Runner, open_instance
+from ml_platform.cli.throw_away import no_waiting_for_the_disk
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates import publishing
 from ml_platform.kernel.catalog import Catalog
@@ -32,7 +33,6 @@ from ml_platform.lake.tables import Lake
 from ml_platform.sources.feed import write_delivery
 from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
-from tests.lifecycle.disk import no_waiting_for_the_disk
 from tests.support import compiled
 
 SOURCE, VIEW = "sources/payments", "features/spending"

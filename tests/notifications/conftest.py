@@ -81,7 +81,7 @@ class Teller:
             instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
         targets = materialization_targets(instance, key, partitions)
         for partition in partitions:
-            found = Evaluation(check, passed=passed, observed=observed, bound=BOUND)
+            found = Evaluation(check.name, passed=passed, observed=observed, bound=BOUND)
             report_evaluation(instance, evaluation_event(key, partition, found, targets[partition]))
 
     def declared(self, **changed: object) -> "Teller":

@@ -1,14 +1,18 @@
 """When a gate closes, its webhook is told once, with the refusal, and told nothing when nothing is new."""
 
+import datetime as dt
+
 import dagster as dg
 import pytest
 
 from ml_platform.gates.acceptances import Acceptance, accept
 from ml_platform.gates.outcomes import Evaluation
+from ml_platform.gates.overrides import Override, close_expired, override
 from ml_platform.gates.recording import evaluation_event, report_evaluation
+from ml_platform.kernel.lineage import Check
 from ml_platform.notifications.store import NOTIFICATIONS
 from tests.lifecycle.toys import BOUND
-from tests.notifications.conftest import Teller
+from tests.notifications.conftest import LATER, Teller
 
 FIRST, A, LAST = "2018-06-01", "2018-06-02", "2018-06-12"
 
@@ -32,7 +36,7 @@ def test_a_closed_gate_is_told_once_with_the_refusal_and_the_ways_out(teller: Te
     lines = told["text"].splitlines()
     assert lines[0] == f"{toys.profiles} [{A}] drift: amount: ks 0.16 (required: {BOUND}, run {run[:8]})"
     assert lines[1] == f"Until it passes these are refused where they read it: {toys.model}."
-    assert lines[2] == f"To see it again: ml-platform gate status {toys.model} --partition {A}"
+    assert lines[2] == f"To see it again: ml-platform gate explain {toys.model} --partition {A}"
     assert f"ml-platform drift accept {toys.profiles} {A} --reason '…'" in told["text"]
     assert (told["asset"], told["partitions"]) == (toys.profiles, [A])
     assert told["details"] == {"check": "drift", "observed": "amount: ks 0.16", "bound": BOUND, "runs": [run]}
@@ -71,6 +75,17 @@ def test_an_acceptance_is_not_told(drifted: Teller) -> None:
     acceptance = Acceptance(drifted.toys.profiles, "drift", A, "prices went up", "ada")
     accept(drifted.toys.instance, drifted.lake, acceptance)
     assert drifted.look() == []
+
+
+def test_an_override_is_not_told_and_its_end_is(drifted: Teller) -> None:
+    drifted.look()
+    toys, until = drifted.toys, LATER + dt.timedelta(hours=1)
+    asked = Override(toys.profiles, Check("drift"), A, until, "the model must be retrained tonight", "ada")
+    override(toys.instance, drifted.lake, asked, now=LATER)
+    assert drifted.look() == []
+    assert len(close_expired(toys.instance, drifted.lake, now=until)) == 1
+    [told] = drifted.look()
+    assert "drift: amount: ks 0.16 (an override of it ended at 2018-07-12T13:00:00+00:00)" in told["text"]
 
 
 def test_many_failed_partitions_of_one_check_are_one_message(teller: Teller) -> None:

@@ -59,7 +59,7 @@ def test_a_refused_delivery_reaches_the_webhook_through_dagster_s_own_tick(
     assert closed["title"] == f"Gate closed: sources/transactions [{LAST_DAY}] quality"
     assert "terminal_id not null" in closed["text"]
     assert "refused where they read it: models/fraud, releases/fraud." in closed["text"]
-    assert f"ml-platform gate status models/fraud --partition {LAST_DAY}" in closed["text"]
+    assert f"ml-platform gate explain models/fraud --partition {LAST_DAY}" in closed["text"]
     assert (refused["event"], refused["asset"]) == ("model_not_updated", "releases/fraud")
     assert refused["text"] == refusal
     assert tick.skip_message == "2 sent"

@@ -191,10 +191,23 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     opened = run(".venv/bin/ml-platform gate status models/fraud --partition 2018-10-02", newcomer)
     assert opened.returncode == 0
+    week = run(
+        ".venv/bin/ml-platform drift profile fraud --from 2018-09-24 --to 2018-09-30",
+        newcomer,
+    )
+    assert (week.returncode, "2018-09-24 … 2018-09-30" in week.stdout) == (0, True), week.stdout + week.stderr
     stale = run(".venv/bin/ml-platform stale", newcomer)
     assert (stale.returncode, stale.stdout) == (0, "nothing is stale\n"), stale.stdout + stale.stderr
     told = run(".venv/bin/ml-platform notifications list", newcomer)
     assert (told.returncode, told.stdout) == (0, "nothing was told yet\n"), told.stdout + told.stderr
+
+
+def test_the_champion_before_is_champion_again_in_one_command(demo: str, newcomer: Path) -> None:
+    back = run('.venv/bin/ml-platform releases rollback fraud --reason "too many alerts"', newcomer)
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert "rolled back from version 3 to version 2" in back.stdout
+    listed = run(".venv/bin/ml-platform releases list fraud", newcomer)
+    assert listed.returncode == 0 and "2 ◀ champion" in masked(listed.stdout), listed.stdout + listed.stderr
 
 
 def test_what_the_champion_was_trained_on_is_rebuilt_also_after_upkeep(demo: str, newcomer: Path) -> None:

@@ -24,6 +24,7 @@ from ml_platform.drift_profiles.distances import (
     read_numbers,
     total_variation,
 )
+from ml_platform.drift_profiles.entities import EntityNumbers
 from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.drift_profiles.profile import merge, profile_columns, summary
 from ml_platform.drift_profiles.sequence import DaySequence, LetThrough, PastDay
@@ -233,6 +234,26 @@ def test_a_sequence_of_days_is_judged_by_the_rules_whatever_was_judged_in_a_run_
 class _Accepted:
     judged: str
     new_regime: bool
+
+
+ids = st.integers(-3, 12) | st.integers(2**22 - 1, 2**22 + 1) | st.just(2**53 + 1)
+days_of_ids = st.lists(st.lists(ids | st.none(), min_size=1, max_size=12), min_size=1, max_size=6)
+
+
+@given(days=days_of_ids, text=st.booleans())
+def test_an_entity_has_one_number_on_all_days_however_its_ids_are_stored(
+    days: list[list[int | None]], text: bool
+) -> None:
+    known, numbers = EntityNumbers(), dict[int | str | None, set[int]]()
+    for day in days:
+        values = [value if value is None or not text else str(value) for value in day]
+        column = np.array(values, dtype=object if None in values else None)
+        for value, number in zip(values, known.of(column).tolist(), strict=True):
+            numbers.setdefault(value, set()).add(number)
+    assert all(len(found) == 1 for found in numbers.values())
+    distinct = sorted(number for value, (number,) in numbers.items() if value is not None)
+    assert distinct == list(range(1, len(distinct) + 1))
+    assert numbers.get(None, {0}) == {0}
 
 
 cluster_rows = st.lists(st.integers(1, 50), max_size=12)

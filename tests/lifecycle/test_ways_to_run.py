@@ -1,0 +1,211 @@
+"""Every way to run a model after a failed check: stock Dagster lets it through, the platform does not.
+
+The UI's ways are the GraphQL requests that it sends, carried out by Dagster's own webserver code, run launcher and
+backfill daemon.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._daemon.backfill import execute_backfill_iteration
+from dagster_graphql.client.query import (
+    LAUNCH_PARTITION_BACKFILL_MUTATION,
+    LAUNCH_PIPELINE_EXECUTION_MUTATION,
+)
+from dagster_graphql.test.utils import execute_dagster_graphql
+
+from ml_platform.cli.story import scaled
+from ml_platform.cli.throw_away import no_waiting_for_the_disk
+from ml_platform.kernel.settings import PROJECT_ROOT
+from tests.built import Platform, day_of_transactions
+from tests.lifecycle import locations
+from tests.lifecycle.locations import BAD, GOOD
+
+NEXT_DAY = "2018-06-27"  # the day after those of the built platform
+INSTANCE = """\
+telemetry:
+  enabled: false
+run_coordinator:
+  module: dagster._core.run_coordinator
+  class: DefaultRunCoordinator
+run_launcher:
+  module: dagster._core.launcher.sync_in_memory_run_launcher
+  class: SyncInMemoryRunLauncher
+"""
+
+
+class Ui:
+    """A Dagster instance with one code location, asked as its UI asks."""
+
+    def __init__(self, workspace: WorkspaceProcessContext, location: str) -> None:
+        self.workspace = workspace
+        self.instance = workspace.instance
+        self.job = getattr(locations, location)().resolve_implicit_global_asset_job_def()
+
+    def make(self, asset: str, *partitions: str) -> None:
+        """Make an asset for days, one run each, whether its check fails or not."""
+        for partition in partitions:
+            self.job.execute_in_process(
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(asset.split("/"))],
+                partition_key=partition,
+                raise_on_error=False,
+            )
+
+    def materialize(self, *assets: str, checks: bool = True) -> None:
+        """The button: one run of assets for the bad day, with their checks or without."""
+        selector: dict[str, Any] = {
+            **self._repository(),
+            "pipelineName": "__ASSET_JOB",
+            "assetSelection": [{"path": asset.split("/")} for asset in assets],
+        }
+        if not checks:
+            selector["assetCheckSelection"] = []
+        tags = [{"key": "dagster/partition", "value": BAD}]
+        parameters = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
+        self._ask(LAUNCH_PIPELINE_EXECUTION_MUTATION, {"executionParams": parameters})
+
+    def backfill(self, asset: str) -> None:
+        """The same for a range of days, as a backfill that the daemon carries out."""
+        parameters = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": [BAD, GOOD]}
+        answer = self._ask(LAUNCH_PARTITION_BACKFILL_MUTATION, {"backfillParams": parameters})
+        assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
+        list(execute_backfill_iteration(self.workspace, logging.getLogger("backfill")))
+
+    def made(self, asset: str) -> set[str]:
+        return set(self.instance.get_materialized_partitions(dg.AssetKey(asset.split("/"))))
+
+    def _repository(self) -> dict[str, str]:
+        (location,) = self.workspace.create_request_context().code_locations
+        (repository,) = location.get_repositories()
+        return {"repositoryLocationName": location.name, "repositoryName": repository}
+
+    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        return execute_dagster_graphql(self.workspace.create_request_context(), query, variables).data
+
+
+@contextmanager
+def ui_of(location: str, folder: Path) -> Iterator[Ui]:
+    target = LoadableTargetOrigin(
+        executable_path=sys.executable, module_name="tests.lifecycle.locations", attribute=location
+    )
+    origin = InProcessCodeLocationOrigin(target)
+    folder.mkdir()
+    (folder / "dagster.yaml").write_text(INSTANCE)
+    with (
+        no_waiting_for_the_disk(),
+        dg.DagsterInstance.from_config(str(folder)) as instance,
+        WorkspaceProcessContext(instance, InProcessTestWorkspaceLoadTarget(origin)) as workspace,
+    ):
+        yield Ui(workspace, location)
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Iterator[Ui]:
+    with ui_of("stock", tmp_path / "stock") as ui:
+        ui.make("upstream", BAD, GOOD)
+        yield ui
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Iterator[Ui]:
+    with ui_of("gated", tmp_path / "gated") as ui:
+        yield built(ui, "gated")
+
+
+@pytest.fixture
+def gated_far(tmp_path: Path) -> Iterator[Ui]:
+    with ui_of("gated_far", tmp_path / "gated_far") as ui:
+        yield built(ui, "gated_far")
+
+
+def built(ui: Ui, group: str) -> Ui:
+    """The same with all that the model of the bad day reads, some of which failed."""
+    for asset in ("raw", "features", "profiles"):
+        ui.make(f"{group}/{asset}", "2018-06-01", "2018-06-02", BAD, GOOD)
+    return ui
+
+
+def test_the_materialize_button_alone(stock: Ui, gated: Ui) -> None:
+    stock.materialize("downstream")
+    assert BAD in stock.made("downstream")
+    gated.materialize("gated/model")
+    assert gated.made("gated/model") == set()
+
+
+def test_the_materialize_button_with_the_checks_left_out(stock: Ui, gated: Ui) -> None:
+    stock.materialize("upstream", "downstream", checks=False)
+    assert BAD in stock.made("downstream")
+    gated.materialize("gated/profiles", "gated/model", checks=False)
+    assert gated.made("gated/model") == set()
+
+
+def test_the_materialize_button_on_an_asset_two_steps_below(stock: Ui, gated_far: Ui) -> None:
+    stock.materialize("last")
+    assert BAD in stock.made("last")
+    gated_far.materialize("gated_far/model")
+    assert gated_far.made("gated_far/model") == set()
+
+
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")  # Dagster's own
+def test_a_backfill_of_a_range_of_days(stock: Ui, gated: Ui) -> None:
+    stock.backfill("downstream")
+    assert stock.made("downstream") == {BAD, GOOD}
+    gated.backfill("gated/model")
+    assert gated.made("gated/model") == set()
+
+
+def test_dg_launch(platform: Platform, tmp_path: Path) -> None:
+    project = stock_project(tmp_path)
+    launch(project, project / "home", "upstream", BAD)
+    launch(project, project / "home", "downstream", BAD)
+    with dg.DagsterInstance.from_config(str(project / "home")) as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey("downstream")) == {BAD}
+
+    platform.deliver("transactions", scaled(day_of_transactions(NEXT_DAY), "tx_amount", by=1.5))
+    platform.make("sources/transactions", NEXT_DAY)
+    platform.refused("drift_profiles/fraud", NEXT_DAY)
+    said = launch(PROJECT_ROOT, platform.settings.dagster_home, "models/fraud", NEXT_DAY)
+    assert f"models/fraud [{NEXT_DAY}] is refused" in said
+    assert NEXT_DAY not in platform.materialized("models/fraud")
+
+
+def stock_project(folder: Path) -> Path:
+    """A dg project of stock Dagster: the asset `upstream` fails its check, `downstream` reads it."""
+    package = folder / "stock_project"
+    package.mkdir()
+    (folder / "home").mkdir()
+    (folder / "home" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (package / "__init__.py").touch()
+    (package / "definitions.py").write_text("from tests.lifecycle.locations import stock\n\ndefs = stock()\n")
+    lines = ["[tool.dg]", 'directory_type = "project"', "[tool.dg.project]", 'root_module = "stock_project"']
+    (folder / "pyproject.toml").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def launch(project: Path, home: Path, asset: str, partition: str) -> str:
+    """What `dg launch` says of one asset's partition; it may fail."""
+    command = [
+        str(Path(sys.executable).with_name("dg")),
+        "launch",
+        "--assets",
+        asset,
+        "--partition",
+        partition,
+    ]
+    paths = os.pathsep.join([str(project), str(PROJECT_ROOT)])
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONPATH": paths}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
