@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from ml_platform.cli.stale import declared_assets, find_stale
-from ml_platform.compiler import Step
+from ml_platform.compiler import AssetComponent, Step, component_of
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.gates.stale import Stale, in_order
@@ -29,7 +29,6 @@ from ml_platform.lake.tables import Lake
 from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.training_sets.spec import TrainingSetSpec
-from tests.support import component_module
 
 FIRST, LAST = "2018-04-01", "2018-04-12"
 PAYMENTS, LABELS = "sources/payments", "sources/labels"
@@ -143,7 +142,9 @@ class World:
             run=SimpleNamespace(run_id="a run"),
         )
         for run in contiguous(partitions):
-            component_module(spec).materialize(spec, Step(context, tuple(run), self.catalog))
+            component = component_of(spec)
+            assert isinstance(component, AssetComponent)
+            component.work(Step(context, tuple(run), self.catalog))
 
     def make_all(self) -> None:
         """Materialize everything that the declared days have."""
