@@ -14,6 +14,7 @@ from ml_platform.kernel.settings import settings
 
 drift_app = typer.Typer(help="What to do about drift.", no_args_is_help=True)
 
+_WIDE = 160  # a file or a pipe has no edge that the table would have to fit into
 _SHOWN = ("missing", "mean", "stddev", "min", "q05", "q50", "q95", "max")
 
 
@@ -61,6 +62,8 @@ def profile(
     in the profile of one day.
     """
     console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console.width = _WIDE
     with telling_errors(console):
         found = _merged(name, first, last)
     days = spans(found["days"])

@@ -90,6 +90,11 @@ class RollingReference:
         self._entities = {column: EntityNumbers() for column in policy.id_columns}
 
     @property
+    def limit(self) -> int:
+        """Days that it holds at most."""
+        return self._policy.reference_days
+
+    @property
     def days(self) -> tuple[Hashable, ...]:
         """Keys of the days that are the reference now, oldest first."""
         return tuple(key for key, _ in self._days)

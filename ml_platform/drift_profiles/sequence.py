@@ -197,7 +197,7 @@ class DaySequence:
             return pool
         limit = max(len(days), self._limit(same_weekday=slot is not None))
         entering = days[-1:]
-        if pool is None or days != (*pool.days, *entering)[-limit:]:
+        if pool is None or pool.limit != limit or days != (*pool.days, *entering)[-limit:]:
             self._pools[slot] = pool = RollingReference(replace(self._policy, reference_days=limit))
             entering = days
         for day, columns in self._rows_of(entering).items():

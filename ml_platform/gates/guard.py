@@ -39,6 +39,7 @@ class ClosedGate:
     run_id: str = ""
     refused: bool = False  # the rows that failed were not published
     delivered: bool = False  # it is made from deliveries, not from other assets
+    published: bool = True  # some version of it is there to go back to
 
     @property
     def explanation(self) -> str:
@@ -123,7 +124,8 @@ def closed_by(
         record = evaluated.get(partition)
         reason = _reason(record, materialized.get(partition), check, lake)
         if record is not None and reason in ("failed", "expired"):
-            closed.append(_told(record, asset, check, partition, reason))
+            told_of = _told(record, asset, check, partition, reason)
+            closed.append(replace(told_of, published=materialized.get(partition) is not None))
         elif reason is not None:
             alike.setdefault(reason, []).extend([partition] if partition is not None else [])
     return closed + [ClosedGate(asset, check.name, tuple(found), why) for why, found in alike.items()]
@@ -175,8 +177,8 @@ def ways_out(gate: ClosedGate) -> list[str]:
         if gate.delivered:
             again = f"deliver {gate.asset} {first} again: ml-platform ingest … --replaces DIGEST, then materialize it"
         dismiss = f"ml-platform refused dismiss {gate.asset} {first} --reason '…'"
-        back = [f"drop what was refused, if an older version is published: {dismiss}"] if gate.refused else []
-        return [again, *back, override]
+        back = [f"go back to the version before: {dismiss}"] if gate.refused else []
+        return [again, *back, override] if gate.published else [again]
     if gate.reason == "redeclared":
         return [
             f"evaluate what is published: ml-platform gate recheck {gate.asset} {_listed(gate)} --reason '…'"

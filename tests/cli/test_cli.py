@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
 
 from ml_platform.cli.main import app
 from ml_platform.cli.story import scaled
@@ -21,18 +19,10 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.store import LANDED_FILES, landed_days
 from tests.built import NEXT_DAY, Platform, changed_column, day_of_transactions
+from tests.commands import invoke, words
 from tests.support import LAST_DAY
 
 PROFILE, MODEL = "drift_profiles/fraud", "models/fraud"
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
-
-
-def words(text: str) -> str:
-    """Text in one line, without what a terminal is told about colours and boxes."""
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", text).split())
 
 
 def written(folder: Path, rows: pa.Table, name: str = "day.parquet") -> str:

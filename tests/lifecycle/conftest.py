@@ -9,9 +9,11 @@ import pytest
 
 from ml_platform.cli.throw_away import no_waiting_for_the_disk
 from ml_platform.kernel.settings import Settings
+from tests.built import platform
 from tests.lifecycle.toys import Toys
 from tests.lifecycle.worlds import Undisturbed, World, undisturbed_world
 
+__all__ = ["platform"]
 _numbers = count(1)
 
 

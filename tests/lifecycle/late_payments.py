@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from ml_platform.cli.stale import declared_assets, find_stale
-from ml_platform.compiler import AssetComponent, Step, component_of
+from ml_platform.compiler import Step, component_of
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.gates.stale import Stale, in_order
@@ -142,9 +142,7 @@ class World:
             run=SimpleNamespace(run_id="a run"),
         )
         for run in contiguous(partitions):
-            component = component_of(spec)
-            assert isinstance(component, AssetComponent)
-            component.work(Step(context, tuple(run), self.catalog))
+            component_of(spec).work(Step(context, tuple(run), self.catalog))
 
     def make_all(self) -> None:
         """Materialize everything that the declared days have."""

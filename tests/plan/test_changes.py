@@ -22,7 +22,7 @@ from ml_platform.plan.report import Plan
 CUSTOMERS, TERMINALS, SCORING = (
     f"features/{name}" for name in ("customer_spending", "terminal_risk", "fraud_scoring")
 )
-CONTEXT = "features/transaction_context"
+CONTEXT, MODEL = "features/transaction_context", "models/fraud"
 Edit = Callable[..., Changes]
 
 
@@ -172,7 +172,10 @@ def test_another_expectation_is_a_check_to_be_asked_again_and_no_other_row(edit:
             id="another type",
         ),
         pytest.param(
-            [(CONTEXT, "    is_night: double\n", "")],
+            [
+                (CONTEXT, "    is_night: double\n", ""),
+                (MODEL, "    - {name: night, where: is_night = 1}\n", ""),
+            ],
             "OnDemandFeatures transaction_context loses is_night",
             id="an output that goes",
         ),
@@ -182,7 +185,10 @@ def test_another_expectation_is_a_check_to_be_asked_again_and_no_other_row(edit:
             id="an output of another type",
         ),
         pytest.param(
-            [(SCORING, "  request_features: [amount]\n", "")],
+            [
+                (SCORING, "  request_features: [amount]\n", ""),
+                (MODEL, "    - {name: high_amount, where: amount >= 200}\n", ""),
+            ],
             "FeatureService fraud_scoring loses amount, which models/fraud reads",
             id="a request value that the model reads",
         ),

@@ -126,7 +126,7 @@ def test_the_declarations_are_right_before_they_are_spoilt(folder: Path) -> None
             SPENDING,
             "sql: customer_transactions_1d <= customer_transactions_7d",
             "sql: customer_transactions_1d <= customer_transactions_7",
-            r"expectations\.4 may read customer_id, .*reads \['customer_transactions_7'\]",
+            r"expectations\.5 may read customer_id, .*reads \['customer_transactions_7'\]",
             id="an expectation over a column that does not exist",
         ),
         pytest.param(
@@ -175,7 +175,7 @@ def test_the_declarations_are_right_before_they_are_spoilt(folder: Path) -> None
             "drift_profiles/fraud",
             "calendar: [is_weekend]",
             "calendar: [weekend]",
-            r"DriftProfile 'fraud': calendar and categories must be features.*got also \['weekend'\]",
+            r"DriftProfile 'fraud': calendar, categories and same_weekday must be features.*got also \['weekend'\]",
             id="a calendar feature that is none",
         ),
         pytest.param(

@@ -225,7 +225,11 @@ def fail_again(here: Settings, asset: str, partition: str) -> None:
     key = dg.AssetKey(asset.split("/"))
     with open_instance(here) as instance:
         target = materialization_targets(instance, key, [partition])[partition]
-        failed = Evaluation("drift", passed=False, observed="moved again", bound="as before")
+        check = declarations.load().node(asset).check("drift")
+        assert check is not None
+        failed = Evaluation(
+            "drift", passed=False, observed="moved again", bound="as before", declared=check.digest
+        )
         instance.report_runless_asset_event(evaluation_event(key, partition, failed, target))
 
 
