@@ -16,7 +16,7 @@ from ml_platform.gates.publishing import Staged, broken_and_let_through, judge_p
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.audit import Beside, Finding, audit, published_rows
+from ml_platform.lake.audit import Beside, Finding, audit, published_sizes
 from ml_platform.lake.broken_rows import stage_references
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.engine import connect
@@ -121,7 +121,7 @@ def audited(
     """What is found in the view's rows of some days in the relation named `rows`."""
     stage_references(connection, lake, rows, spec.expectations)
     beside = Beside(
-        published=published_rows(lake, spec.key, spec.expectations),
+        published=published_sizes(lake, spec.key, spec.expectations),
         schema=schema_differences(connection, rows, spec, catalog),
     )
     return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside)

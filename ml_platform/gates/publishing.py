@@ -49,7 +49,8 @@ class Staged:
     `rows` is a relation over a table of a connection that is open until they are published: they are read twice, a
     partition at a time, and a query could give other bits the second time.
     `inputs` has the digest of what each partition was made from; `versions` says that the rows have a created
-    time of their own. `metadata` is shown with each partition; every key of `partitions` is committed or refused.
+    time of their own, and `events` of how many events they are versions. `metadata` is shown with each partition;
+    every key of `partitions` is committed or refused.
     """
 
     asset: str
@@ -59,6 +60,7 @@ class Staged:
     declaration: str
     inputs: Mapping[str, str] = field(default_factory=dict)
     versions: bool = False
+    events: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -179,6 +181,7 @@ def _publication(
         inputs=staged.inputs.get(key, ""),
         known=known_midnights(part.drop_columns([PARTITION_COLUMN])) if staged.versions and part else {},
         lag=equal_lag(part) if staged.versions and part else None,
+        events=staged.events.get(key),
     )
 
 

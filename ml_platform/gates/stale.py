@@ -177,7 +177,7 @@ def in_order(lineage: Lineage) -> list[str]:
     """All assets, each after what it reads."""
     return list(
         TopologicalSorter(
-            {key: [u.key for u in n.upstream] for key, n in lineage.nodes.items()}
+            {key: [u.key for u in n.dependencies] for key, n in lineage.nodes.items()}
         ).static_order()
     )
 

@@ -134,7 +134,8 @@ class Expectation(Spec):
         default=None, ge=0, description="The partition has at least this many rows."
     )
     rows_within: RowsWithin | None = Field(
-        default=None, description="The partition has about as many rows as the accepted days before it."
+        default=None,
+        description="The partition has about as many rows, or events of a source, as the accepted days before it.",
     )
     fresh_within: DurationField | None = Field(
         default=None,

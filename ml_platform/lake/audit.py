@@ -63,20 +63,25 @@ class Finding:
 class Beside:
     """What rows are judged by that is not among them.
 
-    `published` has the rows of each published partition of the asset, `schema` in what the staged columns differ
-    from the declared ones, `findings` what else was found in each partition.
+    `published` has the size of each published partition of the asset, `schema` in what the staged columns differ
+    from the declared ones, `findings` what else was found in each partition. Where rows are versions of events,
+    `events` has their number by partition: the size of a partition that no correction changes.
     """
 
     published: Mapping[str, int] = field(default_factory=dict[str, int])
+    events: Mapping[str, int] | None = None
     schema: Sequence[str] = ()
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict[str, Sequence[Finding]])
 
 
-def published_rows(lake: Lake, asset: str, expectations: Iterable[Expectation]) -> dict[str, int]:
-    """Rows of every published partition of an asset; nothing is read where no expectation asks for them."""
+def published_sizes(lake: Lake, asset: str, expectations: Iterable[Expectation]) -> dict[str, int]:
+    """Events, or else rows, of each published partition; nothing is read where no expectation asks for them."""
     if not any(expectation.rows_within for expectation in expectations):
         return {}
-    return {partition: publication.rows for partition, publication in published(lake, asset).items()}
+    return {
+        partition: publication.rows if publication.events is None else publication.events
+        for partition, publication in published(lake, asset).items()
+    }
 
 
 def audit(
@@ -102,16 +107,17 @@ def audit(
     findings: dict[str, list[Finding]] = {}
     for partition in sorted(measured):
         count, *measures = measured[partition]
+        size = (count or 0) if beside.events is None else beside.events.get(partition, 0)
         before = [accepted[day] for day in days[: bisect_left(days, partition)]]
         found = [
-            _judged(expectation, _Seen(partition, count or 0, measure, before, beside.schema))
+            _judged(expectation, _Seen(partition, count or 0, size, measure, before, beside))
             for expectation, measure in zip(expectations, measures, strict=True)
         ]
         findings[partition] = [*beside.findings.get(partition, ()), *found]
         if not any(finding.refuses for finding in findings[partition]):
             if partition not in accepted:
                 insort(days, partition)
-            accepted[partition] = count or 0
+            accepted[partition] = size
     return findings
 
 
@@ -125,7 +131,7 @@ def _measures(
     for number, expectation in numbered.items():
         value, measure = _measure(expectation, number)
         if value is not None:
-            inner = inner.select(value.as_(f"e{number}"))
+            inner = inner.select(value.as_(f"__e{number}"))
         outer = outer.select(measure)
     query = outer.from_(inner.subquery("rows")).group_by(column(PARTITION_COLUMN))
     try:
@@ -149,7 +155,7 @@ def _measure(expectation: Expectation, number: int) -> tuple[exp.Expr | None, ex
     For a unique column it tells only whether any value is repeated, which is cheaper to know than in which rows;
     for a share of nulls, how many there are.
     """
-    name = column(f"e{number}")
+    name = column(f"__e{number}")
     if expectation.fresh_within is not None:
         return column(EVENT_TIME, JUDGED), dialect.micros(exp.Max(this=name))
     if expectation.unique is not None:
@@ -173,13 +179,14 @@ def _repeated(connection: duckdb.DuckDBPyConnection, rows: str, expectation: Exp
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is known of one partition when an expectation is judged; `before` has the rows of accepted days."""
+    """What is known of one partition when an expectation is judged; `before` has the sizes of accepted days."""
 
     partition: str
     rows: int
+    size: int
     measure: int | None
     before: Sequence[int]
-    schema: Sequence[str]
+    beside: Beside
 
 
 def _judged(expectation: Expectation, seen: _Seen) -> Finding:
@@ -201,11 +208,11 @@ def _verdict(expectation: Expectation, seen: _Seen) -> tuple[bool | None, str, i
     if expectation.rows_at_least is not None:
         return seen.rows >= expectation.rows_at_least, f"{seen.rows:,} rows", 0
     if expectation.rows_within is not None:
-        return (*_among_days(expectation.rows_within, seen.rows, seen.before), 0)
+        return (*_among_days(expectation.rows_within, seen), 0)
     if expectation.fresh_within is not None:
         return (*_fresh(expectation.fresh_within, seen), 0)
     if expectation.declared_schema is not None:
-        return not seen.schema, "; ".join(seen.schema) or "as declared", 0
+        return not seen.beside.schema, "; ".join(seen.beside.schema) or "as declared", 0
     failing = seen.measure or 0
     if expectation.null_share_at_most is not None:
         passed = not seen.rows or failing / seen.rows <= expectation.null_share_at_most
@@ -213,16 +220,17 @@ def _verdict(expectation: Expectation, seen: _Seen) -> tuple[bool | None, str, i
     return failing == 0, f"{failing:,} of {seen.rows:,} rows break it", failing
 
 
-def _among_days(declared: RowsWithin, rows: int, before: Sequence[int]) -> tuple[bool | None, str]:
-    """Whether a number of rows is about that of the newest accepted days; None until there are enough of them."""
-    recent = before[-declared.days :]
+def _among_days(declared: RowsWithin, seen: _Seen) -> tuple[bool | None, str]:
+    """Whether a partition is about as large as the newest accepted days; None until there are enough of them."""
+    recent = seen.before[-declared.days :]
+    observed = f"{seen.size:,} {'rows' if seen.beside.events is None else 'events'}"
     if len(recent) < declared.days:
-        return None, f"{rows:,} rows; {len(recent)} of {declared.days} accepted days before"
+        return None, f"{observed}; {len(recent)} of {declared.days} accepted days before"
     total = sum(recent)
-    off = abs(rows * len(recent) - total)
+    off = abs(seen.size * len(recent) - total)
     passed = off / total <= declared.of_mean if total else off == 0
     mean = f"{total / len(recent):,.1f}"
-    return passed, f"{rows:,} rows; {mean} on average on the {len(recent)} accepted days before"
+    return passed, f"{observed}; {mean} on average on the {len(recent)} accepted days before"
 
 
 def _fresh(bound: Duration, seen: _Seen) -> tuple[bool, str]:

@@ -76,6 +76,7 @@ class Publication:
         default_factory=dict
     )  # content hash by the midnights at which it changes
     lag: int | None = None  # microseconds from every row's event to when it was known, if they are the same
+    events: int | None = None  # how many events the rows are versions of, where they are versions
 
 
 _TOLD = "publications"  # under this name a commit says what it published
@@ -93,6 +94,7 @@ _PUBLICATIONS = Ledger(
         "inputs": pa.string(),
         "known": pa.string(),
         "lag": pa.int64(),
+        "events": pa.int64(),
     },
 )
 

@@ -1,7 +1,7 @@
 """Sources as assets: daily versions of events, published only when their expectations hold."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -15,7 +15,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.audit import Beside, Finding, audit, published_rows
+from ml_platform.lake.audit import Beside, Finding, audit, published_sizes
 from ml_platform.lake.broken_rows import stage_references
 from ml_platform.lake.engine import connect
 from ml_platform.lake.schemas import columns_of, differences
@@ -37,12 +37,12 @@ class Source(AssetComponent):
 
     def rechecked(self, catalog: Catalog, settings: Settings, partitions: Sequence[str]) -> Sequence[Outcome]:
         lake = Lake(settings.lake_uri)
-        return judge_published(
-            settings,
-            self.spec.key,
-            partitions,
-            lambda connection, rows: audited(connection, self.spec, lake, rows, partitions),
-        )
+
+        def judged(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, list[Finding]]:
+            beside = Beside(events=store.count_events(connection, self.spec, rows))
+            return audited(connection, self.spec, lake, rows, partitions, beside=beside)
+
+        return judge_published(settings, self.spec.key, partitions, judged)
 
     def forget_delivery(
         self, settings: Settings, partition: str, *, since: str, reason: str, actor: str
@@ -64,8 +64,9 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
         store.stage_versions(connection, lake, spec, (min(step.partitions), max(step.partitions)))
         counts = _accounts(spec, lake, connection, step.partitions)
         _require_accounted(spec, counts)
-        contradicting = _contradicting(spec, counts)
-        findings = audited(connection, spec, lake, "staged", step.partitions, besides=contradicting)
+        events = store.count_events(connection, spec, "staged")
+        beside = Beside(events=events, findings=_contradicting(spec, counts))
+        findings = audited(connection, spec, lake, "staged", step.partitions, beside=beside)
         for line in broken_and_let_through(findings):
             step.log.warning("%s %s", spec.key, line)
         rows = connection.sql("FROM staged")
@@ -73,7 +74,15 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
         metadata = {key: account.metadata() for key, account in counts.items()}
         inputs = {key: landed[key][-1] for key in step.partitions}
         staged = Staged(
-            spec.key, step.partitions, rows, findings, spec.digest(), inputs, versions=True, metadata=metadata
+            spec.key,
+            step.partitions,
+            rows,
+            findings,
+            spec.digest(),
+            inputs,
+            versions=True,
+            events=events,
+            metadata=metadata,
         )
         return publish(lake, staged, run_id=step.run_id)
 
@@ -92,17 +101,17 @@ def audited(
     rows: str,
     partitions: Sequence[str],
     *,
-    besides: Mapping[str, Sequence[Finding]] | None = None,
+    beside: Beside,
 ) -> dict[str, list[Finding]]:
-    """What is found in the versions of some days in the relation named `rows`, after what else is known of them."""
+    """What is found in the versions of some days in the relation named `rows`, beside what else is known of them."""
     stage_references(connection, lake, rows, spec.expectations)
     declared = {**spec.column_types(), PARTITION_COLUMN: "date"}
-    beside = Beside(
-        published=published_rows(lake, spec.key, spec.expectations),
+    known = replace(
+        beside,
+        published=published_sizes(lake, spec.key, spec.expectations),
         schema=differences(columns_of(connection, f"FROM {rows}"), declared),
-        findings=besides or {},
     )
-    return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside)
+    return audit(connection, rows, spec.expectations, partitions=partitions, beside=known)
 
 
 def _contradicting(spec: SourceSpec, counts: Mapping[str, "Account"]) -> dict[str, list[Finding]]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.lake.dialect import quoted
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake, Table
 from ml_platform.sources.compute import columns_of, repeats_sql, versions_sql
@@ -236,6 +237,15 @@ def count_by_day(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, 
     """Rows by day of `landed` (good rows of the staged days) or `staged` (the versions that they make)."""
     query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM {rows} GROUP BY 1"
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}
+
+
+def count_events(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, rows: str) -> dict[str, int]:
+    """Events by day of a relation of versions, each once however often it was corrected."""
+    query = (
+        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(DISTINCT {quoted(spec.event_id)}) "
+        f"FROM {quoted(rows)} GROUP BY 1"
+    )
+    return dict(connection.execute(query).fetchall())
 
 
 @dataclass(frozen=True)

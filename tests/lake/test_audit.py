@@ -302,6 +302,14 @@ def test_until_there_are_enough_accepted_days_a_row_count_passes_as_not_judged(j
     assert finding.observed == "1 rows; 1 of 2 accepted days before"
 
 
+def test_where_rows_are_versions_the_size_of_a_day_is_that_of_its_events(judge: Judge) -> None:
+    rows = [row(day=A, id=i) for i in range(4)] + [row(day=B, id=i % 4) for i in range(8)]
+    declared = {"rows_within": {"of_mean": 0.1, "days": 1}}
+    found = judge.findings(rows, declared, beside=Beside({"2018-05-31": 4}, events={A: 4, B: 4}))
+    assert only(found, B).passed and only(found, B).rows == 8
+    assert only(judge.findings(rows, declared, beside=Beside({"2018-05-31": 4})), B).passed is False
+
+
 def test_a_warning_and_an_error_that_does_not_block_are_seen_and_refuse_nothing(judge: Judge) -> None:
     bad = {"column": "x", "not_null": True}
     declared = [bad, {**bad, "severity": "warn"}, {**bad, "blocking": False}]

@@ -5,10 +5,13 @@ import datetime as dt
 import dagster as dg
 import pytest
 
+from ml_platform.compiler import AssetPlan, compile_asset
 from ml_platform.gates.acceptances import Acceptance, accept
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
-from tests.lifecycle.toys import LAST, Toys
+from tests.lifecycle.toys import FIRST, LAST, Toys, ToySpec
 
 # Dagster's own evaluate_automation_conditions passes a parameter that Dagster calls beta.
 pytestmark = pytest.mark.filterwarnings("ignore:Parameter `include_sources`:dagster.BetaWarning")
@@ -111,3 +114,28 @@ def test_a_crashed_run_is_waited_for_although_a_person_may_go_on(toys: Toys, dae
     toys.run(toys.profiles, first=YESTERDAY)
     assert daemon.tick(later(1)) == set()
     assert toys.make(toys.model, first=TODAY).success
+
+
+def test_labels_wait_for_no_events_that_were_complete_before_them(toys: Toys) -> None:
+    nodes = {
+        "events": Node(f"{toys.group}/events", first_day=FIRST),
+        "labels": Node(
+            f"{toys.group}/labels",
+            first_day=FIRST,
+            lag_days=2,
+            references=(Upstream(f"{toys.group}/events", keys="id"),),
+        ),
+    }
+    specs = [ToySpec(name=name, node=node) for name, node in nodes.items()]
+    catalog = Catalog({(ToySpec, spec.name): spec for spec in specs})
+    plans = [AssetPlan(s.node, lambda _: (), s, frozenset(), resources=frozenset()) for s in specs]
+    defs = dg.Definitions(assets=[compile_asset(plan, catalog) for plan in plans])
+    events, labels = (dg.AssetKey([toys.group, name]) for name in nodes)
+    for number in range((LAST - FIRST).days + 1):
+        made = dg.AssetMaterialization(events, partition=(FIRST + dt.timedelta(days=number)).isoformat())
+        toys.instance.report_runless_asset_event(made)
+    before = dg.evaluate_automation_conditions(defs, toys.instance, evaluation_time=BEFORE_CRON)
+    after = dg.evaluate_automation_conditions(
+        defs, toys.instance, evaluation_time=AFTER_CRON, cursor=before.cursor
+    )
+    assert after.get_requested_partitions(labels) == {(LAST - dt.timedelta(days=2)).isoformat()}

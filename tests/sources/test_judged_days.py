@@ -78,8 +78,24 @@ def test_a_day_of_too_few_rows_is_refused_in_a_range_as_alone_and_is_no_referenc
         DAYS[3]: "passed",
         DAYS[4]: "passed",
     }
-    assert found[DAYS[2]]["observed"] == "1 rows; 4.0 on average on the 2 accepted days before"
+    assert found[DAYS[2]]["observed"] == "1 events; 4.0 on average on the 2 accepted days before"
     assert list(asset.published()) == [day for day in DAYS if day != DAYS[2]]
+
+
+def test_a_day_that_is_corrected_whole_has_as_many_events_as_before(asset: Materialized) -> None:
+    asset.source.spec = payments(expectations=[{"rows_within": {"of_mean": 0.1, "days": 1}}])
+    asset.source.land(
+        [payment(10 * i + n, f"{day}T10:00:00") for i, day in enumerate(DAYS[:3]) for n in range(4)]
+    )
+    assert asset.run(DAYS[0], DAYS[2]).success
+    for day, ids in ((DAYS[1], range(10, 14)), (DAYS[2], range(20, 24))):
+        corrected = [payment(id, f"{day}T10:00:00", amount=7) for id in ids]
+        asset.source.land(corrected, known_at="2018-04-20")
+        report = asset.run(day)
+        assert report.success, report.error
+        assert len(asset.published()[day]) == 8
+        record = table(asset.instance, report, day)["rows_within"]
+        assert record["observed"] == "4 events; 4.0 on average on the 1 accepted days before"
 
 
 def test_a_column_that_landed_in_another_type_is_not_as_declared(asset: Materialized) -> None:
