@@ -59,6 +59,8 @@ def partitions_of(
     published: Sequence[str],
 ) -> list[str]:
     """The days that are named, or a range of the published ones, or all of them; InputError when that is none."""
+    if named and any(within):
+        raise InputError("either days or a range, --from and --to, are required; got both. Nothing was done")
     if named:
         return [key_of(partition_of(node, name)) for name in named]
     first, last = (name if name is None else key_of(partition_of(node, name)) for name in within)

@@ -90,7 +90,7 @@ def _reported(
 
     with telling_what_could_not_run(console, failed):
         report = checked(console, data, keep=kept)
-    files.write(report)
+        files.write(report)
     return report
 
 

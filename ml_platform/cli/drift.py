@@ -1,7 +1,8 @@
 """`ml-platform drift …`: what to do about drift, and what the rows of some days looked like."""
 
 import json
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +12,13 @@ from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day, day_range, key_of, spans
 from ml_platform.kernel.settings import settings
+
+if TYPE_CHECKING:  # they load Dagster
+    import dagster as dg
+
+    from ml_platform.gates.acceptances import Acceptance
+    from ml_platform.gates.outcomes import Outcome
+    from ml_platform.lake.tables import Lake
 
 drift_app = typer.Typer(help="What to do about drift.", no_args_is_help=True)
 
@@ -29,7 +37,11 @@ def accept(
         bool, typer.Option(help="Later days are compared with accepted days from this one on.")
     ] = False,
 ) -> None:
-    """Let one drifted day through for good; it stays out of references."""
+    """Let one drifted day through for good; it stays out of references.
+
+    With a new regime, later days that failed are judged again by it at once;
+    exit code 1 when some fail by it too.
+    """
     from ml_platform.cli.instance import open_instance
     from ml_platform.drift_profiles.reporting import refreshed
     from ml_platform.gates.acceptances import Acceptance
@@ -44,9 +56,35 @@ def accept(
         lake = Lake(here.lake_uri)
         with open_instance(here) as instance:
             observed = let_through(instance, lake, acceptance)
-        if asset.startswith("drift_profiles/"):
-            refreshed(lake, asset, partition)
-    say(console, f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}")
+            if asset.startswith("drift_profiles/"):
+                refreshed(lake, asset, partition)
+            say(console, f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}")
+            again = _judged_by_new_regime(instance, lake, acceptance) if new_regime else []
+    for outcome in again:
+        said = "passes" if outcome.passed else f"fails by it too: {outcome.failures()}"
+        say(console, f"{asset} [{outcome.partition}] judged by the new regime: {said}")
+    raise typer.Exit(0 if all(outcome.passed for outcome in again) else 1)
+
+
+def _judged_by_new_regime(
+    instance: "dg.DagsterInstance", lake: "Lake", acceptance: "Acceptance"
+) -> "Sequence[Outcome]":
+    """Judge later days of an asset that failed again, now that references begin at the accepted day."""
+    from ml_platform import declarations
+    from ml_platform.cli.asked import component_named
+    from ml_platform.gates.evaluations import latest_states
+    from ml_platform.gates.recheck import Recheck, recheck
+    from ml_platform.lake.ledger import published
+
+    catalog, here, asset = declarations.load(), settings(), acceptance.asset
+    states, there = latest_states(instance, asset, acceptance.check), published(lake, asset)
+    later = [day for day in sorted(there) if day > acceptance.partition and states.get(day) is False]
+    if not later:
+        return []
+    component = component_named(catalog, asset)
+    reason = f"new regime from {acceptance.partition}: {acceptance.reason}"
+    asked = Recheck(catalog.node(asset), tuple(later), reason, here.who)
+    return recheck(instance, lake, asked, lambda keys: component.rechecked(catalog, here, keys))
 
 
 @drift_app.command()

@@ -12,10 +12,12 @@ from rich.table import Table
 from ml_platform.cli.asked import AssetArgument, component_named, node_of, partition_of, partitions_of
 from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.lineage import Check, Node
+from ml_platform.kernel.lineage import Check, Lineage, Node
 from ml_platform.kernel.settings import settings
 
-if TYPE_CHECKING:  # it loads Dagster
+if TYPE_CHECKING:  # they load Dagster
+    import dagster as dg
+
     from ml_platform.gates.outcomes import Outcome
 
 gate_app = typer.Typer(
@@ -35,29 +37,38 @@ def status(
 ) -> None:
     """Say whether an asset's partition may be made, and what closes its gate. Exit code 1 when it is closed.
 
-    Without an asset: every blocking check, which partitions passed it and
-    which close gates, and why.
+    If it is made and its own checks did not pass, it says that as well, with
+    exit code 1: they close the gates of what reads it. A release is asked for
+    the newest day of its model. Without an asset: every blocking check, which
+    partitions passed it and which close gates, and why.
     """
     from ml_platform import declarations
     from ml_platform.cli.instance import open_instance
-    from ml_platform.gates.guard import closed_gates, refusal_text
+    from ml_platform.gates.guard import closed_gates, closing_itself, own_failures_text, refusal_text
     from ml_platform.lake.tables import Lake
 
-    if asset is None:
-        return _overview(as_json)
     console = Console(stderr=as_json)
+    if asset is None:
+        with telling_errors(console):
+            _require_asset(partition)
+        return _overview(as_json)
     here = settings()
     with telling_errors(console):
         lineage = declarations.load().lineage
         node = node_of(lineage, asset)
-        day = partition_of(node, partition)
         with open_instance(here) as instance:
-            closed = closed_gates(instance, lineage, asset, day, lake=Lake(here.lake_uri))
+            day = _day_of(instance, lineage, node, partition)
+            lake = Lake(here.lake_uri)
+            closed = closed_gates(instance, lineage, asset, day, lake=lake)
+            own = closing_itself(instance, node, day, lake=lake)
     name = day.isoformat()
     if as_json:
-        print(json.dumps({"asset": asset, "partition": name, "closed": [gate.__dict__ for gate in closed]}))
+        told = {"closed": [gate.__dict__ for gate in closed], "own": [gate.__dict__ for gate in own]}
+        print(json.dumps({"asset": asset, "partition": name, **told}))
     say(console, refusal_text(asset, name, closed) if closed else f"{asset} [{name}]: the gate is open")
-    raise typer.Exit(1 if closed else 0)
+    if own:
+        say(console, own_failures_text(own))
+    raise typer.Exit(1 if closed or own else 0)
 
 
 @gate_app.command()
@@ -70,9 +81,9 @@ def explain(
 ) -> None:
     """Show the evidence behind a closed gate: what was measured, when, what came before, and who acted.
 
-    For each partition that closes it: the findings of its latest evaluation,
-    the evaluations before, ways out that were taken, and the commands that get
-    out now.
+    For each partition that closes it, and for its own checks where they did
+    not pass: the findings of the latest evaluation, the evaluations before,
+    ways out that were taken, and the commands that get out now.
     """
     from ml_platform import declarations
     from ml_platform.cli.instance import open_instance
@@ -84,8 +95,8 @@ def explain(
     with telling_errors(console):
         lineage = declarations.load().lineage
         node = node_of(lineage, asset)
-        day = partition_of(node, partition)
         with open_instance(here) as instance:
+            day = _day_of(instance, lineage, node, partition)
             found = explained(instance, lineage, Lake(here.lake_uri), asset, day)
     if as_json:
         print(
@@ -172,6 +183,25 @@ def override(
         print(json.dumps({"asset": asset, "partition": day, "until": asked.until.isoformat()}))
 
 
+def _require_asset(partition: str | None) -> None:
+    if partition is not None:
+        raise InputError(
+            f"--partition {partition} requires an asset: ml-platform gate status ASSET --partition DAY"
+        )
+
+
+def _day_of(instance: "dg.DagsterInstance", lineage: Lineage, node: Node, partition: str | None) -> dt.date:
+    """The day that is asked of: of an asset without partitions, the newest one that is made of what it reads."""
+    from ml_platform.gates.evaluations import newest_materialized
+
+    if partition is None and not node.partitioned:
+        above = [u.key for u in node.upstream if u.key in lineage.nodes and lineage.node(u.key).partitioned]
+        newest = max(filter(None, (newest_materialized(instance, key) for key in above)), default=None)
+        if newest is not None:
+            return dt.date.fromisoformat(newest)
+    return partition_of(node, partition)
+
+
 def _tell_rechecked(console: Console, asset: str, outcomes: "Sequence[Outcome]", *, as_json: bool) -> None:
     failed = [outcome for outcome in outcomes if not outcome.passed]
     for outcome in failed:
@@ -220,6 +250,6 @@ def _time(text: str) -> dt.datetime:
     """A time in UTC; InputError for what is none."""
     try:
         found = dt.datetime.fromisoformat(text)
-    except ValueError as err:
+        return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
+    except (ValueError, OverflowError) as err:
         raise InputError(f"--until requires a time such as 2018-10-05T12:00; got {text!r}") from err
-    return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)

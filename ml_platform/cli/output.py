@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_platform.kernel.errors import PlatformError
+from ml_platform.kernel.errors import InputError, PlatformError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger for ever.")]
@@ -44,12 +44,18 @@ def telling_what_could_not_run(console: Console, tell: Callable[[str], None]) ->
         kind = type(err).__name__.removesuffix("Error").lower() if known else "could not run"
         text = str(err) if known else "".join(traceback.format_exception(err)).strip()
         text = "interrupted" if isinstance(err, KeyboardInterrupt) else text
-        tell(text)
+        try:
+            tell(text)
+        except InputError as unwritten:
+            text = text if text == str(unwritten) else f"{text}\n{unwritten}"
         console.print(f"[red]{kind}:[/] {escape(text)}", highlight=False, soft_wrap=True)
         raise typer.Exit(COULD_NOT_RUN) from err
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that a command was asked for; folders on the way are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    """Write a file that a command was asked for; folders on the way are made. InputError where it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as err:
+        raise InputError(f"{path}: a file that can be written is required: {err}") from err

@@ -90,7 +90,9 @@ def rollback(
     from ml_platform.releases.by_hand import rollback as go_back
 
     _moved(
-        lambda here, catalog, spec: go_back(here, catalog, spec, to=to, reason=reason), name, as_json=as_json
+        lambda here, catalog, spec, tell: go_back(here, catalog, spec, to=to, reason=reason, tell=tell),
+        name,
+        as_json=as_json,
     )
 
 
@@ -110,12 +112,14 @@ def promote(
     from ml_platform.releases.by_hand import promote as go_on
 
     _moved(
-        lambda here, catalog, spec: go_on(here, catalog, spec, to=to, reason=reason), name, as_json=as_json
+        lambda here, catalog, spec, tell: go_on(here, catalog, spec, to=to, reason=reason, tell=tell),
+        name,
+        as_json=as_json,
     )
 
 
-def _moved(move: Callable[[Settings, Catalog, ReleaseSpec], Any], name: str, *, as_json: bool) -> None:
-    """Move a champion, show it in Dagster, and tell it with the seconds that it took."""
+def _moved(move: Callable[[Settings, Catalog, ReleaseSpec, Any], Any], name: str, *, as_json: bool) -> None:
+    """Move a champion, say so at once, show it in Dagster, and tell the seconds that it took."""
     from ml_platform.cli.instance import open_instance
     from ml_platform.releases.component import report_move
 
@@ -125,11 +129,15 @@ def _moved(move: Callable[[Settings, Catalog, ReleaseSpec], Any], name: str, *, 
         started = time.perf_counter()
         here, catalog = settings().prepare(), declarations.load()
         spec = _declared(catalog, name)
-        moved = move(here, catalog, spec)
-        with open_instance(here) as instance:
-            report_move(instance, catalog, spec, moved)
+
+        def tell(moved: Any) -> None:
+            say(console, moved.in_words())
+            with open_instance(here) as instance:
+                report_move(instance, catalog, spec, moved)
+
+        moved = move(here, catalog, spec, tell)
         seconds = time.perf_counter() - started
-    say(console, f"{moved.in_words()}\ncontract {moved.entry['contract']}; done in {seconds:.2f} s")
+    say(console, f"contract {moved.entry['contract']}; done in {seconds:.2f} s")
     if as_json:
         told = {**_told(moved.entry), "finished": moved.finished, "seconds": round(seconds, 3)}
         print(json.dumps(told))

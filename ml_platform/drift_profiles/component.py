@@ -30,6 +30,18 @@ class DriftProfile(AssetComponent):
 
     spec_type = DriftProfileSpec
     kinds = frozenset({"whylogs", "python"})
+    code = (
+        "drift_profiles.compute",
+        "drift_profiles.distances",
+        "drift_profiles.entities",
+        "drift_profiles.missing",
+        "drift_profiles.policy",
+        "drift_profiles.profile",
+        "drift_profiles.sequence",
+        "features.in_memory",
+        "features.point_in_time",
+        "features.store",
+    )
     spec: DriftProfileSpec
 
     def work(self, step: Step) -> Sequence[Outcome]:

@@ -3,6 +3,7 @@
 Apart from `component.py`, because the command line reads reports too, and from `report.py`, which knows no store.
 """
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -148,9 +149,15 @@ def _taken(lake: Lake, key: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def _let_through(one: TimelineDay, taken: Sequence[Mapping[str, Any]]) -> str:
-    """By whom and why a day was let through the last time; an acceptance is of the rows that its verdict was about."""
+    """By whom and why a day is let through; an acceptance is of the rows that its verdict was about.
+
+    An override that has ended lets nothing through.
+    """
+    now = dt.datetime.now(dt.UTC)
     for entry in reversed(taken):
         if entry["way"] == "override":
+            if dt.datetime.fromisoformat(entry["until"]) <= now:
+                continue
             return f"overridden until {entry['until']} by {entry['actor']}: {entry['reason']}"
         if entry["judged"] == one.content:
             return f"accepted by {entry['actor']}: {entry['reason']}"

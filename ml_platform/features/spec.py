@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ml_platform.features.aggregation import Aggregate, Aggregation, Feature, FieldType, Ratio
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.durations import DAY_SECONDS, Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation, Reference
@@ -16,6 +17,11 @@ from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec, SqlText
 from ml_platform.lake.expectation_checks import check_expectations, references_of
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
+
+DECIDES_NO_VALUE = frozenset({"description", "owners", "expectations"})
+"""What a view declares beside its values: said otherwise, the values are the same."""
+
+_OF_SINGLE_FEATURES = frozenset({"aggregations", "ratios"})
 
 
 class FeatureViewSpec(NamedSpec):
@@ -79,6 +85,11 @@ class FeatureViewSpec(NamedSpec):
                 raise ValueError("a view by `sql` has snapshots: `accuracy: snapshot` is required")
             if self.online or self.available_after.seconds:
                 raise ValueError("accuracy `event` is offline: `online: false` and `available_after: 0s`")
+        elif self.online and self.ttl.seconds <= self.available_after.seconds:
+            raise ValueError(
+                f"`ttl` longer than `available_after` is required of a view that is online; got {self.ttl} and "
+                f"{self.available_after}: no value could ever be read"
+            )
         elif any(aggregation.include_current for aggregation in self.aggregations):
             raise ValueError("include_current is for accuracy `event`: no event happens at a snapshot's time")
         return self
@@ -112,6 +123,18 @@ class FeatureViewSpec(NamedSpec):
         by_name = {aggregate.name: aggregate for aggregate in aggregates}
         ratios = [ratio.feature(by_name, owner=self._where) for ratio in self.ratios]
         return [*(aggregate.feature() for aggregate in aggregates), *ratios]
+
+    def definitions(self, catalog: Catalog) -> dict[str, str]:
+        """By feature, a digest of all that is declared and decides its values: where it is equal, they are.
+
+        Another feature of the view, other words or expectations change none.
+        """
+        common = self.model_dump(
+            mode="json", by_alias=True, exclude={*DECIDES_NO_VALUE, *_OF_SINGLE_FEATURES}
+        )
+        own = {aggregate.name: [repr(aggregate)] for aggregate in self.aggregates(catalog)}
+        own |= {ratio.named: own[ratio.numerator] + own[ratio.denominator] for ratio in self.ratios}
+        return {f.name: digest_of([common, own.get(f.name, [])]) for f in self.features(catalog)}
 
     def aggregates(self, catalog: Catalog) -> list[Aggregate]:
         """All windowed aggregates of the view, in declared order; DeclarationError for a column that is not there."""

@@ -8,7 +8,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from ml_platform.gates.evaluations import latest_evaluations, told
-from ml_platform.gates.outcomes import DECLARED, PUBLISHED, Evaluation
+from ml_platform.gates.outcomes import DECLARED, JUDGED, PUBLISHED, Evaluation
+from ml_platform.gates.overrides import close_ended
 from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
 from ml_platform.gates.ways_out import WAYS_OUT, line, require_reason
 from ml_platform.kernel.errors import InputError
@@ -42,11 +43,12 @@ def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> 
     again. Raises InputError when there is no failed evaluation of what is published, or no reason is given.
     """
     require_reason(acceptance.reason, "this change is real", nothing="accepted")
+    close_ended(instance, lake, acceptance.asset, acceptance.check, acceptance.partition)
     key = dg.AssetKey(acceptance.asset.split("/"))
     failed = _failed_evaluation(instance, acceptance)
     target = _judged_materialization(instance, key, acceptance, failed)
     observed = str(told(failed, "observed") or failed.description or "failed")
-    content = str(told(failed, "judged"))
+    content = str(told(failed, JUDGED))
     evaluation = Evaluation(
         acceptance.check,
         passed=True,
@@ -55,7 +57,7 @@ def accept(instance: dg.DagsterInstance, lake: Lake, acceptance: Acceptance) -> 
             "accepted_by": acceptance.actor,
             "reason": acceptance.reason,
             "new_regime": acceptance.new_regime,
-            "judged": content,
+            JUDGED: content,
         },
         declared=str(told(failed, DECLARED)),
     )

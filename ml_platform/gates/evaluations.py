@@ -1,9 +1,16 @@
-"""What the event log knows: the latest completed evaluation and the newest materialization of each partition."""
+"""What the event log knows: the latest completed evaluation and the newest materialization of each partition.
 
+The latest evaluation is the one that was stored last. Dagster's own question answers by when a run was planned: it
+takes what others found while a run waited in a queue for newer than what that run found.
+"""
+
+import json
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 from dagster import DagsterEventType
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord as Record,
@@ -11,8 +18,21 @@ from dagster._core.storage.asset_check_execution_record import (
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus as Status,
 )
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
-_PAGE = 500
+from ml_platform.kernel.errors import StoreError
+
+_ROWS = AssetCheckExecutionsTable.c
+_RECORD = (
+    _ROWS.id,
+    _ROWS.run_id,
+    _ROWS.execution_status,
+    _ROWS.evaluation_event,
+    _ROWS.create_timestamp,
+    _ROWS.partition,
+)
+_STORED = _ROWS.evaluation_event_storage_id
 
 
 def latest_evaluations(
@@ -20,28 +40,24 @@ def latest_evaluations(
 ) -> dict[str | None, Record]:
     """The newest completed evaluation of each partition that has one; planned and crashed ones do not count.
 
-    Which partitions were evaluated at all is asked only when the newest evaluations do not have all that are wanted.
+    Without the tables of single findings, which are most of what there is to read and decide nothing.
     """
-    wanted, found = set(partitions), dict[str | None, Record]()
-    at_once = min(_PAGE, len(wanted) + 10)
-    records = history(instance, asset, check, at_once=at_once) if wanted else iter(())
-    for read, record in enumerate(records, start=1):
-        if record.partition in wanted:
-            found.setdefault(record.partition, record)
-        if read == at_once:
-            wanted &= _evaluated(instance, asset, check)
-        if wanted <= found.keys():
-            break
-    return found
+    if not partitions:
+        return {}
+    latest = _latest(asset, check, partitions)
+    query = sa.select(*_RECORD).join(latest, latest.c.stored == _STORED).where(_completed(asset, check))
+    return {record.partition: record for record in _records(instance, asset, check, query, tables=False)}
 
 
 def latest_states(instance: dg.DagsterInstance, asset: str, check: str) -> dict[str | None, bool]:
-    """Whether the latest evaluation of each partition of an asset's check passed; planned ones are left out."""
-    return {
-        info.partition_key: info.latest_execution_status == Status.SUCCEEDED
-        for info in instance.event_log_storage.get_asset_check_partition_info([_key(asset, check)])
-        if info.latest_execution_status != Status.PLANNED
-    }
+    """Whether the latest completed evaluation of each partition of an asset's check passed."""
+    latest = _latest(asset, check, None)
+    query = sa.select(_ROWS.partition, _ROWS.execution_status)
+    query = query.join(latest, latest.c.stored == _STORED).where(_completed(asset, check))
+    with _index(instance) as connection:
+        return {
+            row.partition: row.execution_status == Status.SUCCEEDED.value for row in connection.execute(query)
+        }
 
 
 def latest_materializations(
@@ -62,19 +78,19 @@ def latest_materializations(
     return found
 
 
+def newest_materialized(instance: dg.DagsterInstance, asset: str) -> str | None:
+    """The last partition, by its name, that an asset has a materialization of."""
+    key = dg.AssetKey(asset.split("/"))
+    event_type = DagsterEventType.ASSET_MATERIALIZATION
+    return max(instance.event_log_storage.get_latest_storage_id_by_partition(key, event_type), default=None)
+
+
 def history(
-    instance: dg.DagsterInstance, asset: str, check: str, *, at_once: int = _PAGE
-) -> Iterator[Record]:
-    """Every completed evaluation of an asset's check, newest first; read as far as it is asked for."""
-    cursor: int | None = None
-    while True:
-        page = instance.event_log_storage.get_asset_check_execution_history(
-            _key(asset, check), limit=at_once, cursor=cursor, status={Status.SUCCEEDED, Status.FAILED}
-        )
-        yield from (record for record in page if record.evaluation is not None)
-        if len(page) < at_once:
-            return
-        cursor = page[-1].id
+    instance: dg.DagsterInstance, asset: str, check: str, partitions: Collection[str | None], *, limit: int
+) -> list[Record]:
+    """The newest completed evaluations of some partitions of an asset's check, newest first."""
+    query = sa.select(*_RECORD).where(_completed(asset, check), _among(partitions))
+    return list(_records(instance, asset, check, query.order_by(_STORED.desc()).limit(limit)))
 
 
 def told(evaluation: dg.AssetCheckEvaluation, name: str, default: Any = "") -> Any:
@@ -83,11 +99,57 @@ def told(evaluation: dg.AssetCheckEvaluation, name: str, default: Any = "") -> A
     return default if found is None else found.value
 
 
-def _evaluated(instance: dg.DagsterInstance, asset: str, check: str) -> set[str | None]:
-    """Partitions that a check was evaluated for, or planned to be."""
-    found = instance.event_log_storage.get_asset_check_partition_info([_key(asset, check)])
-    return {info.partition_key for info in found}
+def _latest(asset: str, check: str, partitions: Collection[str | None] | None) -> sa.Subquery:
+    """Under which id the newest completed evaluation of each partition was stored, of some or of all."""
+    wanted = [_completed(asset, check)] + ([] if partitions is None else [_among(partitions)])
+    stored = sa.select(sa.func.max(_STORED).label("stored")).where(*wanted)
+    return stored.group_by(_ROWS.partition).subquery()
 
 
-def _key(asset: str, check: str) -> dg.AssetCheckKey:
-    return dg.AssetCheckKey(dg.AssetKey(asset.split("/")), check)
+def _completed(asset: str, check: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        _ROWS.asset_key == dg.AssetKey(asset.split("/")).to_string(),
+        _ROWS.check_name == check,
+        _ROWS.execution_status.in_([Status.SUCCEEDED.value, Status.FAILED.value]),
+    )
+
+
+def _among(partitions: Collection[str | None]) -> sa.ColumnElement[bool]:
+    named = sorted(partition for partition in partitions if partition is not None)
+    return sa.or_(_ROWS.partition.in_(named), *([_ROWS.partition.is_(None)] if None in partitions else []))
+
+
+def _records(
+    instance: dg.DagsterInstance, asset: str, check: str, query: sa.Select[Any], *, tables: bool = True
+) -> Iterator[Record]:
+    key = dg.AssetCheckKey(dg.AssetKey(asset.split("/")), check)
+    with _index(instance) as connection:
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    for row in rows:
+        event = row["evaluation_event"] if tables else _without_tables(row["evaluation_event"])
+        record = Record.from_db_row({**row, "evaluation_event": event}, key)
+        if record.evaluation is not None:
+            yield record
+
+
+def _without_tables(event: str) -> str:
+    """A serialized evaluation without metadata that is a table."""
+    found = json.loads(event)
+    evaluation = found["dagster_event"]["event_specific_data"]
+    metadata = evaluation.get("metadata", {})
+    evaluation["metadata"] = {
+        name: value for name, value in metadata.items() if value["__class__"] != "TableMetadataEntryData"
+    }
+    return json.dumps(found)
+
+
+@contextmanager
+def _index(instance: dg.DagsterInstance) -> Iterator[sa.Connection]:
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        raise StoreError(
+            f"gates need Dagster's event log in SQLite, Postgres or MySQL; this instance has "
+            f"{type(storage).__name__}. Configure `storage:` in dagster.yaml"
+        )
+    with storage.index_connection() as connection:
+        yield connection

@@ -4,13 +4,12 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 import dagster as dg
 
 from ml_platform.gates.evaluations import history, latest_states
-from ml_platform.gates.guard import ClosedGate, closed_by, closed_gates, ways_out
+from ml_platform.gates.guard import ClosedGate, Known, closed_by, closed_gates, closing_itself, ways_out
 from ml_platform.gates.ways_out import taken
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import day
@@ -41,7 +40,8 @@ def overview(instance: dg.DagsterInstance, lineage: Lineage, lake: Lake) -> list
             states = latest_states(instance, key, check.name)
             days: list[str | None] = [None] if not node.partitioned else [*sorted(filter(None, states))]
             evaluated = [partition for partition in days if partition in states]
-            closed = closed_by(instance, key, check, evaluated, lake=lake)
+            known = Known.now(lake, key)
+            closed = closed_by(instance, key, check, evaluated, known=known)
             count = len(evaluated) - sum(len(gate.partitions) for gate in closed)
             found.append(Overview(key, check.name, count, tuple(closed)))
     return found
@@ -73,23 +73,26 @@ class Explanation:
 def explain(
     instance: dg.DagsterInstance, lineage: Lineage, lake: Lake, key: str, partition: dt.date
 ) -> list[Explanation]:
-    """Each gate that keeps a partition from being made, with its evidence; causes first."""
+    """Each gate that keeps a partition from being made, causes first, then its own checks; all with evidence."""
     closed = closed_gates(instance, lineage, key, partition, lake=lake)
+    closed += closing_itself(instance, lineage.node(key), partition, lake=lake)
     return [_explained(instance, lake, gate) for gate in closed]
 
 
 def _explained(instance: dg.DagsterInstance, lake: Lake, gate: ClosedGate) -> Explanation:
-    first, last = gate.partitions[0], gate.partitions[-1]
     if gate.reason in ("missing", "other_inputs"):
         return Explanation(gate, {}, (), (), ways_out(gate))
-    past = (r for r in history(instance, gate.asset, gate.check) if r.partition in gate.partitions)
-    records = list(islice(past, _BEFORE))
+    days = gate.partitions or (None,)
+    records = history(instance, gate.asset, gate.check, days, limit=_BEFORE)
     evidence = {}
-    if len(gate.partitions) == 1 and records and records[0].evaluation is not None:
+    if len(days) == 1 and records and records[0].evaluation is not None:
         metadata = records[0].evaluation.metadata
         evidence = {name: _plain(value) for name, value in metadata.items() if name not in _NOT_EVIDENCE}
     before = [_evaluated(record) for record in records]
-    acted = [_acted(entry) for entry in taken(lake, {gate.asset: (day(first), day(last))})]
+    acted = []
+    if gate.partitions:
+        asked = {gate.asset: (day(gate.partitions[0]), day(gate.partitions[-1]))}
+        acted = [_acted(entry) for entry in taken(lake, asked)]
     return Explanation(gate, evidence, before, acted, ways_out(gate))
 
 

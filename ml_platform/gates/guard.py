@@ -2,22 +2,29 @@
 
 A gate is open when, for every upstream partition that the declared mappings reach, the latest evaluation of
 each blocking check passed, judged the latest materialization, and judged it by what is declared now. Planned
-and crashed evaluations do not count: the one before them does.
+and crashed evaluations do not count: the one before them does. A step that published or refused rows and died
+before it could say so is known by the lake's ledgers: what was evaluated before it is outdated.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as Target,
+)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord as Record
 
 from ml_platform.gates.evaluations import latest_evaluations, latest_materializations, told
 from ml_platform.gates.outcomes import DECLARED, PUBLISHED
-from ml_platform.gates.ways_out import UNTIL, override_ended
-from ml_platform.kernel.lineage import Check, Days, Lineage
+from ml_platform.gates.refusals import QUALITY, waiting
+from ml_platform.gates.ways_out import OVERRIDDEN_RUN, UNTIL, override_ended
+from ml_platform.kernel.lineage import Check, Days, Lineage, Node
 from ml_platform.kernel.partitions import day_range, key_of, spans
 from ml_platform.lake.inputs import Inputs
+from ml_platform.lake.ledger import Publication, publications_of
 from ml_platform.lake.tables import Lake
 
 Reason = Literal["failed", "expired", "redeclared", "not_evaluated", "outdated", "other_inputs", "missing"]
@@ -35,6 +42,7 @@ class ClosedGate:
     bound: str = ""
     run_id: str = ""
     refused: bool = False  # the rows that failed were not published
+    redeclared: bool = False  # it failed by what was declared then, and something else is declared now
     delivered: bool = False  # it is made from deliveries, not from other assets
     published: bool = True  # some version of it is there to go back to
 
@@ -47,6 +55,7 @@ class ClosedGate:
         published: bool,
         reason: Reason = "failed",
         delivered: bool = False,
+        redeclared: bool = False,
     ) -> "ClosedGate":
         """A gate that an evaluation closes, in its words; that of an ended override has those of what it overrode."""
         before = "overridden_" if reason == "expired" else ""
@@ -57,8 +66,9 @@ class ClosedGate:
             reason,
             str(told(evaluation, f"{before}observed", "failed")),
             str(told(evaluation, f"{before}bound", "pass")),
-            run_id,
+            str(told(evaluation, OVERRIDDEN_RUN) or run_id),
             refused=not told(evaluation, PUBLISHED, True),
+            redeclared=redeclared,
             delivered=delivered,
             published=published,
         )
@@ -75,7 +85,8 @@ class ClosedGate:
             return f"{where}: {self.explanation}"
         run = f", run {self.run_id[:8]}" if self.run_id else ""
         over = "; its override has expired" if self.reason == "expired" else ""
-        return f"{where}: {self.observed} (required: {self.bound}{run}){over}"
+        other = "; something else is declared now" if self.redeclared else ""
+        return f"{where}: {self.observed} (required: {self.bound}{run}){over}{other}"
 
 
 _CAUSES_FIRST = (
@@ -116,14 +127,66 @@ def closed_gates(
     asked = lineage.upstream_days(key, partition)
     if itself:
         asked[key] = (partition, partition)
+    known = Known.of(lake, inputs.publications, asked) if lake is not None and inputs is not None else None
     for upstream, days in sorted(asked.items()):
         for check in lineage.node(upstream).blocking_checks:
             wanted = [key_of(date) for date in day_range(*days)]
-            found = closed_by(instance, upstream, check, wanted, lake=lake)
+            found = closed_by(instance, upstream, check, wanted, known=known)
             closed += [replace(gate, delivered=not lineage.node(upstream).upstream) for gate in found]
         if inputs is not None and lineage.node(upstream).upstream:
             closed += _made_from_others(inputs, upstream, days)
     return sorted(closed, key=lambda gate: _CAUSES_FIRST.index(gate.reason))
+
+
+def closing_itself(
+    instance: dg.DagsterInstance, node: Node, partition: dt.date, *, lake: Lake | None = None
+) -> list[ClosedGate]:
+    """Why the checks of a partition that is made close the gates of what reads it; none where they passed."""
+    known = Known.now(lake, node.key) if lake is not None else None
+    wanted: list[str | None] = [key_of(partition) if node.partitioned else None]
+    return [
+        replace(gate, delivered=not node.upstream)
+        for check in node.blocking_checks
+        for gate in closed_by(instance, node.key, check, wanted, known=known)
+        if gate.reason not in ("missing", "not_evaluated")
+    ]
+
+
+def own_failures_text(own: Sequence[ClosedGate]) -> str:
+    """What an asset's own checks say to those who read it, with the ways out."""
+    lines = ["Its own checks close the gates of what reads it:", *(f"  - {gate.in_words()}" for gate in own)]
+    ways = dict.fromkeys(way for gate in own for way in ways_out(gate))
+    return "\n".join(lines + [f"Way out: {way}" for way in ways])
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the lake's ledgers know beside the event log, of some assets: what is published, and what was refused."""
+
+    lake: Lake
+    publications: Mapping[str, Mapping[str, Publication]]
+    refused: Mapping[tuple[str, str], Mapping[str, Any]]
+
+    @classmethod
+    def of(
+        cls, lake: Lake, publications: Mapping[str, Mapping[str, Publication]], assets: Collection[str]
+    ) -> "Known":
+        return cls(lake, publications, waiting(lake, assets))
+
+    @classmethod
+    def now(cls, lake: Lake, asset: str) -> "Known":
+        """Of one asset."""
+        return cls.of(lake, publications_of(lake, {asset}), [asset])
+
+    def published_since(self, asset: str, partition: str | None, target: Target) -> bool:
+        """Whether another run than the one that an evaluation judged has published this partition."""
+        publication = self.publications.get(asset, {}).get(partition or "")
+        return publication is not None and publication.run_id != target.run_id
+
+    def refused_since(self, asset: str, partition: str | None, evaluated: float) -> Mapping[str, Any] | None:
+        """The refusal of a partition that nobody dismissed and no evaluation has followed."""
+        entry = self.refused.get((asset, partition or ""))
+        return entry if entry is not None and entry["recorded_at"].timestamp() > evaluated else None
 
 
 def closed_by(
@@ -132,11 +195,11 @@ def closed_by(
     check: Check,
     partitions: Sequence[str | None],
     *,
-    lake: Lake | None = None,
+    known: Known | None = None,
 ) -> list[ClosedGate]:
     """Why partitions of an asset close gates by one of its checks; those that closed alike together.
 
-    The only partition of an asset that has none is None.
+    The only partition of an asset that has none is None. Without what the lake knows, the event log alone decides.
     """
     materialized = latest_materializations(instance, asset, partitions)
     evaluated = latest_evaluations(instance, asset, check.name, partitions)
@@ -144,13 +207,21 @@ def closed_by(
     alike: dict[Reason, list[str]] = {}
     for partition in partitions:
         record, newest = evaluated.get(partition), materialized.get(partition)
+        published = newest is not None
+        if (refusal := _refusal(asset, check, partition, record, known)) is not None:
+            closed.append(refusal)
+            continue
         evaluation = record.evaluation if record is not None else None
-        reason = _reason(evaluation, newest, check, lake)
+        reason = _reason(evaluation, newest, check, known)
         if record is not None and evaluation is not None and reason in ("failed", "expired"):
-            published = newest is not None
-            closed.append(
-                ClosedGate.by_evaluation(evaluation, run_id=record.run_id, published=published, reason=reason)
+            gate = ClosedGate.by_evaluation(
+                evaluation,
+                run_id=record.run_id,
+                published=published,
+                reason=reason,
+                redeclared=told(evaluation, DECLARED) != check.digest,
             )
+            closed.append(gate)
         elif reason is not None:
             alike.setdefault(reason, []).extend([partition] if partition is not None else [])
     return closed + [ClosedGate(asset, check.name, tuple(found), why) for why, found in alike.items()]
@@ -191,8 +262,15 @@ def refusal_text(key: str, partition: str, closed: Sequence[ClosedGate]) -> str:
 
 def ways_out(gate: ClosedGate) -> list[str]:
     """What people can do about a closed gate, the usual way first, as commands."""
+    if not gate.partitions:
+        return [f"materialize {gate.asset} again, once what it is made from is another"]
     first, all_of_it = gate.partitions[0], spans(gate.partitions)
     by_check = f"{gate.asset} {first} --check {gate.check}"
+    recheck = (
+        f"evaluate what is published: ml-platform gate recheck {gate.asset} {_listed(gate)} --reason '…'"
+    )
+    if gate.redeclared and gate.published and not gate.refused:
+        return [recheck, *ways_out(replace(gate, redeclared=False))]
     override = f"for a while, without mending it: ml-platform gate override {by_check} --until … --reason '…'"
     if gate.reason in ("failed", "expired") and gate.check in ("drift", "label_drift"):
         real = f"if the change is real: ml-platform drift accept {gate.asset} {first} --reason '…'"
@@ -205,9 +283,7 @@ def ways_out(gate: ClosedGate) -> list[str]:
         back = [f"go back to the version before: {dismiss}"] if gate.refused else []
         return [again, *back, override] if gate.published else [again]
     if gate.reason == "redeclared":
-        return [
-            f"evaluate what is published: ml-platform gate recheck {gate.asset} {_listed(gate)} --reason '…'"
-        ]
+        return [recheck]
     if gate.reason == "other_inputs":
         first_look = (
             f"first ml-platform stale {gate.asset}, which says why, and clears what would come out the same"
@@ -222,8 +298,33 @@ def _listed(gate: ClosedGate) -> str:
     return first if first == last else f"--from {first} --to {last}"
 
 
+def _refusal(
+    asset: str, check: Check, partition: str | None, record: Record | None, known: Known | None
+) -> ClosedGate | None:
+    """The gate that refused rows close although no evaluation says so: whoever refused them died before it could."""
+    if known is None or check.name != QUALITY:
+        return None
+    evaluated = record.event.timestamp if record is not None and record.event is not None else 0.0
+    entry = known.refused_since(asset, partition, evaluated)
+    if entry is None:
+        return None
+    published = partition in known.publications.get(asset, {})
+    days = (partition,) if partition is not None else ()
+    return ClosedGate(
+        asset,
+        check.name,
+        days,
+        "failed",
+        entry["observed"],
+        entry["bound"],
+        entry["run_id"],
+        refused=True,
+        published=published,
+    )
+
+
 def _reason(
-    evaluation: dg.AssetCheckEvaluation | None, materialized: int | None, check: Check, lake: Lake | None
+    evaluation: dg.AssetCheckEvaluation | None, materialized: int | None, check: Check, known: Known | None
 ) -> Reason | None:
     """Why a partition with this latest evaluation and materialization closes gates; None when it does not."""
     if evaluation is None:
@@ -233,6 +334,10 @@ def _reason(
     target = evaluation.target_materialization_data
     if target is None or target.storage_id != materialized:
         return "outdated"
+    asset = evaluation.asset_key.to_user_string()
+    if known is not None and known.published_since(asset, evaluation.partition, target):
+        return "outdated"
+    lake = known.lake if known is not None else None
     if told(evaluation, UNTIL) and override_ended(evaluation, lake, now=dt.datetime.now(dt.UTC)):
         return "expired"
     return "redeclared" if told(evaluation, DECLARED) != check.digest else None

@@ -9,6 +9,9 @@ from ml_platform.kernel.lineage import Check
 DECLARED = "declared"
 """Under this name an evaluation's metadata has the digest of what it judged by."""
 
+JUDGED = "judged"
+"""Under this name an evaluation says which content it judged, where a person's acceptance is of that content."""
+
 PUBLISHED = "published"
 """Under this name the evaluation of rows that were refused says that they were not published."""
 

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 import dagster as dg
 
 from ml_platform.gates.evaluations import latest_evaluations, told
-from ml_platform.gates.guard import ClosedGate, closed_by
-from ml_platform.gates.outcomes import DECLARED, PUBLISHED, Evaluation
+from ml_platform.gates.guard import ClosedGate, Known, closed_by
+from ml_platform.gates.outcomes import DECLARED, JUDGED, PUBLISHED, Evaluation
 from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
-from ml_platform.gates.ways_out import UNTIL, WAYS_OUT, line
+from ml_platform.gates.ways_out import OVERRIDDEN_RUN, UNTIL, WAYS_OUT, line, overridden_until
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Check
 from ml_platform.lake.tables import Lake
+
+_KEPT = {PUBLISHED: True, JUDGED: "", OVERRIDDEN_RUN: ""}
+"""What the failure behind an override still says when the override has ended, and what it says if it never did."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class Override:
 def override(instance: dg.DagsterInstance, lake: Lake, asked: Override, *, now: dt.datetime) -> ClosedGate:
     """Open one closed gate until a time; returns what had closed it.
 
-    Raises InputError, with nothing changed, for a gate that is open, a time that has passed, a partition without
-    a published version, which no override can stand in for, or without a reason.
+    What is overridden now can be overridden for longer or shorter. Raises InputError, with nothing changed, for a gate
+    that is open, a time that has passed, a partition without a published version, which no override can stand in for,
+    or without a reason.
     """
     if asked.until <= now:
         raise InputError(
@@ -44,7 +48,7 @@ def override(instance: dg.DagsterInstance, lake: Lake, asked: Override, *, now: 
         )
     key = dg.AssetKey(asked.asset.split("/"))
     target = materialization_targets(instance, key, [asked.partition]).get(asked.partition)
-    gate = _closed_gate(instance, lake, asked, published=target is not None)
+    gate, judged = _closed_gate(instance, lake, asked, published=target is not None)
     until = asked.until.isoformat(timespec="seconds")
     entry = line(
         "override",
@@ -57,7 +61,7 @@ def override(instance: dg.DagsterInstance, lake: Lake, asked: Override, *, now: 
         until=until,
     )
     WAYS_OUT.append(lake, [entry])
-    evaluation = _passed_until(until, asked, gate)
+    evaluation = _passed_until(until, asked, gate, judged)
     report_evaluation(instance, evaluation_event(key, asked.partition, evaluation, target))
     return gate
 
@@ -75,9 +79,27 @@ def close_expired(instance: dg.DagsterInstance, lake: Lake, *, now: dt.datetime)
     return [gate for case in over if (gate := _close(instance, *case)) is not None]
 
 
-def _closed_gate(instance: dg.DagsterInstance, lake: Lake, asked: Override, *, published: bool) -> ClosedGate:
-    """What closes the gate now; InputError when nothing does, or when nothing is published."""
-    found = closed_by(instance, asked.asset, asked.check, [asked.partition], lake=lake)
+def close_ended(instance: dg.DagsterInstance, lake: Lake, asset: str, check: str, partition: str) -> None:
+    """The same for one partition, so that nobody who acts on its failure has to wait for a sensor."""
+    until = overridden_until(lake, asset, check, partition)
+    if until and dt.datetime.fromisoformat(until) <= dt.datetime.now(dt.UTC):
+        _close(instance, asset, check, partition)
+
+
+def _closed_gate(
+    instance: dg.DagsterInstance, lake: Lake, asked: Override, *, published: bool
+) -> tuple[ClosedGate, str]:
+    """What closes the gate, and the content that was judged; InputError if nothing does, or nothing is published.
+
+    Behind an override, also one that has not ended, that is what it overrides.
+    """
+    known = Known.now(lake, asked.asset)
+    found = closed_by(instance, asked.asset, asked.check, [asked.partition], known=known)
+    latest = latest_evaluations(instance, asked.asset, asked.check.name, [asked.partition])
+    record = latest.get(asked.partition)
+    evaluation = record.evaluation if record is not None else None
+    if not found and record is not None and evaluation is not None and told(evaluation, UNTIL):
+        found = [ClosedGate.by_evaluation(evaluation, run_id=record.run_id, published=True, reason="expired")]
     if not published:
         raise InputError(
             f"{asked.where}: a published version is required to override, and there is none. Nothing was changed; "
@@ -89,12 +111,12 @@ def _closed_gate(instance: dg.DagsterInstance, lake: Lake, asked: Override, *, p
             f"ml-platform gate status {asked.asset} --partition {asked.partition}"
         )
     gate = found[0]
-    return (
-        gate if gate.observed else replace(gate, observed=gate.explanation, bound="an evaluation that passed")
-    )
+    if not gate.observed:
+        gate = replace(gate, observed=gate.explanation, bound="an evaluation that passed")
+    return gate, str(told(evaluation, JUDGED)) if evaluation is not None else ""
 
 
-def _passed_until(until: str, asked: Override, gate: ClosedGate) -> Evaluation:
+def _passed_until(until: str, asked: Override, gate: ClosedGate, judged: str) -> Evaluation:
     """The evaluation of an override, with all that is needed to evaluate the failure again when it ends."""
     return Evaluation(
         asked.check.name,
@@ -105,6 +127,8 @@ def _passed_until(until: str, asked: Override, gate: ClosedGate) -> Evaluation:
             UNTIL: until,
             "overridden_observed": gate.observed,
             "overridden_bound": gate.bound,
+            OVERRIDDEN_RUN: gate.run_id,
+            JUDGED: judged,
             PUBLISHED: not gate.refused,
         },
         declared=asked.check.digest,
@@ -123,7 +147,7 @@ def _close(instance: dg.DagsterInstance, asset: str, check: str, partition: str)
         passed=False,
         observed=f"{observed} (an override of it ended at {told(evaluation, UNTIL)})",
         bound=bound,
-        metadata={PUBLISHED: told(evaluation, PUBLISHED, True)},
+        metadata={name: told(evaluation, name, default) for name, default in _KEPT.items()},
         declared=str(told(evaluation, DECLARED)),
     )
     target = evaluation.target_materialization_data

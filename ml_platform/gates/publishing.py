@@ -13,7 +13,8 @@ import duckdb
 import pyarrow as pa
 
 from ml_platform.gates.outcomes import Evaluation, Outcome
-from ml_platform.gates.refused import REFUSALS, refused_rows
+from ml_platform.gates.refusals import REFUSALS
+from ml_platform.gates.refused import refused_rows
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Finding

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord as Record
 
 from ml_platform.gates.evaluations import latest_evaluations, told
 from ml_platform.gates.outcomes import PUBLISHED, Outcome
 from ml_platform.gates.recording import materialization_targets, report_outcomes
-from ml_platform.gates.ways_out import WAYS_OUT, line
+from ml_platform.gates.refusals import QUALITY, dismissals, newest_refusals
+from ml_platform.gates.ways_out import UNTIL, WAYS_OUT, line
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Node
@@ -18,22 +19,8 @@ from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.broken_rows import failing_rows, stage_references
 from ml_platform.lake.engine import connect
-from ml_platform.lake.ledger import Ledger, published
+from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake, Table
-
-QUALITY = "quality"
-
-REFUSALS = Ledger(
-    "refusals",
-    {
-        "asset": pa.string(),
-        "partition": pa.string(),
-        "rows": pa.int64(),
-        "observed": pa.string(),
-        "bound": pa.string(),
-        "run_id": pa.string(),
-    },
-)
 
 
 @dataclass(frozen=True)
@@ -63,11 +50,8 @@ def refused_partitions(instance: dg.DagsterInstance, lake: Lake, asset: str | No
 
     One whose dismissal was cut off before it opened the gate is still among them.
     """
-    wanted = {} if asset is None else {"asset": [asset]}
-    newest = {_case(entry): entry for entry in REFUSALS.entries(lake, **wanted)}
-    dismissed = {
-        _case(entry): entry["recorded_at"] for entry in WAYS_OUT.entries(lake, way=["dismiss"], **wanted)
-    }
+    wanted = None if asset is None else [asset]
+    newest, dismissed = newest_refusals(lake, wanted), dismissals(lake, wanted)
     found: list[Refused] = []
     for name in sorted({name for name, _ in newest}):
         entries = [entry for case, entry in newest.items() if case[0] == name]
@@ -174,19 +158,26 @@ def _of_asset(
     dismissed: Collection[str],
 ) -> list[Refused]:
     latest = latest_evaluations(instance, asset, QUALITY, [entry["partition"] for entry in entries])
-    judged = {day: record.evaluation for day, record in latest.items() if record.evaluation is not None}
     there = published(lake, asset)
-    closing = {day for day, found in judged.items() if not found.passed and not told(found, PUBLISHED, True)}
+    closing = {
+        day
+        for day, record in latest.items()
+        if (seen := record.evaluation) is not None and not seen.passed and not told(seen, PUBLISHED, True)
+    }
     found: list[Refused] = []
     for entry in sorted(entries, key=lambda entry: entry["partition"]):
         day: str = entry["partition"]
         if day in dismissed and not (day in there and day in closing):
             continue
         told_then = (entry["rows"], entry["observed"], entry["bound"], entry["run_id"])
-        superseded = day in judged and judged[day].passed
+        superseded = day in latest and _passed_since(latest[day], entry)
         found.append(Refused(asset, day, *told_then, superseded=superseded, published=day in there))
     return found
 
 
-def _case(entry: dict[str, Any]) -> tuple[str, str]:
-    return entry["asset"], entry["partition"]
+def _passed_since(record: Record, entry: dict[str, Any]) -> bool:
+    """Whether a version has passed since rows were refused; an override of the refusal is no such version."""
+    evaluation, event = record.evaluation, record.event
+    if evaluation is None or event is None or not evaluation.passed or told(evaluation, UNTIL):
+        return False
+    return event.timestamp >= entry["recorded_at"].timestamp()

@@ -35,6 +35,9 @@ WAYS_OUT = Ledger(
 UNTIL = "overridden_until"
 """Under this name the evaluation of an override says when it ends, for people; the ledger decides."""
 
+OVERRIDDEN_RUN = "overridden_run"
+"""Under this name it says which run had found what it overrides."""
+
 
 def require_reason(reason: str, why: str, *, nothing: str) -> None:
     """Raise InputError for a reason without words: `why` is what to say, and nothing was done."""

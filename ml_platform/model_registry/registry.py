@@ -113,34 +113,40 @@ def client(settings: Settings) -> Any:
 
 def versions(settings: Settings, name: str) -> list[Registered]:
     """All versions of a model, oldest first; empty when it was never registered."""
-    found = client(settings).search_model_versions(f"name='{name}'", max_results=1000)
+    with _asked(settings):
+        found = client(settings).search_model_versions(f"name='{name}'", max_results=1000)
     return sorted((_registered(version) for version in found), key=lambda version: version.version)
 
 
 def version(settings: Settings, name: str, number: int) -> Registered | None:
     """One version of a model, or None when there is none of that number, or it was deleted."""
-    return _found(lambda: client(settings).get_model_version(name, str(number)))
+    with _asked(settings):
+        return _found(lambda: client(settings).get_model_version(name, str(number)))
 
 
 def champion(settings: Settings, name: str) -> Registered | None:
     """The version that the champion alias points at, or None."""
-    return _found(lambda: client(settings).get_model_version_by_alias(name, CHAMPION))
+    with _asked(settings):
+        return _found(lambda: client(settings).get_model_version_by_alias(name, CHAMPION))
 
 
 def set_champion(settings: Settings, name: str, number: int) -> None:
     """Point the champion alias at a version."""
-    client(settings).set_registered_model_alias(name, CHAMPION, str(number))
+    with _asked(settings):
+        client(settings).set_registered_model_alias(name, CHAMPION, str(number))
 
 
 def tag(settings: Settings, name: str, number: int, **tags: str) -> None:
     """Give a version tags, in place of others of their names."""
-    for key, value in tags.items():
-        client(settings).set_model_version_tag(name, str(number), key, value)
+    with _asked(settings):
+        for key, value in tags.items():
+            client(settings).set_model_version_tag(name, str(number), key, value)
 
 
 def metrics(settings: Settings, registered: Registered) -> dict[str, float]:
     """What was measured when a version was trained."""
-    return dict(client(settings).get_run(registered.run_id).data.metrics)
+    with _asked(settings):
+        return dict(client(settings).get_run(registered.run_id).data.metrics)
 
 
 def load_onnx(settings: Settings, registered: Registered) -> bytes:
@@ -186,17 +192,24 @@ def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]
     Raises StoreError when the registry, or one of the manifests, cannot be read: who asks what models need
     must not take silence for an answer.
     """
+    with _asked(settings):
+        found = _all_versions(client(settings))
+    for registered in found:
+        yield registered, load_document(settings, registered, "manifest.json")
+
+
+@contextmanager
+def _asked(settings: Settings) -> Iterator[None]:
+    """Whatever the registry answers instead of what it was asked becomes a StoreError."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        found = _all_versions(client(settings))
+        yield
     except (MlflowException, SQLAlchemyError, OSError, ValueError) as err:
         raise StoreError(
-            f"{settings.tracking_uri}: the model registry is required and cannot be read: {err}"
+            f"{settings.tracking_uri}: the model registry is required and does not answer as it should: {err}"
         ) from err
-    for registered in found:
-        yield registered, load_document(settings, registered, "manifest.json")
 
 
 def _all_versions(client: Any) -> list[Registered]:

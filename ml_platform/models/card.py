@@ -86,6 +86,7 @@ class Facts:
     gates: tuple[GateFact, ...]
     ways_out: tuple[WayOut, ...]
     lineage: str
+    releases: tuple[str, ...]  # that may promote it
     runs: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(
         default_factory=dict
@@ -109,16 +110,21 @@ def render(facts: Facts) -> str:
         "Where it comes from": f"```text\n{facts.lineage}\n```",
         "What exactly it was made with": _hashes(facts),
         "To rebuild its training set": f"    ml-platform training-sets rebuild --model {name}",
-        "To roll back": (
-            f"From this version to the champion before it:\n\n"
-            f"    ml-platform releases rollback {facts.model} --reason '…'\n\n"
-            f"From a later champion back to this one, and on to this one if it never was champion:\n\n"
-            f"    ml-platform releases rollback {facts.model} --to {facts.version} --reason '…'\n"
-            f"    ml-platform releases promote {facts.model} --to {facts.version} --reason '…'"
-        ),
+        "To roll back": "\n\n".join(_ways_back(name, facts.version) for name in facts.releases)
+        or "No release of this model is declared.",
     }
     parts = [f"# {_title(facts)}", *(f"## {title}\n\n{body}" for title, body in sections.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _ways_back(release: str, version: int) -> str:
+    return (
+        f"From this version to the champion before it:\n\n"
+        f"    ml-platform releases rollback {release} --reason '…'\n\n"
+        f"From a later champion back to this one, and on to this one if it never was champion:\n\n"
+        f"    ml-platform releases rollback {release} --to {version} --reason '…'\n"
+        f"    ml-platform releases promote {release} --to {version} --reason '…'"
+    )
 
 
 def summary(facts: Facts) -> str:

@@ -62,9 +62,18 @@ def facts(
         gates=tuple(_gates(spec, step, partition)),
         ways_out=tuple(_ways_out(lake, upstream)),
         lineage="\n".join(_tree(catalog, spec.key, (day(partition), day(partition)))),
+        releases=tuple(_releases(spec.key, catalog)),
         runs={"MLflow run": version.run_id, "Dagster run": step.run_id},
         digests={f"Model/{spec.name}": spec.digest()},
     )
+
+
+def _releases(model: str, catalog: Catalog) -> Iterator[str]:
+    """Names of the releases that read a model."""
+    for key, node in sorted(catalog.lineage.nodes.items()):
+        stage, _, name = key.partition("/")
+        if stage == "releases" and any(upstream.key == model for upstream in node.upstream):
+            yield name
 
 
 def _made(spec: ModelSpec) -> dict[str, object]:

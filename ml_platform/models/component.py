@@ -45,6 +45,7 @@ class Model(AssetComponent):
     resources = frozenset({"environment", "mlflow"})
     one_run_per_range = False
     gated = True
+    code = ("models.compute", "models.contract", "models.evaluation")
     spec: ModelSpec
 
     def work(self, step: Step) -> Sequence[Outcome]:

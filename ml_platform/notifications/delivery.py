@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from tenacity import (
     RetryCallState,
@@ -103,10 +102,11 @@ def sender(url: str, form: Literal["json", "slack"], *, webhook: str, timeout_s:
     """A connection to a webhook. InputError for an address that cannot be one; what it was is not told."""
     import httpx
 
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    if not _is_address(url):
         raise InputError(
             f"webhook {webhook}: an address such as https://hooks.example.com/… is required; the one that is set "
-            f"has no http or https, or no host. Nothing was sent, and what has happened waits; set it right"
+            f"has no http or https, no host, or a port that is none. Nothing "
+            f"was sent, and what has happened waits; set it right"
         )
     logging.getLogger("httpx").setLevel(
         logging.WARNING
@@ -114,6 +114,16 @@ def sender(url: str, form: Literal["json", "slack"], *, webhook: str, timeout_s:
     headers = {"user-agent": "ml-platform", "accept-encoding": "identity"}
     with httpx.Client(timeout=timeout_s, headers=headers) as client:
         yield Sender(client, url, form, webhook)
+
+
+def _is_address(url: str) -> bool:
+    import httpx
+
+    try:
+        found = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):  # also what cannot be encoded
+        return False
+    return found.scheme in ("http", "https") and bool(found.host)
 
 
 def _beginning(response: "httpx.Response") -> str:

@@ -16,15 +16,18 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus as Status,
 )
 
-from ml_platform.gates.evaluations import told
+from ml_platform.gates.evaluations import latest_materializations, told
 from ml_platform.gates.failures import refusal_of, words_of
 from ml_platform.gates.guard import ClosedGate, ways_out
+from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import day
+from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.notifications.compute import Happening, without_runs
 from ml_platform.notifications.spec import Event, WebhookSpec
-from ml_platform.releases.store import PROMOTIONS
+from ml_platform.releases.compute import PROMOTED, ROLLED_BACK
+from ml_platform.releases.store import PROMOTIONS, AliasState, alias_state
 
 AT_ONCE = 1000
 """How many events of a kind are read in one look; the others are read in the next."""
@@ -94,7 +97,9 @@ def refused_since(instance: dg.DagsterInstance, scope: Scope, after: int) -> tup
         partition, at = run.tags.get("dagster/partition"), _time(entry.timestamp)
         for step, text in errors(instance, entry.run_id, refusals=True).items():
             if step in steps:
-                found.append(not_updated(steps[step], partition, text, run_id=entry.run_id, happened_at=at))
+                found.append(
+                    not_updated(instance, steps[step], partition, text, run_id=entry.run_id, happened_at=at)
+                )
     return found, max(read, default=after)
 
 
@@ -111,17 +116,52 @@ def changed_since(lake: Lake, scope: Scope, after: int, *, began: dt.datetime) -
     return [_changed(entry) for entry in wanted], commits[-1]["version"]
 
 
+def moved_aliases(
+    settings: Settings, scope: Scope, known: Mapping[str, str], now: dt.datetime
+) -> tuple[list[Happening], dict[str, str]]:
+    """Champion aliases that somebody moved without the ledger, of releases that have one; and where all moved ones are.
+
+    What was told before, and is as it was then, is not told again. A registry that does not answer tells nothing.
+    """
+    found: list[Happening] = []
+    moved: dict[str, str] = {}
+    for key in sorted(scope.lineage.nodes):
+        stage, _, name = key.partition("/")
+        if stage != "releases" or not scope.wants("release_changed", key):
+            continue
+        try:
+            state = alias_state(settings, name)
+        except StoreError:
+            moved |= {name: known[name]} if name in known else {}
+            continue
+        if state.state == "moved":
+            moved[name] = str(state.alias)
+            if known.get(name) != moved[name]:
+                found.append(_moved(state, now))
+    return found, moved
+
+
 def not_updated(
-    asset: str, partition: str | None, text: str, *, happened_at: dt.datetime, run_id: str = ""
+    instance: dg.DagsterInstance,
+    asset: str,
+    partition: str | None,
+    text: str,
+    *,
+    happened_at: dt.datetime,
+    run_id: str = "",
 ) -> Happening:
-    """A model, or a release, that was not made, with the refusal or another reason in words."""
+    """A model, or a release, that was not made, with the refusal or another reason in words.
+
+    The same words are another happening once it was made in between.
+    """
+    made = latest_materializations(instance, asset, [partition]).get(partition)
     return Happening(
         "model_not_updated",
         asset,
         asset,
         headline="Not updated: {where}",
         words=text,
-        identity=(partition, without_runs(text)),
+        identity=(partition, without_runs(text), None if made is None else str(made)),
         happened_at=happened_at,
         partition=partition,
         run_id=run_id,
@@ -208,13 +248,17 @@ def _changed(entry: Mapping[str, Any]) -> Happening:
     release, version, previous = entry["release"], entry["version"], entry["previous"]
     before = f"version {previous}" if previous is not None else "none"
     recorded_at: dt.datetime = entry["recorded_at"]
+    back = entry["action"] == ROLLED_BACK
     return Happening(
         "release_changed",
         f"releases/{release} at {recorded_at.isoformat()}",
         f"releases/{release}",
-        headline=f"Release changed: {{where}} is version {version}, before: {before}",
+        headline=(
+            f"Release {'rolled back' if back else 'changed'}: {{where}} is version {version}, before: {before}"
+        ),
         words=(
             f"releases/{release}: the champion of model {entry['model']} is version {version}; before: {before}.\n"
+            f"{'It was rolled back. ' if back else ''}"
             f"By {entry['actor']}: {entry['reason']}"
         ),
         identity=(str(version), str(previous)),
@@ -222,11 +266,25 @@ def _changed(entry: Mapping[str, Any]) -> Happening:
         details={
             "release": release,
             "model": entry["model"],
+            "action": entry["action"] or PROMOTED,
             "from": previous,
             "to": version,
             "actor": entry["actor"],
             "reason": entry["reason"],
         },
+    )
+
+
+def _moved(state: AliasState, now: dt.datetime) -> Happening:
+    return Happening(
+        "release_changed",
+        f"releases/{state.release} alias",
+        f"releases/{state.release}",
+        headline="Champion moved behind the ledger's back: {where}",
+        words=state.in_words(),
+        identity=(str(state.alias), str(state.recorded), now.isoformat()),
+        happened_at=now,
+        details={"release": state.release, "action": "moved", "from": state.recorded, "to": state.alias},
     )
 
 

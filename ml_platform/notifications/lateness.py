@@ -74,9 +74,8 @@ def _late(
         text = f"{late}: run {run.run_id[:8]} failed.\n{why}"
     else:
         text = f"{late}: run {run.run_id[:8]} is {run.status.value.lower()}, and its gate is open."
-    return not_updated(
-        key, partition, text, happened_at=tick, run_id=run.run_id if run is not None and not closed else ""
-    )
+    run_id = run.run_id if run is not None and not closed else ""
+    return not_updated(instance, key, partition, text, happened_at=tick, run_id=run_id)
 
 
 def _last_run(instance: dg.DagsterInstance, key: str, partition: str) -> dg.DagsterRun | None:

@@ -14,7 +14,7 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.notifications.compute import Happening, Message, compose
 from ml_platform.notifications.delivery import sender
-from ml_platform.notifications.events import Scope, changed_since, closed_since, refused_since
+from ml_platform.notifications.events import Scope, changed_since, closed_since, moved_aliases, refused_since
 from ml_platform.notifications.lateness import late_models
 from ml_platform.notifications.spec import WebhookSpec
 from ml_platform.notifications.store import earlier, record
@@ -23,7 +23,8 @@ from ml_platform.notifications.store import earlier, record
 class Position(BaseModel):
     """What a webhook has been told of: where each of its sources was read up to, and what waits to be taken.
 
-    `judged` has the last day by which each model was asked whether it is late.
+    `judged` has the last day by which each model was asked whether it is late, `aliases` the version that each
+    champion alias was moved to without the ledger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +34,7 @@ class Position(BaseModel):
     failures: int
     promotions: int = -1
     judged: dict[str, str] = {}
+    aliases: dict[str, str] = {}
     pending: tuple[str, ...] = ()
 
 
@@ -49,7 +51,7 @@ def tell(
         return cursor, f"{scope.spec.url_variable} is not set: no URL is set; nothing is sent"
     lake = Lake(settings.lake_uri)
     position = _position(instance, cursor, now)
-    found, position = _look(scope, instance, lake, position, now)
+    found, position = _look(scope, instance, settings, position, now)
     messages = _outbox(scope.spec.name, lake, found, position.pending, ui=settings.ui)
     waiting = _deliver(scope.spec, url, lake, messages, before=position.pending)
     position = position.model_copy(update={"pending": tuple(waiting)})
@@ -73,15 +75,18 @@ def _position(instance: dg.DagsterInstance, cursor: str | None, now: dt.datetime
 
 
 def _look(
-    scope: Scope, instance: dg.DagsterInstance, lake: Lake, position: Position, now: dt.datetime
+    scope: Scope, instance: dg.DagsterInstance, settings: Settings, position: Position, now: dt.datetime
 ) -> tuple[list[Happening], Position]:
     """All that has happened since a position, in order of time, and the position after it."""
+    lake = Lake(settings.lake_uri)
     closed, evaluations = closed_since(instance, scope, position.evaluations)
     refused, failures = refused_since(instance, scope, position.failures)
     changed, promotions = changed_since(lake, scope, position.promotions, began=position.began)
     late, judged = late_models(instance, lake, scope, now=now, judged=position.judged)
+    moved, aliases = moved_aliases(settings, scope, position.aliases, now)
     read = {"evaluations": evaluations, "failures": failures, "promotions": promotions, "judged": judged}
-    found = sorted([*closed, *refused, *changed, *late], key=lambda happening: happening.happened_at)
+    read |= {"aliases": aliases}
+    found = sorted([*closed, *refused, *changed, *late, *moved], key=lambda happening: happening.happened_at)
     return found, position.model_copy(update=read)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ml_platform.plan.description import Description
-from ml_platform.plan.destroyed import Champion, destroyed
+from ml_platform.plan.destroyed import Champion, destroyed, renewed
 from ml_platform.plan.effects import Affected, Effects, Published
 from ml_platform.plan.fields import How, changed_names, differences
 
@@ -20,7 +20,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a change does. `stale` is for certain, `follows` may come out the same; `destroyed` is online."""
+    """What a change does. `stale` is for certain, `follows` may come out the same; `destroyed` is online.
+
+    `renewed` has models whose champions will be given other values under the names that they know.
+    """
 
     declarations: tuple[Change, ...]
     features: tuple[Change, ...]
@@ -31,6 +34,7 @@ class Changes:
     follows: tuple[Affected, ...]
     models: tuple[Affected, ...]
     online: tuple[Affected, ...]
+    renewed: tuple[Affected, ...]
     destroyed: tuple[str, ...]
 
     @property
@@ -56,6 +60,7 @@ def compare(
         follows=tuple(effects.follows()),
         models=tuple(effects.models()),
         online=tuple(effects.online()),
+        renewed=tuple(_renewed(before, now)),
         destroyed=tuple(destroyed(before, now, champions or {})),
     )
 
@@ -129,6 +134,11 @@ def _checks(before: Description, now: Description) -> Iterator[Change]:
                 "" if change == "removed" else f"what is published counts as not evaluated until then: {way}"
             )
             yield Change(change, f"{key} {name}", until)
+
+
+def _renewed(before: Description, now: Description) -> Iterator[Affected]:
+    for model, names in renewed(before, now).items():
+        yield Affected(f"models/{model}", f"other values of {', '.join(names)}")
 
 
 def _changed_texts(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:

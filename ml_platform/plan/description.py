@@ -12,9 +12,14 @@ from pydantic import Field
 from ml_platform import declarations
 from ml_platform.compiler import AssetComponent, component_of
 from ml_platform.drift_profiles.spec import DriftProfileSpec
-from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
+from ml_platform.features.spec import (
+    DECIDES_NO_VALUE,
+    FeatureServiceSpec,
+    FeatureViewSpec,
+    OnDemandFeaturesSpec,
+)
 from ml_platform.kernel.catalog import Catalog, DeclaresAssets
-from ml_platform.kernel.digest import source_digest
+from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.lineage import Node
 from ml_platform.kernel.settings import PROJECT_ROOT
 from ml_platform.kernel.spec import NamedSpec, Spec
@@ -54,6 +59,7 @@ class Described(Spec):
     """A feature, as readers see it."""
 
     type: str = Field(description="Its type.")
+    definition: str = Field(default="", description="Digest of what is declared and decides its values.")
     sentence: str = Field(description="What it is, with its window.")
 
 
@@ -62,6 +68,7 @@ class View(Spec):
 
     online: bool = Field(description="Is it published online?")
     join_key: str = Field(description="Column of its entity's key.")
+    key_type: str = Field(default="", description="Type of the key.")
     features: Mapping[str, Described] = Field(description="Its features, in declared order.")
 
 
@@ -77,6 +84,12 @@ class Description(Spec):
         description="Type of each output, by on-demand features."
     )
     services: Mapping[str, tuple[str, ...]] = Field(description="Features in order, by feature service.")
+    requests: Mapping[str, Mapping[str, str]] = Field(
+        default_factory=dict, description="Type of each request value, by feature service."
+    )
+    on_demand_code: Mapping[str, tuple[str, str]] = Field(
+        default_factory=dict, description="Digests of declaration and function, by on-demand features."
+    )
     models: Mapping[str, str] = Field(description="Feature service by model.")
 
 
@@ -103,6 +116,14 @@ def describe(catalog: Catalog, root: Path = PROJECT_ROOT, *, with_code: bool = T
         views={v.name: _view(v, catalog, online=v.name in published) for v in catalog.all(FeatureViewSpec)},
         on_demand={spec.name: dict(spec.outputs) for spec in catalog.all(OnDemandFeaturesSpec)},
         services={service.name: tuple(service.feature_names(catalog)) for service in services},
+        requests={
+            service.name: {name: field.type for name, field in service.request_fields(catalog).items()}
+            for service in services
+        },
+        on_demand_code={
+            spec.name: (_without_words(spec), source_digest(spec.function) if with_code else "")
+            for spec in catalog.all(OnDemandFeaturesSpec)
+        },
         models={
             model.name: model.training_set_spec(catalog).feature_service for model in catalog.all(ModelSpec)
         },
@@ -134,11 +155,20 @@ def _asset(spec: Any, node: Node, catalog: Catalog, *, with_code: bool) -> Asset
 
 
 def _view(view: FeatureViewSpec, catalog: Catalog, *, online: bool) -> View:
+    definitions = view.definitions(catalog)
     return View(
         online=online,
         join_key=view.entity_key,
-        features={f.name: Described(type=f.type, sentence=f.sentence) for f in view.features(catalog)},
+        key_type=view.row_types(catalog)[view.entity_key],
+        features={
+            f.name: Described(type=f.type, definition=definitions[f.name], sentence=f.sentence)
+            for f in view.features(catalog)
+        },
     )
+
+
+def _without_words(spec: OnDemandFeaturesSpec) -> str:
+    return digest_of(spec.model_dump(mode="json", by_alias=True, exclude={*DECIDES_NO_VALUE}))
 
 
 def _relative(path: str, root: Path) -> str:

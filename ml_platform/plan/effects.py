@@ -81,7 +81,11 @@ class Effects:
 
     def online(self) -> Iterator[Affected]:
         """What has to be published online again, after the registry of what is declared for it."""
-        declared = changed_names(self.before.declarations, self.now.declarations)
+        old, new = (
+            {name: found.fields for name, found in side.declarations.items()}
+            for side in (self.before, self.now)
+        )
+        declared = changed_names(old, new)
         if any(name.startswith(_REGISTERED) for _, name in declared):
             for key, asset in sorted(self.now.assets.items()):
                 if key.startswith("online/") and not asset.node.partitioned:

@@ -52,10 +52,12 @@ class Plan:
                 f"Of {self.looked_at}. After the merge, ml-platform stale lists what to run.",
             ),
             _of_partitions("Reads what is stale, and may come out the same", changes.follows, ""),
+            _of_assets("Models", changes.models, ""),
             _of_assets(
-                "Models",
-                changes.models,
-                "Until a model is trained again, its champion answers as it was trained.",
+                "Other values under the same names",
+                changes.renewed,
+                "Once these are online, the champion is given values that it was not trained on until a model is "
+                "trained again, and no version from before can be rolled back to. Another name avoids both.",
             ),
             _of_assets("Online", changes.online, "To be published again, in this order."),
         )

@@ -4,7 +4,7 @@ Both ask the same of the version: that it was trained behind open gates, and tha
 Neither compares it with the champion: whoever moves it by hand has a reason, which the ledger keeps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,45 +37,75 @@ class Moved:
         return f"{text} (was recorded before and interrupted; it is finished now)" if self.finished else text
 
 
+Tell = Callable[[Moved], None]
+"""Shows a move where people look: once it is made, and again by who finishes it after an interruption."""
+
+
 def rollback(
-    settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int | None, reason: str
+    settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int | None, reason: str, tell: Tell
 ) -> Moved:
     """Make a champion of the past champion again: the one before, or the version named.
 
     The versions above it are withdrawn: a release does not promote them again by itself. Raises InputError, with
     nothing changed, when there is no such champion, or it can no longer answer as it did.
     """
-    return _move(settings, catalog, spec, to=to, reason=reason, action=ROLLED_BACK)
+    return _move(settings, catalog, spec, to=to, reason=reason, action=ROLLED_BACK, tell=tell)
 
 
-def promote(settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int, reason: str) -> Moved:
+def promote(
+    settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int, reason: str, tell: Tell
+) -> Moved:
     """Make a version champion because a person says so, also one that was refused or rolled back from.
 
     Raises InputError, with nothing changed, for a version without gate evidence, or that could not answer.
     """
-    return _move(settings, catalog, spec, to=to, reason=reason, action=PROMOTED)
+    return _move(settings, catalog, spec, to=to, reason=reason, action=PROMOTED, tell=tell)
 
 
 def _move(
-    settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int | None, reason: str, action: str
+    settings: Settings,
+    catalog: Catalog,
+    spec: ReleaseSpec,
+    *,
+    to: int | None,
+    reason: str,
+    action: str,
+    tell: Tell,
 ) -> Moved:
     require_reason(reason, f"{spec.key} is to be {action}", nothing="changed")
     with store.moving(settings, spec.name):
         state = store.alias_state(settings, spec.name, model=spec.model)
-        if state.state == "unfinished" and state.newest is not None:
-            store.finish(settings, state)
-            if to in (None, state.recorded):
-                return Moved(state.newest, finished=True)
-        number = _target(settings, spec, state, to=to) if action == ROLLED_BACK else to
-        target = _existing(settings, spec, number)
-        if state.state != "moved" and target.version == state.recorded:
-            raise InputError(
-                f"{spec.key}: another version than the champion is required; version {target.version} is champion. "
-                f"Nothing was changed; see: ml-platform releases list {spec.name}"
+        moved = _interrupted(state, to=to, action=action)
+        if moved is None:
+            number = _target(settings, spec, state, to=to) if action == ROLLED_BACK else to
+            target = _existing(settings, spec, number)
+            _require_another(spec, state, target)
+            evidence = _evidence(settings, catalog, spec, target)
+            moved = Moved(
+                store.move(settings, state, target, action=action, reason=reason, evidence=evidence)
             )
-        evidence = _evidence(settings, catalog, spec, target)
-        entry = store.move(settings, spec.name, target, action=action, reason=reason, evidence=evidence)
-    return Moved(entry)
+        else:
+            store.follow(settings, moved.entry)
+        tell(moved)
+        store.settle(settings, moved.entry)
+    return moved
+
+
+def _interrupted(state: store.AliasState, *, to: int | None, action: str) -> Moved | None:
+    """The newest move, if it was interrupted and is what is asked for again; any other is left behind."""
+    newest = state.newest
+    if newest is None or state.state != "unfinished":
+        return None
+    same = newest["action"] == action if to is None else newest["version"] == to
+    return Moved(newest, finished=True) if same else None
+
+
+def _require_another(spec: ReleaseSpec, state: store.AliasState, target: registry.Registered) -> None:
+    if state.state != "moved" and target.version == state.recorded:
+        raise InputError(
+            f"{spec.key}: another version than the champion is required; version {target.version} is champion. "
+            f"Nothing was changed; see: ml-platform releases list {spec.name}"
+        )
 
 
 def _target(settings: Settings, spec: ReleaseSpec, state: store.AliasState, *, to: int | None) -> int:

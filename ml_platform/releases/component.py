@@ -22,7 +22,7 @@ from ml_platform.models.spec import ModelSpec
 from ml_platform.releases import store
 from ml_platform.releases.by_hand import Moved
 from ml_platform.releases.challenge import challenge
-from ml_platform.releases.compute import standing
+from ml_platform.releases.compute import ROLLED_BACK, standing
 from ml_platform.releases.spec import ReleaseSpec
 
 
@@ -32,6 +32,7 @@ class Release(AssetComponent):
     spec_type = ReleaseSpec
     kinds = frozenset({"mlflow"})
     gated = True
+    code = ("models.resampling", "releases.challenge", "releases.compute")
     spec: ReleaseSpec
 
     def work(self, step: Step) -> Sequence[Outcome]:
@@ -44,7 +45,8 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
     model = spec.model_spec(step.catalog)
     candidate = newest_version(step, settings, model)
     with store.moving(settings, spec.name):
-        champion = _champion(spec, step, settings)
+        state = _agreed(spec, step, settings)
+        champion = registry.champion(settings, spec.model)
         undone = standing(store.history(settings, spec.name)).withdrawn.get(candidate.version)
         if undone is not None and champion is not None:
             return [_kept(spec, step, champion, candidate, undone)]
@@ -60,7 +62,9 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
             "comparison": evaluations[0].observed,
         }
         if champion is None or champion.version != candidate.version:
-            store.move(settings, spec.name, candidate, reason="newest version, gates open", evidence=evidence)
+            reason = "newest version, gates open"
+            entry = store.move(settings, state, candidate, reason=reason, evidence=evidence)
+            store.settle(settings, entry)
     return [_promoted(spec, step, champion, candidate, evaluations)]
 
 
@@ -85,15 +89,16 @@ def report_move(instance: dg.DagsterInstance, catalog: Catalog, spec: ReleaseSpe
     report_outcomes(instance, key, [Outcome(None, published=True, evaluations=evaluations)], targets)
 
 
-def _champion(spec: ReleaseSpec, step: Step, settings: Settings) -> registry.Registered | None:
-    """The champion, once ledger and alias agree on it; Failure when somebody moved the alias without the ledger."""
+def _agreed(spec: ReleaseSpec, step: Step, settings: Settings) -> store.AliasState:
+    """Ledger and alias, once they agree on the champion; Failure when somebody moved the alias without the ledger."""
     state = store.alias_state(settings, spec.name, model=spec.model)
     if state.state == "moved":
         raise dg.Failure(state.in_words(), metadata={"alias": str(state.alias)}, allow_retries=False)
-    if state.state == "unfinished":
+    if state.state == "unfinished" and state.newest is not None:
         step.log.warning("%s", state.in_words())
-    store.finish(settings, state)
-    return registry.champion(settings, spec.model)
+        store.follow(settings, state.newest)
+        store.settle(settings, state.newest)
+    return replace(state, alias=state.recorded, state="agrees")
 
 
 def _require_evidence(
@@ -119,9 +124,10 @@ def _kept(
     candidate: registry.Registered,
     undone: Mapping[str, Any],
 ) -> Outcome:
-    """The champion stays, because somebody rolled back from the newest version."""
+    """The champion stays, because somebody went back from the newest version."""
+    went_back = "rolled back" if undone["action"] == ROLLED_BACK else "went back"
     said = (
-        f"version {candidate.version} is not promoted again: {undone['actor']} rolled back from it to version "
+        f"version {candidate.version} is not promoted again: {undone['actor']} {went_back} from it to version "
         f"{undone['version']}: {undone['reason']}; champion {champion.version} stays until there is a newer version, "
         f"or ml-platform releases promote {spec.name} --to {candidate.version} --reason '…'"
     )

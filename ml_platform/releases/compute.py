@@ -16,7 +16,8 @@ class Standing:
     """Where the moves of a champion have led: the champions that still stand, oldest first, and who was withdrawn.
 
     A rollback withdraws every champion above the version that it goes back to, so a second one goes further back
-    and never returns to what the first has undone.
+    and never returns to what the first has undone. Who promotes an older version withdraws the newer champions too,
+    but a rollback undoes that.
     """
 
     champions: tuple[int, ...] = ()
@@ -33,7 +34,7 @@ class Standing:
 
 
 def standing(moves: Iterable[Mapping[str, Any]]) -> Standing:
-    """Replay the moves of a release, oldest first; `withdrawn` has the rollback that withdrew a version."""
+    """Replay the moves of a release, oldest first; `withdrawn` has the move that withdrew a version."""
     champions: list[int] = []
     withdrawn: dict[int, Mapping[str, Any]] = {}
     for move in moves:
@@ -44,6 +45,10 @@ def standing(moves: Iterable[Mapping[str, Any]]) -> Standing:
             withdrawn |= dict.fromkeys(left, move)
             champions = champions[:kept] or [version]
         else:
+            newer = {
+                found for found in [*champions, move["previous"]] if found is not None and found > version
+            }
+            withdrawn |= dict.fromkeys(newer, move)
             champions = [*(found for found in champions if found != version), version]
         withdrawn.pop(version, None)
     return Standing(tuple(champions), withdrawn)

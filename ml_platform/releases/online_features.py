@@ -1,20 +1,17 @@
 """Would a version of the past be given, online, the features that it was trained on?"""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.features.spec import DECIDES_NO_VALUE, FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import source_digest
+from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.settings import Settings
-from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.tables import Lake
 from ml_platform.online import store as online
-
-_ABOUT = frozenset({"description", "owners", "expectations"})
-"""What a view declares beside its values: said otherwise, the values are the same."""
 
 
 def other_features(
@@ -23,7 +20,7 @@ def other_features(
     """What of a version's feature definitions is no longer declared, applied to Feast, or online; none if all is.
 
     The contract has the digest of each view's declaration as it was; the manifest has the declarations themselves,
-    so that another description is not taken for another feature.
+    so that another description, or one more feature of the view, is not taken for another feature.
     """
     applied = online.applied_declarations(settings)
     found: list[str] = []
@@ -44,7 +41,9 @@ def _view(
     now = next((spec for spec in catalog.all(FeatureViewSpec) if spec.name == name), None)
     if now is None:
         return [f"features/{name} is no longer declared"]
-    changed = _changed_fields(then, now) if view["declaration"] != now.digest() else []
+    changed = (
+        _changed_fields(catalog, then, now, view["features"]) if view["declaration"] != now.digest() else []
+    )
     if changed:
         return [f"features/{name} is declared otherwise since ({', '.join(changed)})"]
     same = {view["declaration"], now.digest()}
@@ -60,17 +59,22 @@ def _view(
     return found
 
 
-def _changed_fields(then: Mapping[str, Any] | None, now: NamedSpec) -> list[str]:
-    """Names of the fields that decide values and are declared otherwise now."""
+def _changed_fields(
+    catalog: Catalog, then: Mapping[str, Any] | None, now: FeatureViewSpec, features: Sequence[str]
+) -> list[str]:
+    """Names of the fields that are declared otherwise now and decide values of some features."""
     if then is None:
         return ["its digest"]
-    deciding = {name: value for name, value in then.items() if name not in _ABOUT}
+    deciding = {name: value for name, value in then.items() if name not in DECIDES_NO_VALUE}
     try:
-        before = type(now).model_validate(deciding).model_dump(mode="json", by_alias=True)
-    except ValidationError:
+        before = FeatureViewSpec.model_validate(deciding)
+        old, new = (view.definitions(catalog) for view in (before, now))
+    except (ValidationError, DeclarationError):
         return ["in words that can no longer be declared"]
-    after = now.model_dump(mode="json", by_alias=True)
-    return sorted(name for name in after if name not in _ABOUT and before.get(name) != after[name])
+    if all(name in new and old.get(name) == new[name] for name in features):
+        return []
+    was, is_now = (view.model_dump(mode="json", by_alias=True) for view in (before, now))
+    return sorted(name for name in is_now if name not in DECIDES_NO_VALUE and was.get(name) != is_now[name])
 
 
 def _function(function: Mapping[str, Any]) -> list[str]:

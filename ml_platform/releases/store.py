@@ -1,14 +1,14 @@
 """The promotion ledger and the champion alias: who moved the champion, when, why and on what evidence.
 
-The ledger is written first, then the alias moves, then the version is tagged with the ledger's entry. Who dies in
-between leaves an entry that no tag names, and the next one finishes it; an alias that differs although the newest
-entry was finished was moved by somebody else, in MLflow's UI say.
+The ledger is written first, then the alias moves, then the move is told where people look, and last the version is
+tagged with the ledger's entry. Who dies in between leaves an entry that no tag names, and the next one finishes it. An
+alias that is neither where the entry says nor where it was before was moved by somebody else, in MLflow's UI say.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -39,15 +39,15 @@ PROMOTIONS = Ledger(
 )
 
 _TAG = "release"
-"""A version is tagged with the entry that last made it champion, once the alias points at it."""
+"""A version is tagged with the entry that last made it champion, once everything has followed it."""
 
 
 @dataclass(frozen=True)
 class AliasState:
     """What the ledger says the champion is, and what the alias says.
 
-    `unfinished`: the newest move was recorded and the alias has not followed yet. `moved`: somebody moved or removed
-    the alias without the ledger.
+    `unfinished`: the newest move was recorded, and who made it was interrupted before everything had followed it.
+    `moved`: somebody moved or removed the alias without the ledger.
     """
 
     release: str
@@ -64,8 +64,8 @@ class AliasState:
             return f"releases/{self.release}: champion is {recorded}"
         if self.state == "unfinished":
             return (
-                f"releases/{self.release}: the ledger made {recorded} champion and the alias still points at {alias}: "
-                f"whoever moved it was interrupted. The next release or rollback finishes it"
+                f"releases/{self.release}: the ledger made {recorded} champion, the alias points at {alias}, and "
+                f"whoever moved it was interrupted. The same command again, or the next release, finishes it"
             )
         ways = [f"ml-platform releases promote {self.release} --to {self.alias}"] if self.alias else []
         ways += (
@@ -89,19 +89,19 @@ def alias_state(settings: Settings, release: str, *, model: str | None = None) -
     found = registry.champion(settings, name) if name is not None else None
     alias = found.version if found is not None else None
     recorded = newest["version"] if newest is not None else None
-    if alias == recorded:
-        return AliasState(release, recorded, alias, "agrees", newest)
-    unfinished = newest is not None and not _finished(settings, newest)
-    return AliasState(release, recorded, alias, "unfinished" if unfinished else "moved", newest)
+    if newest is not None and alias in (recorded, newest["previous"]) and not _finished(settings, newest):
+        return AliasState(release, recorded, alias, "unfinished", newest)
+    return AliasState(release, recorded, alias, "agrees" if alias == recorded else "moved", newest)
 
 
-def finish(settings: Settings, state: AliasState) -> AliasState:
-    """Let alias and tag follow a move that was recorded and interrupted; an alias that was moved stays as it is."""
-    if state.newest is None or state.state == "moved":
-        return state
-    if state.state == "unfinished" or not _finished(settings, state.newest):
-        _follow(settings, state.newest)
-    return replace(state, alias=state.recorded, state="agrees")
+def follow(settings: Settings, entry: Mapping[str, Any]) -> None:
+    """Point the alias at the version of a move that the ledger has."""
+    registry.set_champion(settings, entry["model"], entry["version"])
+
+
+def settle(settings: Settings, entry: Mapping[str, Any]) -> None:
+    """Say that everything has followed a move: nobody has to finish it."""
+    registry.tag(settings, entry["model"], entry["version"], **{_TAG: entry["entry"]})
 
 
 @contextmanager
@@ -113,20 +113,22 @@ def moving(settings: Settings, release: str) -> Iterator[None]:
 
 def move(
     settings: Settings,
-    release: str,
+    state: AliasState,
     target: registry.Registered,
     *,
     action: str = PROMOTED,
     reason: str,
     evidence: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Record that a version is champion from now on, with its contract, then let the alias follow; the entry."""
-    before = registry.champion(settings, target.name)
+    """Record that a version is champion from now on, with its contract, then let the alias follow; the entry.
+
+    It came from where the alias was; from the champion of the ledger, where somebody had moved the alias to it before.
+    """
     entry = {
-        "release": release,
+        "release": state.release,
         "model": target.name,
         "version": target.version,
-        "previous": before.version if before else None,
+        "previous": state.recorded if state.alias == target.version else state.alias,
         "actor": settings.who,
         "reason": reason,
         "evidence": json.dumps(evidence, sort_keys=True),
@@ -135,7 +137,7 @@ def move(
         "entry": uuid4().hex,
     }
     PROMOTIONS.append(Lake(settings.lake_uri), [entry])
-    _follow(settings, entry)
+    follow(settings, entry)
     return entry
 
 
@@ -151,12 +153,7 @@ def history(settings: Settings, release: str) -> list[dict[str, Any]]:
     return [{**entry, **{name: entry.get(name) or unknown[name] for name in unknown}} for entry in entries]
 
 
-def _follow(settings: Settings, entry: Mapping[str, Any]) -> None:
-    registry.set_champion(settings, entry["model"], entry["version"])
-    registry.tag(settings, entry["model"], entry["version"], **{_TAG: entry["entry"]})
-
-
 def _finished(settings: Settings, entry: Mapping[str, Any]) -> bool:
-    """Whether the alias has followed a move, whatever was done to it since; of a deleted version nobody can tell."""
+    """Whether everything has followed a move, whatever was done since; of a deleted version nobody can tell."""
     version = registry.version(settings, entry["model"], entry["version"])
     return version is None or not entry["entry"] or version.tags.get(_TAG) == entry["entry"]

@@ -30,6 +30,7 @@ class Source(AssetComponent):
 
     spec_type = SourceSpec
     kinds = frozenset({"deltalake", "duckdb"})
+    code = ("lake.schemas", "sources.casts", "sources.compute", "sources.delivery", "sources.store")
     spec: SourceSpec
 
     def work(self, step: Step) -> Sequence[Outcome]:

@@ -33,6 +33,13 @@ class TrainingSet(AssetComponent):
     spec_type = TrainingSetSpec
     kinds = frozenset({"feast", "deltalake", "duckdb"})
     one_run_per_range = False
+    code = (
+        "features.in_memory",
+        "features.point_in_time",
+        "features.store",
+        "training_sets.assembly",
+        "training_sets.compute",
+    )
     spec: TrainingSetSpec
 
     def work(self, step: Step) -> Sequence[Outcome]:

@@ -431,3 +431,15 @@ def test_the_whole_slice_is_made_and_checked_and_nothing_is_written_elsewhere(tm
     assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("0", "0", "0")
     assert "## ml-platform ci: passed" in (tmp_path / ".ml_platform/ci/summary.md").read_text()
     assert not forbidden.exists() and list(temporary.glob("ml-platform-*")) == []
+
+
+def test_a_report_that_cannot_be_written_is_exit_code_2_and_no_failed_check(
+    spoilt: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    spoilt("models/fraud/defs.yaml", "type: [")
+    done = CliRunner().invoke(
+        app, ["ci", "--junit", str(tmp_path), "--summary", str(tmp_path / "summary.md")]
+    )
+    assert done.exit_code == 2 and isinstance(done.exception, SystemExit)
+    assert f"{tmp_path}: a file that can be written is required" in done.output
+    assert "while parsing a flow" in done.output

@@ -6,6 +6,7 @@ import pytest
 
 from ml_platform.cli.story import corrupted, scaled
 from ml_platform.gates.ways_out import WAYS_OUT
+from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 from tests.built import NEXT_DAY, Platform, day_of_transactions
 from tests.commands import invoke, words
 from tests.support import LAST_DAY
@@ -57,13 +58,46 @@ def test_an_explanation_has_the_evidence_the_past_and_the_ways_out(drifted: Plat
 
 
 def test_an_override_opens_the_gate_and_is_told_with_who_acted(drifted: Platform) -> None:
-    how = ("gate", "override", PROFILE, NEXT_DAY, "--until", "2999-01-01", "--reason", "retrain tonight")
-    opened = invoke(*how)
+    how = ("gate", "override", PROFILE, NEXT_DAY, "--reason", "retrain tonight", "--until")
+    opened = invoke(*how, "2999-01-01")
     assert opened.exit_code == 0, opened.output
     assert f"{PROFILE} [{NEXT_DAY}] drift: open until 2999-01-01 00:00 UTC" in opened.stdout
     assert closed_by(PROFILE) == set()
-    again = invoke(*how)
-    assert again.exit_code == 1 and "it is open" in again.output
+    again = invoke(*how, "2998-01-01")
+    assert again.exit_code == 0 and "drift: open until 2998-01-01 00:00 UTC" in again.stdout
+
+
+def test_an_asset_s_own_failed_check_is_told_with_its_evidence_and_ways_out(drifted: Platform) -> None:
+    status = invoke("gate", "status", PROFILE, "--partition", NEXT_DAY)
+    assert status.exit_code == 1
+    assert (
+        f"{PROFILE} [{NEXT_DAY}]: the gate is open\nIts own checks close the gates of what" in status.stdout
+    )
+    assert f"  - {PROFILE} [{NEXT_DAY}] drift: amount: ks" in status.stdout
+    assert f"Way out: if the change is real: ml-platform drift accept {PROFILE} {NEXT_DAY}" in status.stdout
+    explained = invoke("gate", "explain", PROFILE, "--partition", NEXT_DAY)
+    assert explained.exit_code == 1 and "  status: failed" in explained.stdout
+
+
+def test_a_release_is_asked_for_the_newest_day_of_its_model(shared: Platform) -> None:
+    for command in ("status", "explain"):
+        told = invoke("gate", command, "releases/fraud")
+        assert told.stdout == f"releases/fraud [{LAST_DAY}]: the gate is open\n"
+
+
+def test_later_failed_days_are_judged_by_a_new_regime_at_once(drifted: Platform) -> None:
+    later = key_of(day(NEXT_DAY) + ONE_DAY)
+    drifted.deliver("transactions", scaled(day_of_transactions(later), "tx_amount", by=1.5))
+    drifted.make("features/customer_spending", NEXT_DAY)
+    drifted.make("features/terminal_risk", NEXT_DAY)
+    drifted.make(EVENTS, later)
+    drifted.refused(PROFILE, later)
+    done = invoke("drift", "accept", PROFILE, NEXT_DAY, "--reason", "prices went up", "--new-regime")
+    assert f"{PROFILE} [{NEXT_DAY}] drift: accepted by" in done.stdout
+    assert f"{PROFILE} [{later}] judged by the new regime: " in done.stdout
+    (line,) = WAYS_OUT.entries(drifted.lake, way=["recheck"])
+    assert (line["partition"], line["reason"]) == (later, f"new regime from {NEXT_DAY}: prices went up")
+    assert "amount: ks" not in line["evidence"], "the amounts are those of the new regime"
 
 
 def test_what_is_published_can_be_judged_again_and_says_so_day_by_day(platform: Platform) -> None:
@@ -123,7 +157,16 @@ def test_a_refused_day_is_listed_shown_row_by_row_and_dismissed(platform: Platfo
             ("gate", "explain", MODEL, "--partition", "2018-13-01"),
             "--partition requires a day of models/fraud",
         ),
+        (("gate", "status", "--partition", LAST_DAY), f"--partition {LAST_DAY} requires an asset"),
         (("gate", "recheck", EVENTS, LAST_DAY, "--reason", " "), "--reason is required"),
+        (
+            ("gate", "recheck", EVENTS, LAST_DAY, "--from", LAST_DAY, "--reason", "r"),
+            "either days or a range, --from and --to, are required; got both",
+        ),
+        (
+            ("gate", "override", EVENTS, LAST_DAY, "--until", "9999-12-31T23:59-05:00", "--reason", "r"),
+            "--until requires a time",
+        ),
         (
             ("gate", "override", MODEL, LAST_DAY, "--until", "soon", "--reason", "r"),
             "--until requires a time",

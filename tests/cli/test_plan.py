@@ -174,6 +174,9 @@ def test_declarations_that_do_not_load_are_exit_code_2_with_the_error_in_the_sum
     assert "attributes.ttl: Value error, must be a whole number" in done.stdout
     assert summary.read_text().startswith("## ml-platform plan: could not run\n\n```text\n")
     assert "attributes.ttl" in summary.read_text()
+    unwritable = repository.plan("--against", "main", "--summary", str(tmp_path))
+    assert unwritable.returncode == 2 and "Traceback" not in unwritable.stderr
+    assert f"{tmp_path}: a file that can be written is required" in unwritable.stdout
 
 
 def test_a_base_whose_code_answers_in_another_form_is_not_believed(repository: Repository) -> None:

@@ -299,7 +299,8 @@ def test_the_command_finds_the_report_which_follows_acceptances_and_rechecks(
         evidence="amount: ks 0.1",
         judged=platform.hashes(PROFILE)[LAST_DAY],
     )
-    WAYS_OUT.append(platform.lake, [entry])
+    ended = {**entry, "way": "override", "until": "2018-07-01T00:00:00+00:00", "actor": "bob"}
+    WAYS_OUT.append(platform.lake, [entry, ended])
     assert "ann" not in path.read_text()
     assert asked("fraud", LAST_DAY).exit_code == 0
     assert "ann" not in path.read_text(), "a day that passed needs nobody"
@@ -310,7 +311,9 @@ def test_the_command_finds_the_report_which_follows_acceptances_and_rechecks(
         rows.set_column(status, rows.schema.field(status), [["failed"]]), days=[LAST_DAY]
     )
     assert asked("fraud", LAST_DAY).exit_code == 0
-    assert "Let through accepted by ann: prices went up." in Elements(path.read_text()).text
+    text = Elements(path.read_text()).text
+    assert "Let through accepted by ann: prices went up." in text
+    assert "bob" not in text, "an override that has ended lets nothing through"
     rechecked = CliRunner().invoke(app, ["gate", "recheck", PROFILE, LAST_DAY, "--reason", "a look again"])
     assert rechecked.exit_code == 0, rechecked.output
     assert "Passed within bounds." in Elements(path.read_text()).text

@@ -1,16 +1,19 @@
 """A failed blocking check keeps gated assets from being made, in whatever run they are asked for."""
 
+from dataclasses import replace
+
 import dagster as dg
 import pyarrow as pa
 import pytest
 
 from ml_platform.gates.guard import ClosedGate, closed_gates, refusal_text
+from ml_platform.kernel.lineage import Check
 from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.tables import Lake
-from tests.lifecycle.toys import BOUND, Toys
+from tests.lifecycle.toys import BOUND, Toys, materializations_of
 
 A, B, C, D = "2018-06-03", "2018-06-04", "2018-06-05", "2018-06-06"
 
@@ -47,6 +50,29 @@ def test_a_failed_check_stops_the_model_in_every_later_run(built: Toys) -> None:
     assert not built.run(built.profiles, first=A).success
     first, second = refused(built, A), refused(built, A)
     assert f"{built.profiles} [{A}] drift" in first and first == second
+
+
+def test_a_run_that_waited_while_another_passed_has_the_last_word_when_it_fails(built: Toys) -> None:
+    """Dagster keeps what a run found in the row of when it was planned: before that of the run that passed since."""
+    waiting = built.planned(built.raw, partition=A)
+    built.make(built.raw, first=A)
+    built.fail(built.raw, A)
+    assert not built.execute(waiting).success
+    assert f"{built.raw} [{A}] quality" in refused(built, A)
+
+
+def test_what_failed_by_other_bounds_than_those_declared_now_is_to_be_judged_again(built: Toys) -> None:
+    built.fail(built.profiles, A)
+    built.run(built.profiles, first=A)
+    lineage = built.catalog.lineage
+    node = lineage.node(built.profiles)
+    looser = replace(node, blocking_checks=(Check("drift", "other bounds"),))
+    lineage = replace(lineage, nodes={**lineage.nodes, node.key: looser})
+    closed = closed_gates(built.instance, lineage, built.model, day(A))
+    (failed,) = (gate for gate in closed if gate.reason == "failed")
+    assert failed.in_words().endswith("; something else is declared now")
+    ways = [line for line in refusal_text(built.model, A, [failed]).splitlines() if "Way out" in line]
+    assert "gate recheck" in ways[0] and "drift accept" in ways[1]
 
 
 def test_a_failed_day_closes_every_window_that_reads_it_and_no_other(built: Toys) -> None:
@@ -171,7 +197,8 @@ def publish(toys: Toys, lake: Lake, asset: str, content: str) -> None:
     """Tell readers that a day of an asset now has some content, made from what is published upstream."""
     rows = pa.table({"content": [content], "partition_date": pa.array([day(A)], pa.date32())})
     inputs = Inputs.now(lake, toys.catalog.lineage).digest(asset, A)
-    publish_days(lake, rows, [Publication(asset, A, content, 1, 0, "declaration", "run", inputs)])
+    made_by = materializations_of(toys.instance, asset)[A][-1].run_id
+    publish_days(lake, rows, [Publication(asset, A, content, 1, 0, "declaration", made_by, inputs)])
 
 
 def test_what_was_made_from_rows_that_are_no_longer_published_closes_the_gate(

@@ -3,11 +3,15 @@
 import datetime as dt
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from ml_platform.gates.acceptances import Acceptance, Accepted, accept, accepted
 from ml_platform.gates.evaluations import latest_evaluations
 from ml_platform.gates.guard import closed_gates
+from ml_platform.gates.outcomes import JUDGED, Evaluation
 from ml_platform.gates.overrides import Override, close_expired, override
+from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
 from ml_platform.gates.ways_out import UNTIL, WAYS_OUT
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Check
@@ -117,6 +121,41 @@ def test_a_longer_override_counts_in_place_of_the_one_before(lake: Lake, drifted
     assert close_expired(drifted.instance, lake, now=until) == []
     assert closed(drifted, lake) == []
     assert [entry["reason"] for entry in WAYS_OUT.entries(lake)][-1] == "one more night"
+
+
+def test_an_override_can_be_ended_sooner(lake: Lake, drifted: Toys) -> None:
+    override(drifted.instance, lake, asked(drifted), now=LONG_AGO)
+    soon = LONG_AGO + dt.timedelta(minutes=1)
+    gate = override(drifted.instance, lake, asked(drifted, until=soon, reason="a mistake"), now=LONG_AGO)
+    assert gate.observed == OBSERVED
+    assert "its override has expired" in closed(drifted, lake)[0]
+
+
+def test_the_failure_behind_an_override_keeps_its_run_and_the_content_that_it_judged(
+    lake: Lake, drifted: Toys
+) -> None:
+    """So that an acceptance after it counts for that content, and people find the run that failed."""
+    key = dg.AssetKey(drifted.profiles.split("/"))
+    target = materialization_targets(drifted.instance, key, [A])[A]
+    found = Evaluation("drift", False, OBSERVED, "0.04", metadata={JUDGED: "these rows"})
+    report_evaluation(drifted.instance, evaluation_event(key, A, found, target))
+    failed = latest_evaluations(drifted.instance, drifted.profiles, "drift", [A])[A].run_id
+    until = LONG_AGO + dt.timedelta(hours=1)
+    override(drifted.instance, lake, asked(drifted, until=until), now=LONG_AGO)
+    assert f"run {failed[:8]}" in closed(drifted, lake)[0]
+    close_expired(drifted.instance, lake, now=until)
+    assert f"run {failed[:8]}" in closed(drifted, lake)[0]
+    accept(drifted.instance, lake, Acceptance(drifted.profiles, "drift", A, "real", "ada", True))
+    assert accepted(lake, drifted.profiles, "drift") == {A: Accepted("these rows", new_regime=True)}
+
+
+def test_what_an_ended_override_stood_for_can_be_accepted_before_the_sensor_has_looked(
+    lake: Lake, drifted: Toys
+) -> None:
+    until = LONG_AGO + dt.timedelta(hours=1)
+    override(drifted.instance, lake, asked(drifted, until=until), now=LONG_AGO)
+    accept(drifted.instance, lake, Acceptance(drifted.profiles, "drift", A, "real", "ada"))
+    assert closed(drifted, lake) == []
 
 
 def test_an_override_that_only_the_event_log_knows_opens_nothing(

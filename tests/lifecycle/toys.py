@@ -9,8 +9,12 @@ model (gated; reads features d and profiles d-2 … d)
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 
 from ml_platform.cli.instance import Runner, RunReport
 from ml_platform.compiler import AssetPlan, Step, compile_asset
@@ -71,6 +75,23 @@ class Toys:
         report = self.run(*assets, first=first, last=last)
         assert report.success, report.error
         return report
+
+    def planned(self, asset: str, *, partition: str) -> dg.DagsterRun:
+        """A run that is created and waits, as in a queue."""
+        wanted = frozenset({dg.AssetKey(asset.split("/"))})
+        job = self._in_this_process.get_subset(asset_selection=wanted)
+        tags = {"dagster/partition": partition}
+        return self.instance.create_run_for_job(job, tags=tags, asset_selection=wanted)
+
+    def execute(self, run: dg.DagsterRun) -> Any:
+        """Carry out a run that has waited."""
+        job = self._in_this_process.get_subset(asset_selection=run.asset_selection)
+        return execute_run(InMemoryJob(job), run, self.instance)
+
+    @cached_property
+    def _in_this_process(self) -> dg.JobDefinition:
+        defs = dg.Definitions(assets=self.assets, executor=dg.in_process_executor)
+        return defs.resolve_implicit_global_asset_job_def()
 
     def fail(self, asset: str, *partitions: str, observed: str = "7 of 100 rows break it") -> None:
         """From now on these partitions fail their check."""

@@ -46,6 +46,25 @@ def test_a_refused_step_is_told_with_the_very_refusal(teller: Teller) -> None:
     assert teller.look() == [], "the same refusal in another run is the same event"
 
 
+def test_a_model_that_was_made_in_between_is_told_again_when_it_is_refused_in_the_same_words(
+    teller: Teller,
+) -> None:
+    toys = teller.toys
+    toys.make(toys.raw, toys.features, toys.profiles, first=FIRST, last=A)
+    teller.look()
+
+    def refused() -> list[str]:
+        teller.evaluated(toys.profiles, A)
+        assert not toys.run(toys.model, first=A).success
+        return [told["event"] for told in teller.look()]
+
+    assert refused() == ["gate_closed", "model_not_updated"]
+    teller.evaluated(toys.profiles, A, passed=True)
+    toys.make(toys.model, first=A)
+    teller.look()
+    assert refused() == ["gate_closed", "model_not_updated"]
+
+
 def test_a_failed_check_of_a_step_s_own_is_told_as_a_closed_gate_only(teller: Teller) -> None:
     teller.toys.fail(teller.toys.raw, A)
     teller.toys.run(teller.toys.raw, first=A)

@@ -8,7 +8,9 @@ from ml_platform.releases.store import PROMOTIONS
 from tests.notifications.conftest import Teller
 
 
-def promoted(teller: Teller, version: int, previous: int | None, reason: str) -> None:
+def promoted(
+    teller: Teller, version: int, previous: int | None, reason: str, action: str = "promoted"
+) -> None:
     entry = {
         "release": "fraud",
         "model": "fraud",
@@ -17,6 +19,7 @@ def promoted(teller: Teller, version: int, previous: int | None, reason: str) ->
         "actor": "ada",
         "reason": reason,
         "evidence": "{}",
+        "action": action,
     }
     known = {name: entry.get(name) for name in PROMOTIONS.columns}
     PROMOTIONS.append(teller.lake, [known])
@@ -40,6 +43,14 @@ def test_a_changed_release_is_told_with_who_why_from_and_to(watching: Teller) ->
         "details"
     ].items()
     assert watching.look() == []
+
+
+def test_a_rollback_is_called_one(watching: Teller) -> None:
+    promoted(watching, 2, 3, "too many alerts", action="rolled back")
+    [told] = watching.look()
+    assert told["title"] == "Release rolled back: releases/fraud is version 2, before: version 3"
+    assert "It was rolled back. By ada: too many alerts" in told["text"]
+    assert told["details"]["action"] == "rolled back"
 
 
 def test_there_and_back_are_two_messages(watching: Teller) -> None:

@@ -108,6 +108,19 @@ def test_a_test_message_that_is_not_taken_is_an_error(home: Settings, hook: Hook
     assert (done.exit_code, done.stdout) == (1, "on_call: not taken: HTTP 403 ok\n")
 
 
+@pytest.mark.parametrize(
+    "address", ["ftp://hooks.example.com/x", "https:///x", "http://hooks.example.com:port/x", "http://[::1/x"]
+)
+def test_what_is_no_address_is_refused_and_not_repeated(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_WEBHOOKS__ON_CALL", address)
+    done = invoke("test", "on_call")
+    assert done.exit_code == 1
+    assert "an address such as https://hooks.example.com/… is required" in done.stdout
+    assert address not in done.output
+
+
 def test_a_test_without_an_address_says_where_to_set_it(home: Settings) -> None:
     done = invoke("test", "on_call")
     assert done.exit_code == 1

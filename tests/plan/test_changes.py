@@ -114,7 +114,9 @@ def test_a_longer_window_is_another_feature_and_the_old_one_is_lost_online(edit:
     )
 
 
-def test_another_delay_of_the_same_name_changes_the_window_and_destroys_nothing(edit: Edit) -> None:
+def test_another_delay_of_the_same_name_destroys_nothing_and_gives_the_champion_other_values(
+    edit: Edit,
+) -> None:
     changes = edit(
         (
             TERMINALS,
@@ -130,6 +132,30 @@ def test_another_delay_of_the_same_name_changes_the_window_and_destroys_nothing(
         "int64, count of transaction_id over 1d, ending 8d before"
     )
     assert changes.destroyed == ()
+    (renewed,) = changes.renewed
+    assert (renewed.asset, renewed.reason) == (
+        "models/fraud",
+        "other values of terminal_transactions_1d, terminal_transactions_7d, terminal_transactions_30d",
+    )
+
+
+def test_one_more_feature_gives_nobody_other_values(edit: Edit) -> None:
+    assert edit(ANOTHER_WINDOW).renewed == ()
+
+
+def test_a_file_that_was_moved_changes_nothing() -> None:
+    name = "FeatureView customer_spending"
+    declarations = before().declarations
+    moved = {**declarations, name: declarations[name].model_copy(update={"file": "elsewhere/defs.yaml"})}
+    assert compare(before(), before().model_copy(update={"declarations": moved})).nothing
+
+
+def test_another_function_of_the_same_name_gives_the_champion_other_values() -> None:
+    name = "transaction_context"
+    code = {**before().on_demand_code, name: (before().on_demand_code[name][0], "another")}
+    changes = compare(before(), before().model_copy(update={"on_demand_code": code}))
+    (renewed,) = changes.renewed
+    assert renewed.reason == f"other values of {', '.join(before().on_demand[name])}"
 
 
 @pytest.mark.parametrize("field", ["description: How often", "owners: ["])
@@ -167,6 +193,17 @@ def test_another_expectation_is_a_check_to_be_asked_again_and_no_other_row(edit:
             ],
             "FeatureView customer_spending is asked by terminal_id, and no longer by customer_id",
             id="another key",
+        ),
+        pytest.param(
+            [("sources/transactions", "customer_id: {type: int64", "customer_id: {type: string")],
+            "FeatureView customer_spending: its key customer_id becomes string, and was int64: rows that are online "
+            "are not found any more",
+            id="a key of another type",
+        ),
+        pytest.param(
+            [(CONTEXT, "amount: {type: double}", "amount: {type: int64}")],
+            "FeatureService fraud_scoring asks for amount as int64, and no longer as double",
+            id="a request value of another type",
         ),
         pytest.param(
             [(CUSTOMERS, "{column: amount, function: count,", "{column: amount, function: max,")],

@@ -1,6 +1,8 @@
 """Going back to a champion of the past: in one command, with a reason, and only where it still can answer."""
 
+import datetime as dt
 import json
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,7 +16,10 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.lake.ledger import Ledger
 from ml_platform.model_registry import registry
+from ml_platform.notifications.events import Scope, moved_aliases
+from ml_platform.notifications.spec import WebhookSpec
 from ml_platform.releases import store
+from ml_platform.releases.by_hand import Moved, Tell
 from ml_platform.releases.by_hand import rollback as roll_back
 from ml_platform.releases.spec import ReleaseSpec
 from tests import commands
@@ -144,6 +149,10 @@ def test_a_version_without_gate_evidence_is_promoted_by_nobody(unmoved: Platform
     assert moves(unmoved) == BEFORE
 
 
+def go_back(platform: Platform, catalog: Catalog, tell: Tell = lambda _: None) -> Moved:
+    return roll_back(platform.settings, catalog, released(), to=None, reason=REASON, tell=tell)
+
+
 def changed_catalog(platform: Platform, **changed: Any) -> Catalog:
     view = platform.catalog.get(FeatureViewSpec, "customer_spending", wanted_by="a test")
     spec = view.model_copy(update=changed)
@@ -152,7 +161,7 @@ def changed_catalog(platform: Platform, **changed: Any) -> Catalog:
 
 def refused_under(platform: Platform, catalog: Catalog) -> str:
     with pytest.raises(InputError) as refusal:
-        roll_back(platform.settings, catalog, released(), to=None, reason=REASON)
+        go_back(platform, catalog)
     assert moves(platform) == BEFORE and champion(platform).version == 3
     return str(refusal.value)
 
@@ -165,7 +174,7 @@ def test_a_version_whose_features_are_declared_otherwise_cannot_come_back(unmove
 
 def test_another_description_of_a_feature_view_is_not_another_feature(champions: Platform) -> None:
     catalog = changed_catalog(champions, description="What a customer spends.")
-    moved = roll_back(champions.settings, catalog, released(), to=None, reason=REASON)
+    moved = go_back(champions, catalog)
     assert moved.entry["version"] == 2 and champion(champions).version == 2
 
 
@@ -206,10 +215,30 @@ def test_an_alias_that_was_moved_by_hand_is_told_and_stops_releases_until_a_pers
     champions.make(RELEASE)
 
 
+def test_an_alias_that_was_moved_by_hand_is_told_once_to_those_who_are_told_of_releases(
+    champions: Platform,
+) -> None:
+    scope = Scope(WebhookSpec(name="on_call"), champions.catalog.lineage, (), {})
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+    def told(known: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+        found, aliases = moved_aliases(champions.settings, scope, known, now)
+        return [happening.words for happening in found], aliases
+
+    assert told({}) == ([], {})
+    registry.set_champion(champions.settings, "fraud", 1)
+    [words], aliases = told({})
+    assert "the champion alias points at version 1, and the ledger says version 3" in words
+    assert "Way out: ml-platform releases promote fraud --to 1" in words
+    assert told(aliases) == ([], {"fraud": "1"})
+    registry.set_champion(champions.settings, "fraud", 3)
+    assert told(aliases) == ([], {}), "so that it is told again when it is moved there again"
+
+
 def test_an_alias_that_was_moved_by_hand_can_be_kept(champions: Platform) -> None:
     registry.set_champion(champions.settings, "fraud", 1)
     assert invoke("promote", "fraud", "--to", "1", "--reason", "ann was right").exit_code == 0
-    assert moves(champions)[-1] == ("promoted", 1, 1)
+    assert moves(champions)[-1] == ("promoted", 1, 3)
     assert store.alias_state(champions.settings, "fraud").state == "agrees"
 
 
@@ -219,17 +248,18 @@ def test_an_alias_that_was_removed_is_told(champions: Platform) -> None:
     assert "releases rollback fraud --to 3" in champions.refused(RELEASE)
 
 
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def interrupted(champions: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """Somebody rolled back, and was interrupted when the ledger had it and the alias had not."""
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr(registry, "set_champion", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            roll_back(champions.settings, champions.catalog, released(), to=None, reason=REASON)
+            go_back(champions, champions.catalog)
     assert champion(champions).version == 3
     return champions
 
@@ -253,6 +283,69 @@ def test_an_alias_that_was_moved_after_an_old_interruption_is_not_moved_back(int
     rollback()
     registry.set_champion(interrupted.settings, "fraud", 3)
     assert store.alias_state(interrupted.settings, "fraud").state == "moved"
+
+
+def test_a_rollback_that_was_interrupted_before_dagster_was_told_is_no_second_one_when_it_is_repeated(
+    champions: Platform,
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go_back(champions, champions.catalog, interrupt)
+    assert champion(champions).version == 2 and champions.newest_metadata(RELEASE)["champion"] == 3
+    assert store.alias_state(champions.settings, "fraud").state == "unfinished"
+    assert "it is finished now" in rollback().output
+    assert champion(champions).version == 2 and champions.newest_metadata(RELEASE)["champion"] == 2
+    assert moves(champions) == [*BEFORE, ("rolled back", 2, 3)]
+    assert invoke("list").exit_code == 0
+
+
+def test_an_alias_that_somebody_moved_after_an_interruption_is_told_and_stays(champions: Platform) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go_back(champions, champions.catalog, interrupt)
+    registry.set_champion(champions.settings, "fraud", 1)
+    assert store.alias_state(champions.settings, "fraud").state == "moved"
+    assert "it was moved behind the ledger's back" in champions.refused(RELEASE)
+    assert champion(champions).version == 1
+
+
+def test_a_rollback_after_a_promotion_that_was_interrupted_goes_back_from_it(
+    champions: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bad version was recorded and the alias had not followed: going back must not finish its promotion."""
+    rollback()
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "set_champion", interrupt)
+        assert invoke("promote", "fraud", "--to", "3", "--reason", "again").exit_code != 0
+    assert store.alias_state(champions.settings, "fraud").state == "unfinished"
+    assert "version 99 is none of them" in rollback("--to", "99", code=2).output
+    assert champion(champions).version == 2
+    rollback()
+    assert champion(champions).version == 2
+    assert moves(champions)[-2:] == [("promoted", 3, 2), ("rolled back", 2, 3)]
+    assert store.alias_state(champions.settings, "fraud").state == "agrees"
+
+
+def test_an_older_version_that_a_person_promoted_is_not_undone_by_the_next_release(
+    champions: Platform,
+) -> None:
+    assert invoke("promote", "fraud", "--to", "1", "--reason", "the oldest was best").exit_code == 0
+    champions.make(RELEASE)
+    assert champion(champions).version == 1
+    assert (
+        "went back from it to version 1: the oldest was best"
+        in champions.newest_metadata(RELEASE)["comparison"]
+    )
+    rollback()
+    assert champion(champions).version == 3, "a rollback undoes what was promoted by hand"
+
+
+def test_a_registry_that_does_not_answer_is_told_and_is_no_moved_alias(
+    home: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mlflow.db").write_text("this is no database")
+    monkeypatch.setenv("ML_PLATFORM_MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    listed = invoke("list")
+    assert listed.exit_code == 2
+    assert "the model registry is required and does not answer as it should" in listed.output
 
 
 def test_the_history_is_listed_newest_last_with_the_champion_marked(champions: Platform) -> None:

@@ -36,6 +36,14 @@ def test_what_was_withdrawn_is_so_until_somebody_promotes_it() -> None:
     assert (again.champions, set(again.withdrawn)) == ((1, 3), {2})
 
 
+def test_who_promotes_an_older_version_withdraws_the_newer_until_a_rollback_undoes_it() -> None:
+    chosen = moves(*promoted(1, 4, 5, 1))
+    found = standing(chosen)
+    assert (found.champion, found.before, set(found.withdrawn)) == (1, 5, {4, 5})
+    undone = standing(moves(*promoted(1, 4, 5, 1), (ROLLED_BACK, 5)))
+    assert (undone.champion, undone.before, set(undone.withdrawn)) == (5, 4, {1, 4})
+
+
 def test_an_alias_that_was_moved_by_hand_and_put_back_is_withdrawn() -> None:
     history = moves(*promoted(1, 2))
     history.append({"action": ROLLED_BACK, "version": 2, "previous": 7})

@@ -1,23 +1,37 @@
 """A refused delivery is dropped: its files count no more for that day, and the published version does again."""
 
+import datetime as dt
+
 import pytest
 
+from ml_platform.gates.guard import ClosedGate, Known, closed_by
+from ml_platform.gates.overrides import Override, override
 from ml_platform.gates.refused import Dismissal, broken_rows, dismiss, refused_partitions
 from ml_platform.gates.ways_out import WAYS_OUT
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.lineage import Node
 from ml_platform.sources.component import Source
 from ml_platform.sources.spec import SourceSpec
 from tests.sources.deliveries import DAY, NEXT_DAY, Materialized, accounts, everything, payment
 
 ASSET = "sources/payments"
 BAD = 9000.0
+LONG_AGO = dt.datetime(2018, 6, 5, 12, tzinfo=dt.UTC)
+
+
+def catalog_of(asset: Materialized) -> Catalog:
+    return Catalog({(SourceSpec, asset.source.spec.name): asset.source.spec})
+
+
+def node_of(asset: Materialized) -> Node:
+    return catalog_of(asset).node(ASSET)
 
 
 def dismissed(asset: Materialized, day: str = DAY, reason: str = "a test file of theirs") -> bool | None:
     """Dismiss a refused day; whether what is published passed, or None when nothing is."""
     source, component = asset.source, Source(asset.source.spec)
-    catalog = Catalog({(SourceSpec, source.spec.name): source.spec})
+    catalog = catalog_of(asset)
     outcome = dismiss(
         asset.instance,
         source.lake,
@@ -154,6 +168,49 @@ def test_a_dismissal_that_was_cut_off_can_be_done_again(
     assert listed(refused) == [(DAY, True, False), (NEXT_DAY, True, False)]
     assert dismissed(refused) is True
     assert listed(refused) == [(NEXT_DAY, True, False)]
+
+
+def overridden(asset: Materialized, until: dt.datetime) -> None:
+    check = node_of(asset).blocking_checks[0]
+    override(
+        asset.instance, asset.source.lake, Override(ASSET, check, DAY, until, "now", "ada"), now=LONG_AGO
+    )
+
+
+def gate(asset: Materialized) -> list[ClosedGate]:
+    known = Known.now(asset.source.lake, ASSET)
+    return closed_by(asset.instance, ASSET, node_of(asset).blocking_checks[0], [DAY], known=known)
+
+
+@pytest.mark.parametrize("until", [dt.timedelta(hours=1), dt.timedelta(days=365 * 900)])
+def test_an_override_ended_or_not_is_no_good_version_and_a_dismissal_still_drops_the_delivery(
+    refused: Materialized, until: dt.timedelta
+) -> None:
+    overridden(refused, LONG_AGO + until)
+    assert listed(refused)[0] == (DAY, True, False)
+    assert dismissed(refused) is True
+    assert gate(refused) == []
+    assert refused.run(DAY).success and refused.published()[DAY] == [(1, 5.0)]
+
+
+def test_rows_that_were_refused_by_a_step_that_died_before_it_could_say_so_close_the_gate(
+    asset: Materialized, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset.source.land([payment(1)])
+    assert asset.run(DAY).success and gate(asset) == []
+    asset.source.land([payment(3, amount=BAD)])
+
+    def dies(*_: object) -> None:
+        raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ml_platform.compiler.record", dies)
+        assert not asset.run(DAY).success
+    (closed,) = gate(asset)
+    assert (closed.reason, closed.refused, closed.observed) == ("failed", True, "1 of 2 rows break it")
+    assert listed(asset) == [(DAY, True, False)]
+    assert dismissed(asset) is True
+    assert gate(asset) == []
 
 
 @pytest.mark.parametrize(("day", "reason"), [("2018-04-03", "why not"), (DAY, "  ")])
