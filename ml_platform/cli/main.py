@@ -27,6 +27,7 @@ from ml_platform.cli import (
     training_sets,
 )
 from ml_platform.cli.output import Json, telling_errors
+from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import settings
 
 app = typer.Typer(
@@ -87,18 +88,27 @@ def demo(
 @app.command()
 def ingest(
     source: Annotated[str, typer.Argument(help="A declared source, such as `transactions`.")],
-    paths: Annotated[list[str], typer.Argument(help="Parquet or CSV files, folders or globs.")],
+    paths: Annotated[list[str] | None, typer.Argument(help="Parquet or CSV files, folders or globs.")] = None,
     known_at: Annotated[
         str | None, typer.Option(help="When these rows were known, for a file of corrections.")
     ] = None,
     replaces: Annotated[
         str | None, typer.Option(help="Digest of the landed file whose place this one takes.")
     ] = None,
+    empty_day: Annotated[
+        str | None,
+        typer.Option(help="Instead of files: a day on which nothing happened, such as 2018-12-25."),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="With --empty-day: why; kept in the ledger of files.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Land files for a source: good rows by day, bad rows in quarantine. The same file twice changes nothing."""
+    """Land files for a source: good rows by day, bad rows in quarantine. The same file twice changes nothing.
+
+    A day without events has no file, and what reads it would wait for one:
+    --empty-day says that there is none to come.
+    """
     from ml_platform import declarations
-    from ml_platform.sources.landing import expand
+    from ml_platform.sources.landing import expand, land_nothing
     from ml_platform.sources.landing import ingest as land
     from ml_platform.sources.spec import SourceSpec
 
@@ -107,7 +117,15 @@ def ingest(
     with telling_errors(console):
         here = settings().prepare()
         spec = declarations.load().get(SourceSpec, source, wanted_by="ingest")
-        for path in expand(paths):
+        if (empty_day is None) == (not paths) or (empty_day and (known_at or replaces)):
+            raise InputError(
+                "either files, perhaps with --known-at and --replaces, or --empty-day DAY is required. "
+                "Nothing was landed"
+            )
+        if empty_day is not None:
+            results.append(land_nothing(here, spec, empty_day, reason=reason).__dict__)
+            console.print(f"{spec.key} \\[{empty_day}]: no events, by {here.who}", highlight=False)
+        for path in expand(paths or []):
             landed = land(here, spec, path, known_at=known_at, replaces=replaces)
             what = "had landed before; nothing changed" if landed.unchanged else f"{len(landed.days)} days"
             console.print(

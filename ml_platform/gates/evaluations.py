@@ -4,6 +4,7 @@ The latest evaluation is the one that was stored last. Dagster's own question an
 takes what others found while a run waited in a queue for newer than what that run found.
 """
 
+import datetime as dt
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster import DagsterEventType
+from dagster import DagsterEventType, EventLogEntry
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord as Record,
 )
@@ -20,6 +21,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster_shared.serdes import unpack_value
 
 from ml_platform.kernel.errors import StoreError
 
@@ -126,21 +128,27 @@ def _records(
     with _index(instance) as connection:
         rows = [dict(row) for row in connection.execute(query).mappings()]
     for row in rows:
-        event = row["evaluation_event"] if tables else _without_tables(row["evaluation_event"])
-        record = Record.from_db_row({**row, "evaluation_event": event}, key)
-        if record.evaluation is not None:
-            yield record
+        yield Record(
+            key=key,
+            id=row["id"],
+            run_id=row["run_id"],
+            status=Status(row["execution_status"]),
+            event=_event(row["evaluation_event"], tables=tables),
+            create_timestamp=row["create_timestamp"].replace(tzinfo=dt.UTC).timestamp(),
+            partition=row["partition"],
+        )
 
 
-def _without_tables(event: str) -> str:
-    """A serialized evaluation without metadata that is a table."""
-    found = json.loads(event)
+def _event(serialized: str, *, tables: bool) -> EventLogEntry:
+    """An evaluation as it was stored, with or without metadata that is a table."""
+    found = json.loads(serialized)
     evaluation = found["dagster_event"]["event_specific_data"]
-    metadata = evaluation.get("metadata", {})
     evaluation["metadata"] = {
-        name: value for name, value in metadata.items() if value["__class__"] != "TableMetadataEntryData"
+        name: value
+        for name, value in evaluation["metadata"].items()
+        if tables or value["__class__"] != "TableMetadataEntryData"
     }
-    return json.dumps(found)
+    return unpack_value(found, EventLogEntry)
 
 
 @contextmanager

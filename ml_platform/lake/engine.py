@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -26,6 +27,15 @@ def database(**limits: object) -> duckdb.DuckDBPyConnection:
 
 
 def small_answer(query: str) -> list[tuple[Any, ...]]:
-    """The answer to a question that needs little memory, for who has no settings at hand; times are UTC."""
-    with database() as connection:
+    """The answer to a question that needs little memory, for who has no settings at hand; times are UTC.
+
+    All of a process are asked of one database: opening one takes longer than most answers.
+    """
+    with _of_this_process().cursor() as connection:
         return connection.execute(query).fetchall()
+
+
+@cache
+def _of_this_process() -> duckdb.DuckDBPyConnection:
+    """What it reads it forgets, so that it holds no memory between questions."""
+    return database(enable_external_file_cache=False)

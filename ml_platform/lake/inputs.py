@@ -25,8 +25,8 @@ from ml_platform.kernel.partitions import (
 )
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.dialect import DAY
-from ml_platform.lake.engine import small_answer
-from ml_platform.lake.known_keys import FIRST_DAY, LAST_DAY, KeyHistory, first_rows, key_history
+from ml_platform.lake.kept_keys import keys_of
+from ml_platform.lake.known_keys import FIRST_DAY, LAST_DAY, KeyHistory
 from ml_platform.lake.ledger import Publication, publications_by_asset, publications_of
 from ml_platform.lake.tables import Lake
 
@@ -164,6 +164,6 @@ class Inputs:
         if asset not in self.publications:
             return []
         if (asset, column) not in self._keys:
-            rows = first_rows(self.lake.table(asset).at(), column, self.lineage.node(asset).first_day)
-            self._keys[asset, column] = key_history(small_answer, rows, column)
+            start = self.lineage.node(asset).first_day
+            self._keys[asset, column] = keys_of(self.lake, asset, column, start)
         return self._keys[asset, column]

@@ -5,6 +5,7 @@ ledger entry comes last, so a killed ingest leaves nothing that a reader would s
 says what has landed and makes versions of it, because only a delivery writes here.
 """
 
+import datetime as dt
 import glob
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from filelock import FileLock
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import day as as_day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.tables import Lake
@@ -27,6 +29,7 @@ from ml_platform.sources.store import (
     LANDED_FILES,
     digests_that_count,
     dismissed_days,
+    expected_rows,
     landed_files,
     landed_sql,
     landing_table,
@@ -91,6 +94,59 @@ def ingest(
     # Two that run at once here could contradict each other; elsewhere, materializing the day finds it.
     with FileLock(settings.root / "locks" / f"ingest-{spec.name}"):
         return _ingest(settings, spec, path, digest, known_at=known_at, replaces=replaces)
+
+
+def land_nothing(settings: Settings, spec: SourceSpec, day: str, *, reason: str) -> Landed:
+    """Say that a day had no events: from then on it can be materialized, and is judged like any other.
+
+    Raises InputError, with nothing changed, without a reason, for a day that the source does not have, or of which rows
+    have landed; a file that lands later counts.
+    """
+    if not reason.strip():
+        raise InputError(
+            f"--reason is required: say why {spec.key} had no events on {day}; nothing was landed"
+        )
+    digest = hashlib.sha256(f"no events of {spec.name} on {day}".encode()).hexdigest()
+    (settings.root / "locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.root / "locks" / f"ingest-{spec.name}"):
+        lake = Lake(settings.lake_uri)
+        _require_quiet(lake, spec, day)
+        entry: dict[str, Any] = {
+            "source": spec.name,
+            "digest": digest,
+            "path": f"no events: {reason}",
+            "rows": 0,
+            "quarantined": 0,
+            "days": [day],
+            "rows_by_day": [0],
+            "known_at": None,
+            "replaces": None,
+            "actor": settings.who,
+        }
+        LANDED_FILES.append(lake, [entry])
+    return _landed(entry, path=entry["path"])
+
+
+def _require_quiet(lake: Lake, spec: SourceSpec, day: str) -> None:
+    try:
+        date = as_day(day)
+    except ValueError:
+        date = None
+    if date is None or not spec.start <= date <= (spec.end or dt.datetime.now(dt.UTC).date()):
+        raise InputError(
+            f"a day of {spec.key} is required, from {spec.start} to {spec.end or 'now'}; got {day!r}. "
+            f"Nothing was landed"
+        )
+    landed = expected_rows(lake, spec.name)
+    if not landed:
+        raise InputError(
+            f"{spec.key}: rows of some other day are required first; no file has landed. Nothing was landed"
+        )
+    if landed.get(day):
+        raise InputError(
+            f"{spec.key} [{day}]: a day without rows is required; {landed[day]:,} have landed. Nothing was changed; "
+            f"what is wrong with them is put right with another file: ml-platform ingest … --replaces DIGEST"
+        )
 
 
 def _ingest(

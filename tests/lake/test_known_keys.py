@@ -1,8 +1,10 @@
 """Keys of a table and since when they are known, against a naive reading of its rows."""
 
 import datetime as dt
+import shutil
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -10,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ml_platform.kernel.partitions import key_of
+from ml_platform.lake.kept_keys import keys_of
 from ml_platform.lake.known_keys import first_rows, key_history
 from ml_platform.lake.tables import Lake
 
@@ -53,6 +56,32 @@ def naive(found: Sequence[Row]) -> dict[str, dt.datetime]:
 def midnight_of(time: dt.datetime) -> dt.datetime:
     """The time, or the first midnight after it."""
     return START - (START - time) // DAY * DAY
+
+
+def test_a_kept_history_is_given_until_the_table_is_another(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    table = lake.table("sources/toy")
+
+    def add(who: str) -> None:
+        rows = [
+            {"who": who, "event_timestamp": START, "created_timestamp": START, "partition_date": START.date()}
+        ]
+        table.append(pa.Table.from_pylist(rows, SCHEMA), partition_by=["partition_date"])
+
+    add("ada")
+    one = keys_of(lake, "sources/toy", "who", None)
+    kept = tmp_path / "known_keys/sources/toy/who.json"
+    kept.write_text(kept.read_text().replace(one[-1][1], "told by the document"))
+    assert keys_of(lake, "sources/toy", "who", None)[-1][1] == "told by the document"
+    add("eve")
+    two = keys_of(lake, "sources/toy", "who", None)
+    assert two[-1][1] not in (one[-1][1], "told by the document")
+    shutil.rmtree(table.uri)
+    add("ada")
+    add("bob")
+    assert keys_of(lake, "sources/toy", "who", None)[-1][1] != two[-1][1], "another table of the same version"
+    kept.write_text("{cut off")
+    assert keys_of(lake, "sources/toy", "who", START.date())
 
 
 @settings(max_examples=40)

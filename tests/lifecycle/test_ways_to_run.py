@@ -29,10 +29,12 @@ from dagster_graphql.test.utils import execute_dagster_graphql
 from ml_platform.cli.story import scaled
 from ml_platform.cli.throw_away import no_waiting_for_the_disk
 from ml_platform.kernel.settings import PROJECT_ROOT
+from ml_platform.notifications.events import errors
 from tests.built import Platform, day_of_transactions
 from tests.lifecycle import locations
 from tests.lifecycle.locations import BAD, GOOD
 
+FINE = "2018-06-02"  # what its model reads has passed; that of the bad day and of the one after it has not
 NEXT_DAY = "2018-06-27"  # the day after those of the built platform
 INSTANCE = """\
 telemetry:
@@ -64,8 +66,8 @@ class Ui:
                 raise_on_error=False,
             )
 
-    def materialize(self, *assets: str, checks: bool = True) -> None:
-        """The button: one run of assets for the bad day, with their checks or without."""
+    def materialize(self, *assets: str, day: str = BAD, checks: bool = True) -> None:
+        """The button: one run of assets for a day, with their checks or without."""
         selector: dict[str, Any] = {
             **self._repository(),
             "pipelineName": "__ASSET_JOB",
@@ -73,19 +75,29 @@ class Ui:
         }
         if not checks:
             selector["assetCheckSelection"] = []
-        tags = [{"key": "dagster/partition", "value": BAD}]
+        tags = [{"key": "dagster/partition", "value": day}]
         parameters = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
         self._ask(LAUNCH_PIPELINE_EXECUTION_MUTATION, {"executionParams": parameters})
 
     def backfill(self, asset: str) -> None:
         """The same for a range of days, as a backfill that the daemon carries out."""
-        parameters = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": [BAD, GOOD]}
+        parameters = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": [FINE, BAD, GOOD]}
         answer = self._ask(LAUNCH_PARTITION_BACKFILL_MUTATION, {"backfillParams": parameters})
         assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
         list(execute_backfill_iteration(self.workspace, logging.getLogger("backfill")))
 
     def made(self, asset: str) -> set[str]:
         return set(self.instance.get_materialized_partitions(dg.AssetKey(asset.split("/"))))
+
+    def refused(self) -> set[str]:
+        """Assets whose gate has refused a step, as the steps' failures say."""
+        texts = [
+            text
+            for run in self.instance.get_runs()
+            for text in errors(self.instance, run.run_id, refusals=True).values()
+        ]
+        assert all("blocking check(s) upstream have not passed" in text for text in texts)
+        return {text.split(" ")[0] for text in texts}
 
     def _repository(self) -> dict[str, str]:
         (location,) = self.workspace.create_request_context().code_locations
@@ -115,7 +127,7 @@ def ui_of(location: str, folder: Path) -> Iterator[Ui]:
 @pytest.fixture
 def stock(tmp_path: Path) -> Iterator[Ui]:
     with ui_of("stock", tmp_path / "stock") as ui:
-        ui.make("upstream", BAD, GOOD)
+        ui.make("upstream", FINE, BAD, GOOD)
         yield ui
 
 
@@ -134,7 +146,7 @@ def gated_far(tmp_path: Path) -> Iterator[Ui]:
 def built(ui: Ui, group: str) -> Ui:
     """The same with all that the model of the bad day reads, some of which failed."""
     for asset in ("raw", "features", "profiles"):
-        ui.make(f"{group}/{asset}", "2018-06-01", "2018-06-02", BAD, GOOD)
+        ui.make(f"{group}/{asset}", "2018-06-01", FINE, BAD, GOOD)
     return ui
 
 
@@ -143,6 +155,9 @@ def test_the_materialize_button_alone(stock: Ui, gated: Ui) -> None:
     assert BAD in stock.made("downstream")
     gated.materialize("gated/model")
     assert gated.made("gated/model") == set()
+    assert gated.refused() == {"gated/model"}
+    gated.materialize("gated/model", day=FINE)
+    assert gated.made("gated/model") == {FINE}
 
 
 def test_the_materialize_button_with_the_checks_left_out(stock: Ui, gated: Ui) -> None:
@@ -150,6 +165,11 @@ def test_the_materialize_button_with_the_checks_left_out(stock: Ui, gated: Ui) -
     assert BAD in stock.made("downstream")
     gated.materialize("gated/profiles", "gated/model", checks=False)
     assert gated.made("gated/model") == set()
+    gated.materialize("gated/model", checks=False)
+    assert gated.made("gated/model") == set()
+    assert gated.refused() == {"gated/model"}
+    gated.materialize("gated/profiles", "gated/model", day=FINE, checks=False)
+    assert gated.made("gated/model") == {FINE}
 
 
 def test_the_materialize_button_on_an_asset_two_steps_below(stock: Ui, gated_far: Ui) -> None:
@@ -157,14 +177,18 @@ def test_the_materialize_button_on_an_asset_two_steps_below(stock: Ui, gated_far
     assert BAD in stock.made("last")
     gated_far.materialize("gated_far/model")
     assert gated_far.made("gated_far/model") == set()
+    assert gated_far.refused() == {"gated_far/model"}
+    gated_far.materialize("gated_far/model", day=FINE)
+    assert gated_far.made("gated_far/model") == {FINE}
 
 
 @pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")  # Dagster's own
 def test_a_backfill_of_a_range_of_days(stock: Ui, gated: Ui) -> None:
     stock.backfill("downstream")
-    assert stock.made("downstream") == {BAD, GOOD}
+    assert stock.made("downstream") == {FINE, BAD, GOOD}
     gated.backfill("gated/model")
-    assert gated.made("gated/model") == set()
+    assert gated.made("gated/model") == {FINE}
+    assert gated.refused() == {"gated/model"}
 
 
 def test_dg_launch(platform: Platform, tmp_path: Path) -> None:
