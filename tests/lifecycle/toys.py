@@ -111,6 +111,7 @@ class Toys:
             resources=frozenset(),
             gated=gated,
             cron=RETRAIN if gated else None,
+            one_run_per_range=not gated,
         )
 
     def _work(self, node: Node, step: Step) -> Sequence[Outcome]:
