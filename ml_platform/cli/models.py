@@ -1,12 +1,15 @@
 """`ml-platform models …`: what is known of a registered version."""
 
-from typing import Annotated
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from ml_platform.cli.output import say, telling_errors
 from ml_platform.cli.training_sets import named_version
+from ml_platform.kernel.markdown import table
 from ml_platform.kernel.settings import settings
 from ml_platform.model_registry import registry
 
@@ -26,9 +29,12 @@ def card(
 ) -> None:
     """Print the model card of a version as Markdown; of a name alone, that of the champion.
 
-    Which aliases the version has now goes to standard error: the card is of when it was registered.
+    The card is of when it was registered; how it was released since is added
+    from the promotions ledger. Which aliases the version has now goes to
+    standard error.
     """
     from ml_platform.models.card import DOCUMENT
+    from ml_platform.releases.store import moves_of
 
     console = Console(stderr=True)
     with telling_errors(console):
@@ -36,6 +42,27 @@ def card(
         version = named_version(here, model if "@" in model else f"{model}@{registry.CHAMPION}")
         text = registry.load_text(here, version, DOCUMENT)
         known = registry.client(here).get_registered_model(version.name).aliases
+        moves = moves_of(here, version.name, version.version)
     aliases = sorted(alias for alias, number in known.items() if int(number) == version.version)
     say(console, f"{version.name} version {version.version}, {', '.join(aliases) or 'without an alias'}")
-    print(text, end="")
+    print(f"{text}\n## Releases\n\n{_released(moves)}")
+
+
+def _released(moves: Sequence[Mapping[str, Any]]) -> str:
+    """What was done to a version since it was registered, as Markdown."""
+    rows = []
+    for move in moves:
+        evidence = json.loads(move["evidence"] or "{}")
+        checks = evidence.get("checks") or {}
+        seen = "; ".join(f"{check}: {observed}" for check, observed in checks.items())
+        change = f"{move['action']}, version {move['previous'] or 'none'} to {move['version']}"
+        rows.append(
+            (
+                f"{move['recorded_at']:%Y-%m-%d %H:%M} UTC",
+                change,
+                move["actor"],
+                move["reason"],
+                seen or "by hand",
+            )
+        )
+    return table(("when", "what", "by", "why", "what its checks saw"), rows)

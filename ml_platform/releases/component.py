@@ -60,6 +60,7 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
             "training_set": candidate.tags.get("training_set"),
             "dagster_run": step.run_id,
             "comparison": evaluations[0].observed,
+            "checks": {evaluation.check: evaluation.observed for evaluation in evaluations},
         }
         if champion is None or champion.version != candidate.version:
             reason = "newest version, gates open"

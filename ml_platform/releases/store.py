@@ -6,7 +6,7 @@ alias that is neither where the entry says nor where it was before was moved by 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -148,8 +148,19 @@ def contract_digest(settings: Settings, version: registry.Registered) -> str:
 
 def history(settings: Settings, release: str) -> list[dict[str, Any]]:
     """All moves of a release's champion, oldest first; what older entries did not record is empty."""
-    entries = PROMOTIONS.entries(Lake(settings.lake_uri), release=[release])
+    return _moves(settings, release=[release])
+
+
+def moves_of(settings: Settings, model: str, version: int) -> list[dict[str, Any]]:
+    """The moves of any release to a version of a model, or away from it, oldest first."""
+    return [
+        move for move in _moves(settings, model=[model]) if version in (move["version"], move["previous"])
+    ]
+
+
+def _moves(settings: Settings, **wanted: Sequence[str]) -> list[dict[str, Any]]:
     unknown = {"action": PROMOTED, "contract": "", "entry": ""}
+    entries = PROMOTIONS.entries(Lake(settings.lake_uri), **wanted)
     return [{**entry, **{name: entry.get(name) or unknown[name] for name in unknown}} for entry in entries]
 
 

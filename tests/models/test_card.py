@@ -75,6 +75,7 @@ FACTS = Facts(
         WayOut("accept", PROFILE, "drift", "ann", "prices | went <up>", "amount: ks 0.05", "", "2018-06-01"),
     ),
     lineage="models/fraud [2018-06-26]\n  training_sets/fraud [2018-06-26]",
+    releases=("fraud",),
 )
 
 

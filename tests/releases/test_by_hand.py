@@ -348,6 +348,18 @@ def test_a_registry_that_does_not_answer_is_told_and_is_no_moved_alias(
     assert "the model registry is required and does not answer as it should" in listed.output
 
 
+def test_the_card_of_a_version_says_how_it_was_released(champions: Platform) -> None:
+    rollback()
+    card = commands.invoke("models", "card", "fraud@3").stdout
+    _, _, released_as = card.partition("## Releases\n")
+    promoted, rolled_back = [line for line in released_as.splitlines() if "| 20" in line]
+    assert "| promoted, version 2 to 3 |" in promoted
+    assert "not_worse_than_champion: " in promoted and "calibrated: " in promoted
+    assert "| rolled back, version 3 to 2 |" in rolled_back and REASON in rolled_back
+    first = commands.invoke("models", "card", "fraud@1").stdout
+    assert "promoted, version none to 1" in first
+
+
 def test_the_history_is_listed_newest_last_with_the_champion_marked(champions: Platform) -> None:
     rollback()
     result = invoke("list", "fraud", "--json")
