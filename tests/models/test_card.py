@@ -215,7 +215,8 @@ def test_the_card_counts_every_gate_upstream_and_how_the_profiles_were_judged(sh
 
 
 def test_the_card_is_with_the_run_the_version_and_the_asset(shared: Platform) -> None:
-    card = printed("fraud@1")
+    card, _, released = printed("fraud@1").partition("\n## Releases\n")
+    assert "promoted, version none to 1" in released
     assert shared.newest_metadata(MODEL, LAST_DAY)["model_card"] == card
     assert registry.load_text(shared.settings, version(shared), "model_card.md") == card
     said = CliRunner().invoke(app, ["models", "card", "fraud@1"]).stderr
