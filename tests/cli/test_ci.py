@@ -181,9 +181,9 @@ def test_a_slice_makes_the_days_that_read_nothing_from_before_it(toys: Toys) -> 
         "model": ("2018-06-05",),
     }
     whole = jobs(toys.job, toys.catalog.lineage, "2018-06-01", "2018-06-02")
-    assert {job.partitions for job in whole} == {("2018-06-01", "2018-06-02")}, (
-        "before the start there is nothing"
-    )
+    assert {job.partitions for job in whole if short(job.asset) != "model"} == {
+        ("2018-06-01", "2018-06-02")
+    }, "before the start there is nothing"
 
 
 def test_a_slice_without_a_day_of_some_asset_is_refused_before_anything_is_run(toys: Toys) -> None:

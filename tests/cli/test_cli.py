@@ -115,7 +115,7 @@ def test_json_is_one_line_on_standard_output_and_words_go_to_standard_error(
 def test_an_open_gate_is_exit_code_0_and_no_reason(shared: Platform) -> None:
     result = invoke("gate", "status", MODEL, "--partition", LAST_DAY, "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {"asset": MODEL, "partition": LAST_DAY, "closed": []}
+    assert json.loads(result.stdout) == {"asset": MODEL, "partition": LAST_DAY, "closed": [], "own": []}
     assert result.stderr == f"{MODEL} [{LAST_DAY}]: the gate is open\n"
 
 
