@@ -2,7 +2,8 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from feast import Entity, FeatureStore, FeatureView, Field, FileSource
 from feast.types import Float64, Int64, String
 from feast.value_type import ValueType
 
+_numbers = count()
 CARD = Entity(name="card", join_keys=["card_id"], value_type=ValueType.INT64)
 SHOP = Entity(name="shop", join_keys=["shop_id"], value_type=ValueType.STRING)
 CARD_KEY = Field(name="card_id", dtype=Int64)
@@ -30,15 +32,20 @@ def at(hours: float, *, micros: int = 0) -> pd.Timestamp:
 
 @dataclass(frozen=True)
 class OfflineRepo:
-    """A folder that is a Feast repository, with a SQL registry and an SQLite online store."""
+    """A folder that is a Feast repository, with a SQL registry and an SQLite online store.
+
+    Each has a project of its own: Feast's caches know a SQL registry by its address in memory and the project, and an
+    address is given again.
+    """
 
     folder: Path
+    project: str = field(default_factory=lambda: f"offline{next(_numbers)}")
 
     def store(self, *, versions: bool = False, **offline_store: Any) -> FeatureStore:
         """The repository's FeatureStore, with these settings of the offline store; can keep versions of views."""
         kind = "ml_platform.features.offline_store.DuckDBPointInTimeOfflineStore"
         config = {
-            "project": "offline",
+            "project": self.project,
             "provider": "local",
             "registry": {
                 "registry_type": "sql",
