@@ -155,8 +155,7 @@ def closing_itself(
 def own_failures_text(own: Sequence[ClosedGate]) -> str:
     """What an asset's own checks say to those who read it, with the ways out."""
     lines = ["Its own checks close the gates of what reads it:", *(f"  - {gate.in_words()}" for gate in own)]
-    ways = dict.fromkeys(way for gate in own for way in ways_out(gate))
-    return "\n".join(lines + [f"Way out: {way}" for way in ways])
+    return "\n".join(lines + _ways_out_of(own))
 
 
 @dataclass(frozen=True)
@@ -256,8 +255,12 @@ def refusal_text(key: str, partition: str, closed: Sequence[ClosedGate]) -> str:
         f"Nothing was changed. To see it again: ml-platform gate status {key} --partition {partition}; "
         f"with its evidence: ml-platform gate explain {key} --partition {partition}"
     )
-    ways = dict.fromkeys(way for gate in closed for way in ways_out(gate))
-    return "\n".join(lines + [f"Way out: {way}" for way in ways])
+    return "\n".join(lines + _ways_out_of(closed))
+
+
+def _ways_out_of(closed: Sequence[ClosedGate]) -> list[str]:
+    """The ways out of some gates, a line each and each once."""
+    return [f"Way out: {way}" for way in dict.fromkeys(way for gate in closed for way in ways_out(gate))]
 
 
 def ways_out(gate: ClosedGate) -> list[str]:

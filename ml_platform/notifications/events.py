@@ -11,12 +11,8 @@ from typing import Any
 
 import dagster as dg
 from dagster import AssetCheckEvaluation, DagsterEventType, EventLogEntry
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecordStatus as Status,
-)
 
-from ml_platform.gates.evaluations import latest_materializations, told
+from ml_platform.gates.evaluations import history, latest_materializations, told
 from ml_platform.gates.failures import refusal_of, words_of
 from ml_platform.gates.guard import ClosedGate, ways_out
 from ml_platform.kernel.errors import StoreError
@@ -225,12 +221,8 @@ def _what_follows(scope: Scope, gate: ClosedGate) -> list[str]:
 
 def _was_closed(instance: dg.DagsterInstance, entry: EventLogEntry, evaluation: AssetCheckEvaluation) -> bool:
     """Had the evaluation before found the same? Then this is no news."""
-    records = instance.event_log_storage.get_asset_check_execution_history(
-        evaluation.asset_check_key,
-        limit=_BEFORE,
-        status={Status.SUCCEEDED, Status.FAILED},
-        partition_filter=PartitionKeyFilter(key=evaluation.partition),
-    )
+    asset, partition = evaluation.asset_key.to_user_string(), evaluation.partition
+    records = history(instance, asset, evaluation.check_name, [partition], limit=_BEFORE)
     earlier = [
         record.event
         for record in records
