@@ -29,7 +29,8 @@ class WindowQuery:
     columns that are aggregated), of their labels (event id, both times, columns), and of all history (entity key,
     both times). `first` and `last` are the midnights, in microseconds, between which the days lie. With accuracy
     `snapshot` there is a row for every midnight after the first and every key known by then; with `event` one for
-    every event. `prompt` says that every event and label has one version, known before any row that counts it.
+    every event. `prompt` says that every event and label has one version, known before any row that counts it;
+    `at_once` that moreover every event was known when it happened.
     """
 
     entity_key: str
@@ -43,6 +44,7 @@ class WindowQuery:
     first: int
     last: int
     prompt: bool = False
+    at_once: bool = False
 
     @cached_property
     def measures(self) -> Measures:
@@ -81,7 +83,8 @@ class WindowQuery:
     @property
     def known_later(self) -> bool:
         """Whether a row may be of an event that was known only after it happened."""
-        return self.by_event and not (self.prompt and any(a.closed for a in self.aggregates))
+        never = self.at_once or (self.prompt and any(a.closed for a in self.aggregates))
+        return self.by_event and not never
 
     @property
     def identity(self) -> list[str]:

@@ -118,15 +118,14 @@ def _statements(
     if _has_keys(spec):
         _stage_keys(connection, spec, reads[0], days)
     if spec.sql is not None:
+        order = ", ".join([PARTITION_COLUMN, *map(quoted, spec.row_key(catalog))])
         found = [handwritten.partition_sql(spec, catalog, partition) for partition in partitions]
-    else:
-        query = window_query(spec, catalog, days)
-        prompt = _known_prompt(query, reads, inputs) or all(
-            connection.execute(_reading(relations, sql)).fetchall()[0][0] for sql in prompt_sql(query)
-        )
-        found = [view_sql(replace(query, prompt=prompt))]
-    order = ", ".join([PARTITION_COLUMN, *map(quoted, spec.row_key(catalog))])
-    return [f"{_reading(relations, rows)} ORDER BY {order}" for rows in found]
+        return [f"{_reading(relations, rows)} ORDER BY {order}" for rows in found]
+    query = _from_ledger(window_query(spec, catalog, days), reads, inputs)
+    if not query.prompt:
+        answers = (connection.execute(_reading(relations, sql)).fetchall() for sql in prompt_sql(query))
+        query = replace(query, prompt=all(answer[0][0] for answer in answers))
+    return [_reading(relations, view_sql(query))]
 
 
 def _reading(relations: Mapping[str, str], query: str) -> str:
@@ -135,18 +134,19 @@ def _reading(relations: Mapping[str, str], query: str) -> str:
     return f"WITH {named} SELECT * FROM ({query})"
 
 
-def _known_prompt(query: WindowQuery, reads: Sequence[_Read], inputs: Inputs) -> bool:
-    """Whether the ledger alone says that every id has one version, known before any row that counts it.
+def _from_ledger(query: WindowQuery, reads: Sequence[_Read], inputs: Inputs) -> WindowQuery:
+    """The query with what the ledger alone says: every id has one version, known before any row that counts it.
 
-    It does where all rows of all days that are read became known equally long after their events.
+    It says so where all rows of all days that are read became known equally long after their events.
     """
-    for stream, read in zip(query.streams_read, reads, strict=False):
-        lags = (
-            inputs.lags(read.source.key, read.table.version, read.days) if read.table is not None else {None}
-        )
-        if len(lags) != 1 or any(lag is None or lag > query.reach(stream).nearest for lag in lags):
-            return False
-    return True
+    lags = [
+        inputs.lags(read.source.key, read.table.version, read.days) if read.table is not None else {None}
+        for read in reads
+    ]
+    for stream, found in zip(query.streams_read, lags, strict=False):
+        if len(found) != 1 or any(lag is None or lag > query.reach(stream).nearest for lag in found):
+            return query
+    return replace(query, prompt=True, at_once=all(lag is not None and lag <= 0 for lag in lags[0]))
 
 
 def query_text(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str], *, prompt: bool) -> str:

@@ -14,7 +14,7 @@ from ml_platform.lake.dialect import DAY, column, greatest, number, table
 
 
 def view_sql(query: WindowQuery) -> str:
-    """SQL of the view's rows, in no order: key, event id if rows are events, both times, features, partition day.
+    """SQL of the view's rows by day and key: key, event id if rows are events, both times, features, partition day.
 
     Counts are BIGINT and zero when idle; sums, means, deviations and ratios are DOUBLE, other values of their
     column's type, and all of these null when there is nothing. `event_timestamp` is the row's time, and
@@ -27,8 +27,16 @@ def view_sql(query: WindowQuery) -> str:
     return dialect.printed(select)
 
 
+def _in_order(query: WindowQuery) -> exp.Expr:
+    """`answers` by day, key and id: ordered while its rows are narrow; what is selected of it keeps the order."""
+    day = dialect.whole(column("us"), DAY) if query.by_event else column("us")
+    order = [day, column("key"), *([column("id")] if query.by_event else [])]
+    rows = exp.select(exp.Star()).from_(table("answers"))
+    return rows.order_by(*(dialect.ascending(value) for value in order)).subquery("ordered")
+
+
 def _features(query: WindowQuery) -> exp.Select:
-    """The view's columns from `answers`."""
+    """The view's columns from `answers`, in their order."""
     own = [column("key").as_(query.entity_key)]
     own += [column("id").as_(query.event_id)] if query.by_event else []
     created = greatest(column("us"), column("known")) if query.known_later else column("us")
@@ -40,7 +48,7 @@ def _features(query: WindowQuery) -> exp.Select:
     day = dialect.date_of(column("us") if query.by_event else column("us") - number(DAY)).as_(
         PARTITION_COLUMN
     )
-    numbers: exp.Expr = table("answers")
+    numbers: exp.Expr = _in_order(query)
     if unpacked := query.measures.unpacked():
         numbers = exp.select(exp.Star(), *unpacked).from_(numbers).subquery("numbers")
     select = exp.select(*own, *times, *values, day).from_(numbers)

@@ -214,11 +214,15 @@ def computed(
         connection.register("labels", table(world[1]))
         if prompt is None:
             prompt = all(connection.execute(sql).fetchall()[0][0] for sql in prompt_sql(query))
-        rows = connection.sql(view_sql(replace(query, prompt=prompt))).to_arrow_table().to_pylist()
+        at_once = prompt and all(v.created <= v.at for v in world[0])
+        query = replace(query, prompt=prompt, at_once=at_once)
+        rows = connection.sql(view_sql(query)).to_arrow_table().to_pylist()
     second = "event_id" if accuracy == "event" else "event_timestamp"
     names = ["created_timestamp", *(a.name for a in shape), *(r.named for r in ratios)]
     found = {(r["key_id"], r[second]): [r[name] for name in names] for r in rows}
     assert len(found) == len(rows), "a row came twice"
+    order = [(r["partition_date"], r["key_id"], r[second]) for r in rows]
+    assert order == sorted(order)
     for row in rows:
         ends = row["event_timestamp"] - (dt.timedelta(0) if accuracy == "event" else MICRO)
         assert row["partition_date"] == ends.date()
