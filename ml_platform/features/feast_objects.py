@@ -24,7 +24,7 @@ from ml_platform.kernel.errors import DeclarationError
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
-_TYPES: Mapping[str, FeastType] = {
+FEAST_TYPES: Mapping[str, FeastType] = {
     "int64": Int64,
     "double": Float64,
     "float": Float32,
@@ -60,7 +60,7 @@ def feature_view(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, of: Entity
         description=spec.description,
         entities=[of],
         ttl=spec.ttl.timedelta(),
-        schema=[Field(name=f.name, dtype=_TYPES[f.type]) for f in spec.features(catalog)],
+        schema=[Field(name=f.name, dtype=FEAST_TYPES[f.type]) for f in spec.features(catalog)],
         online=spec.online,
         source=FileSource(
             name=f"{spec.name}_snapshots",
@@ -78,13 +78,13 @@ def on_demand_view(spec: OnDemandFeaturesSpec, views: Mapping[str, FeatureView])
     """Declared on-demand features with the very function that training and serving import."""
     sources: list[Any] = [views[name] for name in spec.views]
     if spec.request:
-        fields = [Field(name=name, dtype=_TYPES[field.type]) for name, field in spec.request.items()]
+        fields = [Field(name=name, dtype=FEAST_TYPES[field.type]) for name, field in spec.request.items()]
         sources.append(RequestSource(name=f"{spec.name}_request", schema=fields))
     return OnDemandFeatureView(
         name=spec.name,
         description=spec.description,
         sources=sources,
-        schema=[Field(name=name, dtype=_TYPES[kind]) for name, kind in spec.outputs.items()],
+        schema=[Field(name=name, dtype=FEAST_TYPES[kind]) for name, kind in spec.outputs.items()],
         mode="python",
         udf=(function := on_demand_function(spec)),
         udf_string=inspect.getsource(function),

@@ -4,19 +4,59 @@ Every setting has an embedded default below ML_PLATFORM_HOME, so that a laptop n
 a cluster sets the few that differ.
 """
 
+import datetime as dt
 import getpass
 import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.process import set_library_defaults
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+class ServingSettings(BaseModel):
+    """How the service answers: `ML_PLATFORM_SERVING__PORT` is `port` here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default="127.0.0.1", description="Address that the service listens on.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port; 0 takes a free one and says which.")
+    models: str = Field(
+        default="", description="Names of the models to serve, with commas; default: all registered."
+    )
+    keys: SecretStr | None = Field(
+        default=None, description="Hashed API keys, as `ml-platform serving-key` prints them, with commas."
+    )
+    keys_file: Path | None = Field(default=None, description="The same in a file, one on a line.")
+    follow_seconds: float = Field(
+        default=2, gt=0, le=60, description="How often the registry is asked for the champion."
+    )
+    max_batch: int = Field(default=1000, ge=1, description="Rows in one request.")
+    max_body_kb: int = Field(default=1024, ge=1, description="Kilobytes of one request's body.")
+    timeout_seconds: float = Field(default=2, gt=0, description="How long one request may take.")
+    online_timeout_seconds: float = Field(
+        default=0.25, gt=0, description="How long the online store may take to answer or to be reached."
+    )
+    threads: int = Field(default=4, ge=1, description="Requests that one worker scores at once.")
+    log_queue: int = Field(default=10_000, ge=1, description="Predictions that may wait to be logged.")
+    log_seconds: float = Field(
+        default=5,
+        gt=0,
+        description="How often waiting predictions are written to the lake: what a crash may lose.",
+    )
+    shadow: str = Field(
+        default="",
+        description="Alias of a version that is scored in shadow, such as `challenger`; default: none.",
+    )
+    at: dt.datetime | None = Field(
+        default=None, description="Answer as of this time, to replay a day of the past; default: now."
+    )
 
 
 class Settings(BaseSettings):
@@ -40,6 +80,13 @@ class Settings(BaseSettings):
         default=None, description="SQLAlchemy URL; default SQLite below HOME/feast."
     )
     feast_project: str = Field(default="ml_platform", description="Feast project that the registry holds.")
+    online_store: SecretStr | None = Field(
+        default=None, description="redis://[:password@]host:port[/db]; default SQLite below HOME/feast."
+    )
+    serving: ServingSettings = Field(default=ServingSettings(), description="How the service answers.")
+    otlp_endpoint: str | None = Field(
+        default=None, description="OpenTelemetry collector that traces are sent to, over HTTP; default: none."
+    )
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit in one step.")
     threads: int | None = Field(default=None, description="DuckDB's threads; default: all cores.")
     actor: str | None = Field(default=None, description="Who acts, for the ledgers; default: the login name.")

@@ -198,7 +198,15 @@ def _contract(
         "onnx_parity": {"rows": trained.parity.rows, "max_difference": trained.parity.max_abs_difference},
     }
     rows = self_test_rows(trained.test.features, trained.scores)
-    return contract(spec, step.catalog, run_id=run_id, partition=partition, self_test=rows, evidence=evidence)
+    return contract(
+        spec,
+        step.catalog,
+        onnx=trained.onnx,
+        run_id=run_id,
+        partition=partition,
+        self_test=rows,
+        evidence=evidence,
+    )
 
 
 def _pictures(spec: ModelSpec, partition: str, trained: Trained, assessed: Assessment) -> dict[str, bytes]:

@@ -1,0 +1,221 @@
+"""Scores rows by a version's contract: the same columns, function and model as in training.
+
+Pure work on what was read: who asks, and where features come from, is not known here. The service gives it what the
+online store has, the batch asset what point-in-time reads gave; both get the same answer for the same values.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ml_platform.kernel.digest import source_digest
+from ml_platform.kernel.errors import StoreError
+from ml_platform.models.compute import onnx_session, predict_onnx
+from ml_platform.models.contract import Contract, OnDemandContract, ViewContract
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession  # pyright: ignore[reportMissingTypeStubs]
+
+State = Literal["fresh", "stale", "missing"]
+Outcome = Literal["scored", "rejected"]
+Function = Callable[[dict[str, Any]], Mapping[str, Sequence[Any]]]
+
+_MICROS = 1_000_000
+_SELF_TEST_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class ViewRows:
+    """What was read of one view for the keys of a batch, in the batch's order.
+
+    `times` are the event times of the rows in microseconds since 1970 UTC, None where there is no row. `values` are
+    by feature, in the contract's order; None where there is no value.
+    """
+
+    times: Sequence[int | None]
+    values: Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """Of one view, for every row of a batch: when its values are of (microseconds), and how they stand to the ttl.
+
+    `missing`: there is no row for the key; `stale`: the row is older than the ttl.
+    """
+
+    name: str
+    times: Sequence[int | None]
+    states: Sequence[State]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What n rows were answered: their features as the model saw them (n, k), scores, and what was not as it should be.
+
+    A rejected row has no score. `values` are the features by name before they became float32; what is older than the
+    ttl and was not served is None there, as what is missing is.
+    """
+
+    features: npt.NDArray[np.float32]
+    values: Mapping[str, Sequence[Any]]
+    views: Sequence[ViewState]
+    outcomes: Sequence[Outcome]
+    scores: Sequence[float | None]
+    alerts: Sequence[bool | None]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One model version, ready to score."""
+
+    contract: Contract
+    session: "InferenceSession"
+    functions: Mapping[str, Function]
+
+    @cached_property
+    def request_columns(self) -> dict[str, type[Any]]:
+        """The NumPy type of each request value."""
+        return {name: _DTYPES[kind] for name, kind in self.contract.request.items()}
+
+    def score(self, rows: Sequence[Mapping[str, Any]], online: Sequence[ViewRows], *, at: int) -> Answer:
+        """Score rows of request values with what was read for them, as of a time in microseconds since 1970 UTC."""
+        views = [_state(view, read, at) for view, read in zip(self.contract.views, online, strict=True)]
+        columns = self._columns(rows, online, views)
+        for function in self.contract.on_demand:
+            columns |= self._on_demand(function, columns)
+        features = np.empty((len(rows), len(self.contract.features)), dtype=np.float32)
+        for i, name in enumerate(self.contract.features):
+            features[:, i] = _as_float(columns[name])
+        rejected = self._rejected(views, len(rows))
+        scores = predict_onnx(self.session, features).tolist()
+        return Answer(
+            features=features,
+            values={name: columns[name] for name in self.contract.features},
+            views=views,
+            outcomes=["rejected" if no else "scored" for no in rejected],
+            scores=[None if no else score for no, score in zip(rejected, scores, strict=True)],
+            alerts=[
+                None if no else score >= self.contract.threshold
+                for no, score in zip(rejected, scores, strict=True)
+            ],
+        )
+
+    def self_test(self) -> None:
+        """Score the rows that came with the version; StoreError when one is not what it was in training."""
+        tests = self.contract.self_test
+        if not tests:
+            raise StoreError(
+                f"{self.contract.model}: rows to test the version with are required; it has none"
+            )
+        rows = np.array([[np.nan if v is None else v for v in test.features] for test in tests], np.float32)
+        scores = predict_onnx(self.session, rows)
+        worst = float(np.max(np.abs(scores - np.array([test.score for test in tests]))))
+        if not worst <= _SELF_TEST_TOLERANCE:
+            raise StoreError(
+                f"{self.contract.model}: the scores of training are required of its self-test rows; they differ by up "
+                f"to {worst:.3g}. The version is not served; see which file or library changed"
+            )
+
+    def _columns(
+        self, rows: Sequence[Mapping[str, Any]], online: Sequence[ViewRows], views: Sequence[ViewState]
+    ) -> dict[str, Sequence[Any]]:
+        """Request values and features of views, by name; what is not served is None."""
+        columns: dict[str, Sequence[Any]] = {
+            name: [row[name] for row in rows] for name in self.contract.request
+        }
+        keep_stale = self.contract.missing == "serve_stale"
+        for read, state in zip(online, views, strict=True):
+            left_out = [s == "missing" or (s == "stale" and not keep_stale) for s in state.states]
+            if any(left_out):
+                pairs = {name: zip(values, left_out, strict=True) for name, values in read.values.items()}
+                columns |= {name: [None if no else v for v, no in pair] for name, pair in pairs.items()}
+            else:
+                columns |= read.values
+        return columns
+
+    def _on_demand(
+        self, function: OnDemandContract, columns: Mapping[str, Sequence[Any]]
+    ) -> dict[str, Sequence[Any]]:
+        names = (*function.request, *function.features)
+        given = {name: _as_array(columns[name], self._types.get(name)) for name in names}
+        found = self.functions[function.name](given)
+        return {name: found[name] for name in function.outputs}
+
+    def _rejected(self, views: Sequence[ViewState], rows: int) -> list[bool]:
+        if self.contract.missing != "reject":
+            return [False] * rows
+        return [any(view.states[i] != "fresh" for view in views) for i in range(rows)]
+
+    @cached_property
+    def _types(self) -> dict[str, str]:
+        types: dict[str, str] = dict(self.contract.request)
+        for view in self.contract.views:
+            types |= dict(zip(view.features, view.types, strict=True))
+        return types
+
+
+def scorer(contract: Contract, onnx: bytes) -> Scorer:
+    """A scorer of a version's files; StoreError for a function that is gone or has changed since training.
+
+    What is loaded is a graph of arithmetic; the functions are this installation's own.
+    """
+    functions = {found.name: _function(contract, found) for found in contract.on_demand}
+    return Scorer(contract, onnx_session(onnx), functions)
+
+
+def _function(contract: Contract, wanted: OnDemandContract) -> Function:
+    module, _, name = wanted.function.rpartition(".")
+    try:
+        digest = source_digest(wanted.function)
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, OSError, ValueError) as err:
+        raise StoreError(
+            f"{contract.model}: the function {wanted.function} is required, which its training ran, and cannot be "
+            f"imported: {err}. The version is not served; install the release of the platform that it was trained with"
+        ) from err
+    if digest != wanted.digest:
+        raise StoreError(
+            f"{contract.model}: {wanted.function} is required as it was in training ({wanted.digest[:12]}); this "
+            f"installation has another ({digest[:12]}). The version is not served; install the release of the platform "
+            f"that it was trained with, or train it again"
+        )
+    return found
+
+
+def _state(view: ViewContract, read: ViewRows, at: int) -> ViewState:
+    oldest = at - view.ttl_seconds * _MICROS
+    states: list[State] = [
+        "missing" if time is None else "stale" if time < oldest else "fresh" for time in read.times
+    ]
+    return ViewState(view.name, read.times, states)
+
+
+def _as_array(values: Sequence[Any], kind: str | None) -> npt.NDArray[Any]:
+    """A column as the function gets it in training: numbers with a missing one as float64 and NaN, texts as objects."""
+    if kind is None or kind not in _DTYPES:
+        return np.array(values, dtype=object)
+    if any(value is None for value in values):
+        if kind == "boolean":
+            return np.array(values, dtype=object)
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.array(values, dtype=_DTYPES[kind])
+
+
+def _as_float(values: Sequence[Any]) -> npt.NDArray[np.float32]:
+    """A column as the model gets it: float32, NaN where there is no value."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64).astype(
+        np.float32
+    )
+
+
+_DTYPES: Mapping[str, type[Any]] = {
+    "int64": np.int64,
+    "double": np.float64,
+    "float": np.float32,
+    "boolean": np.bool_,
+}
