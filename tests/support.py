@@ -59,14 +59,24 @@ def land_simulated(settings: Settings, first: str, last: str, *, scale: float = 
     """Simulate days of transactions and land them for both sources; the delivered file."""
     rows = simulate(first_day=dt.date.fromisoformat(first), last_day=dt.date.fromisoformat(last), scale=scale)
     path = write_delivery(rows, settings.root / "simulated" / f"{first}_{last}.parquet")
-    for source in declarations.load().all(SourceSpec):
-        ingest(settings, source, path)
+    land(settings, path)
     return path
 
 
+def land(settings: Settings, path: Path) -> None:
+    """Land one file for every source."""
+    for source in declarations.load().all(SourceSpec):
+        ingest(settings, source, path)
+
+
 def build_platform(settings: Settings) -> None:
-    """Materialize everything up to a release: sources and features, online, profiles, one model on the last day."""
+    """Materialize everything up to a release, of simulated days."""
     land_simulated(settings, FIRST_DAY, LAST_DAY)
+    release_landed(settings)
+
+
+def release_landed(settings: Settings) -> None:
+    """Materialize up to a release: sources and features, online, profiles, one model on the last day."""
     with open_instance(settings) as instance:
         for key in ("sources/transactions", "sources/fraud_labels"):
             made(instance, key, FIRST_DAY, LAST_DAY)
