@@ -13,8 +13,25 @@ _DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
+_OF_A_SERVICE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    # A pooled connection goes on reading a SQLite file that was deleted or replaced.
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
+}
+
 
 def set_library_defaults() -> None:
     """Set what libraries read from the environment when they are imported, unless somebody has set it."""
     for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def set_service_defaults() -> None:
+    """Set how a process that must answer asks MLflow: it gives up in seconds, and sees a database that was replaced.
+
+    A step of training may wait minutes for a registry that restarts; who follows it asks again two seconds later.
+    """
+    for name, value in _OF_A_SERVICE.items():
         os.environ.setdefault(name, value)

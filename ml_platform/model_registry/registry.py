@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.model_registry.connection import quiet_imports, status_of
 
 CHAMPION = "champion"
-_MODEL_FILE = "model.onnx"
+MODEL_FILE = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,20 @@ def version(settings: Settings, name: str, number: int) -> Registered | None:
         return _found(lambda: client(settings).get_model_version(name, str(number)))
 
 
+def aliases(settings: Settings) -> dict[str, dict[str, int]]:
+    """Version by alias of every registered model, by name."""
+    found: dict[str, dict[str, int]] = {}
+    token: str | None = None
+    with _asked(settings):
+        while token != "":
+            page = client(settings).search_registered_models(max_results=100, page_token=token)
+            found |= {
+                model.name: {alias: int(number) for alias, number in model.aliases.items()} for model in page
+            }
+            token = page.token or ""
+    return found
+
+
 def champion(settings: Settings, name: str) -> Registered | None:
     """The version that the champion alias points at, or None."""
     with _asked(settings):
@@ -151,7 +165,14 @@ def metrics(settings: Settings, registered: Registered) -> dict[str, float]:
 
 def load_onnx(settings: Settings, registered: Registered) -> bytes:
     """The ONNX bytes of a version."""
-    return _file(settings, registered, _MODEL_FILE)
+    return _file(settings, registered, MODEL_FILE)
+
+
+def load_files(settings: Settings, registered: Registered, *, documents: Sequence[str]) -> dict[str, bytes]:
+    """The ONNX file of a version and documents that travel with it, by name, in one download; StoreError without."""
+    with _asked(settings), _downloaded(settings, registered) as folder:
+        found = {name: (folder / "extra_files" / name).read_bytes() for name in documents}
+        return {MODEL_FILE: (folder / MODEL_FILE).read_bytes(), **found}
 
 
 def load_document(settings: Settings, registered: Registered, name: str) -> dict[str, Any]:
@@ -234,13 +255,19 @@ def _found(ask: Callable[[], Any]) -> Registered | None:
 
 
 def _file(settings: Settings, registered: Registered, name: str) -> bytes:
+    with _downloaded(settings, registered, f"/{name}") as path:
+        return path.read_bytes()
+
+
+@contextmanager
+def _downloaded(settings: Settings, registered: Registered, path: str = "") -> Iterator[Path]:
     import mlflow
     from mlflow.artifacts import download_artifacts
 
     mlflow.set_tracking_uri(settings.tracking_uri)
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
-        uri = f"models:/{registered.name}/{registered.version}/{name}"
-        return Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
+        uri = f"models:/{registered.name}/{registered.version}{path}"
+        yield Path(download_artifacts(artifact_uri=uri, dst_path=folder))
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:

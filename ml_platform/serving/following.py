@@ -1,0 +1,191 @@
+"""Follows the champion alias: who is champion in the registry is served seconds later, and nobody waits for it.
+
+A version that cannot be served is refused and the one before goes on. What goes wrong is an error in the log once for
+each change, and stays in the status for as long as it lasts.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_platform.kernel.errors import StoreError
+from ml_platform.kernel.process import set_service_defaults
+from ml_platform.kernel.settings import Settings
+from ml_platform.model_registry import registry
+from ml_platform.model_registry.connection import quiet_imports
+from ml_platform.model_registry.registry import CHAMPION, Registered
+from ml_platform.serving import copies
+from ml_platform.serving.logged import Role
+from ml_platform.serving.patience import Patience
+from ml_platform.serving.slots import Slot, Status
+from ml_platform.serving.versions import Loaded, fetched, loaded
+
+log = logging.getLogger(__name__)
+
+Aliases = Mapping[str, Mapping[str, int]]
+"""Version by alias, by name of the model."""
+
+_REGISTRY_SECONDS = 5.0
+
+
+class Champions:
+    """The versions that this process serves: each model's champion, and one in shadow where that is asked for.
+
+    `current` and `shadow` never wait, and what they give never changes. A thread looks at the registry every
+    `follow_seconds`; `look` does it once.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        set_service_defaults()
+        self._settings = settings
+        self._registry = Patience(settings.tracking_uri, seconds=_REGISTRY_SECONDS)
+        self._roles: dict[Role, str] = {"champion": CHAMPION}
+        if settings.serving.shadow:
+            self._roles["shadow"] = settings.serving.shadow
+        self._slots: dict[tuple[str, Role], Slot] = {}
+        self._stopped, self._looked = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Follow in the background from now on."""
+        self._thread = threading.Thread(target=self._follow, name="follows the champion", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Follow no more; what is served goes on."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * _REGISTRY_SECONDS)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until everything was looked at once; False when that takes longer."""
+        return self._looked.wait(seconds)
+
+    def current(self, name: str) -> Loaded | None:
+        """The version of a model that answers now; None for a model that is not served."""
+        return self._served(name, "champion")
+
+    def shadow(self, name: str) -> Loaded | None:
+        """The version that is scored beside a model's champion; None for none, or when it is the champion."""
+        found, champion = self._served(name, "shadow"), self._served(name, "champion")
+        same = found is not None and champion is not None and found.version == champion.version
+        return None if same else found
+
+    def status(self) -> list[Status]:
+        """How each model is served, and what is not as it should be."""
+        return [slot.status() for slot in list(self._slots.values())]
+
+    def ready(self) -> bool:
+        """Whether everything that is to be served is, after the first look: by the right version or the one before."""
+        champions = [slot for slot in list(self._slots.values()) if slot.role == "champion"]
+        served = bool(champions) and all(slot.loaded is not None for slot in champions)
+        return self._looked.is_set() and served
+
+    def look(self) -> None:
+        """Ask the registry once, and follow it; without an answer, serve on, if need be from local copies."""
+        try:
+            aliases = self._registry.ask(lambda: _aliases(self._settings))
+        except StoreError as err:
+            for slot in self._slots_of(self._named() or copies.kept(self._settings)):
+                self._unanswered(slot, err)
+        else:
+            names = self._named() or [
+                *(name for name, found in aliases.items() if CHAMPION in found),
+                *copies.kept(self._settings),
+            ]
+            for slot in self._slots_of(names):
+                try:
+                    self._look_at(slot, aliases.get(slot.model, {}).get(slot.alias))
+                except StoreError as err:
+                    self._unanswered(slot, err)
+        self._looked.set()
+
+    def _follow(self) -> None:
+        with quiet_imports():
+            import mlflow  # noqa: F401 (takes seconds, which are not the registry's)
+        while not self._stopped.is_set():
+            try:
+                self.look()
+            except Exception:  # the next look may be a better one; until then everything goes on
+                log.exception("the registry could not be followed; what is served goes on")
+            self._stopped.wait(self._settings.serving.follow_seconds)
+
+    def _look_at(self, slot: Slot, number: int | None) -> None:
+        """Follow one alias to the version that it points at; StoreError when the registry stops answering."""
+        wanted = number and self._registry.ask(lambda: registry.version(self._settings, slot.model, number))
+        slot.heard(wanted.version if wanted else None)
+        if not wanted:
+            self._nobody(slot)
+        elif slot.serves(wanted):
+            slot.accept()
+        elif not slot.waits(wanted):
+            self._try(slot, wanted)
+        self._copy(slot)
+
+    def _try(self, slot: Slot, wanted: Registered) -> None:
+        try:
+            files = self._registry.ask(lambda: fetched(self._settings, wanted))
+            slot.take(loaded(self._settings, files, origin="registry"), files)
+        except StoreError as err:
+            self._fall_back(slot)
+            slot.refuse(wanted, str(err), pause=self._settings.serving.follow_seconds)
+        else:
+            slot.accept()
+
+    def _nobody(self, slot: Slot) -> None:
+        """No version has the alias: of the champion nobody says so on purpose; a shadow ends that way."""
+        if slot.role == "shadow":
+            slot.end()
+            return
+        self._fall_back(slot)
+        slot.lost(f"no version of it has the alias {slot.alias}: it was removed, or its version was deleted")
+
+    def _unanswered(self, slot: Slot, err: StoreError) -> None:
+        self._fall_back(slot)
+        slot.unanswered(str(err))
+
+    def _fall_back(self, slot: Slot) -> None:
+        """Serve the last champion's copy where nothing is served yet, after a restart."""
+        if slot.loaded is not None or slot.role != "champion":
+            return
+        try:
+            files = copies.last(self._settings, slot.model)
+            if files is not None:
+                slot.take(loaded(self._settings, files, origin="copy"))
+                slot.say("copy", None)
+        except StoreError as err:
+            slot.say("copy", str(err))
+
+    def _copy(self, slot: Slot) -> None:
+        if slot.uncopied is None:
+            return
+        try:
+            copies.keep(self._settings, slot.uncopied)
+        except StoreError as err:
+            slot.say("copy", str(err))
+        else:
+            slot.uncopied = None
+            slot.say("copy", None)
+
+    def _served(self, name: str, role: Role) -> Loaded | None:
+        slot = self._slots.get((name, role))
+        return slot.loaded if slot is not None else None
+
+    def _named(self) -> list[str]:
+        return [name.strip() for name in self._settings.serving.models.split(",") if name.strip()]
+
+    def _slots_of(self, names: list[str]) -> list[Slot]:
+        """The slots of models and of all that were followed before, each role of each model."""
+        for name in names:
+            for role, alias in self._roles.items():
+                self._slots.setdefault((name, role), Slot(name, role, alias))
+        return list(self._slots.values())
+
+
+def _aliases(settings: Settings) -> Aliases:
+    """What the registry says; StoreError for a SQLite file that is gone, which MLflow would make anew, empty."""
+    scheme, _, path = settings.tracking_uri.partition(":///")
+    if scheme == "sqlite" and not Path(path).exists():
+        raise StoreError(f"{path}: the model registry is required and is gone")
+    return registry.aliases(settings)
