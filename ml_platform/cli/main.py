@@ -23,6 +23,7 @@ from ml_platform.cli import (
     refused,
     releases,
     reports,
+    serve,
     stale,
     training_sets,
 )
@@ -48,6 +49,8 @@ drift.drift_app.command()(reports.report)
 app.command()(stale.stale)
 app.command()(plan.plan)
 app.command()(ci.ci)
+app.command()(serve.serve)
+app.command()(serve.serving_key)
 
 
 @app.command()
