@@ -17,6 +17,7 @@ from ml_platform.cli import (
     features,
     gates,
     lake,
+    metrics,
     models,
     notifications,
     plan,
@@ -51,6 +52,7 @@ app.command()(plan.plan)
 app.command()(ci.ci)
 app.command()(serve.serve)
 app.command()(serve.serving_key)
+app.command()(metrics.metrics)
 
 
 @app.command()

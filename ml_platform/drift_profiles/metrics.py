@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+from sqlglot import exp
 
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.tables import Lake
@@ -29,6 +30,23 @@ def write_metrics(lake: Lake, key: str, rows: Sequence[Mapping[str, Any]], *, da
         predicate=f"stage = '{stage}' AND name = '{name}' AND {PARTITION_COLUMN} IN ({listed})",
         partition_by=(*_ASSET, PARTITION_COLUMN),
     )
+
+
+def newest_metrics(lake: Lake) -> dict[str, list[dict[str, Any]]]:
+    """The statistics of the last partition of each asset on which any were measured, by the asset's key."""
+    table = lake.table(DRIFT_METRICS)
+    opened = table.open()
+    newest: dict[tuple[str, str], str] = {}
+    for found in opened.partitions() if opened is not None else ():  # the log knows them: no file is read
+        asset = (found["stage"], found["name"])
+        newest[asset] = max(newest.get(asset, ""), str(found[PARTITION_COLUMN]))
+    return {"/".join(asset): table.answer(_of(asset, partition)) for asset, partition in newest.items()}
+
+
+def _of(asset: tuple[str, str], partition: str) -> exp.Select:
+    date = exp.cast(exp.Literal.string(partition), "date")
+    of_asset = [exp.column(name).eq(value) for name, value in zip(_ASSET, asset, strict=True)]
+    return exp.select("*").where(*of_asset, exp.column(PARTITION_COLUMN).eq(date))
 
 
 SCHEMA = pa.schema(

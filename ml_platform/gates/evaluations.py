@@ -8,6 +8,7 @@ import datetime as dt
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -19,7 +20,11 @@ from dagster._core.storage.asset_check_execution_record import (
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus as Status,
 )
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetKeyTable,
+    SqlEventLogStorageTable,
+)
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_shared.serdes import unpack_value
 
@@ -35,6 +40,9 @@ _RECORD = (
     _ROWS.partition,
 )
 _STORED = _ROWS.evaluation_event_storage_id
+_DONE = _ROWS.execution_status.in_(
+    [Status.SUCCEEDED.value, Status.FAILED.value]
+)  # neither planned nor crashed
 
 
 def latest_evaluations(
@@ -60,6 +68,52 @@ def latest_states(instance: dg.DagsterInstance, asset: str, check: str) -> dict[
         return {
             row.partition: row.execution_status == Status.SUCCEEDED.value for row in connection.execute(query)
         }
+
+
+def all_latest_states(instance: dg.DagsterInstance) -> dict[tuple[str, str], dict[str | None, bool]]:
+    """The same of every check that was ever evaluated, by asset and check.
+
+    Which evaluation was stored last is asked only where they disagree: the column comes after the evaluation itself,
+    and SQLite would read all of them for it.
+    """
+    query = sa.select(_ROWS.id, _ROWS.asset_key, _ROWS.check_name, _ROWS.partition, _ROWS.execution_status)
+    cases: dict[tuple[str, str, str | None], dict[int, bool]] = {}
+    with _index(instance) as connection:
+        for number, asset, check, partition, status in connection.execute(query.where(_DONE)):
+            cases.setdefault((asset, check, partition), {})[number] = status == Status.SUCCEEDED.value
+        unlike = [n for passed in cases.values() if len(set(passed.values())) > 1 for n in passed]
+        asked = sa.select(_ROWS.id, _STORED).where(_ROWS.id.in_(unlike))
+        stored: dict[int, int] = {row.id: row[1] for row in connection.execute(asked)} if unlike else {}
+    found: dict[tuple[str, str], dict[str | None, bool]] = {}
+    for (asset, check, partition), passed in cases.items():
+        last = max(passed, key=lambda number: stored.get(number, 0))
+        found.setdefault((_asset(asset), check), {})[partition] = passed[last]
+    return found
+
+
+@dataclass(frozen=True)
+class Made:
+    """When an asset was materialized last, and the last partition, by its name, that it has of any time."""
+
+    at: dt.datetime
+    partition: str | None
+
+
+def last_made(instance: dg.DagsterInstance) -> dict[str, Made]:
+    """Every asset that was ever materialized, and not wiped since, in one question."""
+    rows, assets = SqlEventLogStorageTable.c, AssetKeyTable.c
+    wiped = sa.and_(assets.asset_key == rows.asset_key, assets.wipe_timestamp >= rows.timestamp)
+    query = (
+        sa.select(
+            rows.asset_key, sa.func.max(rows.timestamp).label("at"), sa.func.max(rows.partition).label("last")
+        )
+        .where(rows.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value)
+        .where(~sa.exists().where(wiped))
+        .group_by(rows.asset_key)
+    )
+    with _index(instance) as connection:
+        found = connection.execute(query).all()
+    return {_asset(row.asset_key): Made(row.at.replace(tzinfo=dt.UTC), row.last) for row in found}
 
 
 def latest_materializations(
@@ -112,8 +166,15 @@ def _completed(asset: str, check: str) -> sa.ColumnElement[bool]:
     return sa.and_(
         _ROWS.asset_key == dg.AssetKey(asset.split("/")).to_string(),
         _ROWS.check_name == check,
-        _ROWS.execution_status.in_([Status.SUCCEEDED.value, Status.FAILED.value]),
+        _DONE,
     )
+
+
+def _asset(stored: str) -> str:
+    """The key of an asset as the platform writes it, from how Dagster stores it."""
+    key = dg.AssetKey.from_db_string(stored)
+    assert key is not None, stored
+    return key.to_user_string()
 
 
 def _among(partitions: Collection[str | None]) -> sa.ColumnElement[bool]:

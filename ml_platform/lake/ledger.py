@@ -50,6 +50,11 @@ class Ledger:
         found = self._answer(lake, exp.select(exp.func("max", exp.column(column)).as_("value")), wanted)
         return found[0]["value"] if found else None
 
+    def greatest_by(self, lake: Lake, column: str, *, by: str) -> dict[str, Any]:
+        """The greatest value of a column for each value of another, of all entries."""
+        query = exp.select(by, exp.func("max", exp.column(column)).as_("value")).group_by(by)
+        return {row[by]: row["value"] for row in self._answer(lake, query, {})}
+
     def _answer(
         self, lake: Lake, query: exp.Select, wanted: Mapping[str, Collection[str]]
     ) -> list[dict[str, Any]]:
@@ -146,6 +151,19 @@ def publications_of(lake: Lake, assets: Collection[str]) -> dict[str, dict[str, 
 def published(lake: Lake, asset: str) -> dict[str, Publication]:
     """The newest publication of each partition of an asset, by partition key."""
     return publications_of(lake, [asset]).get(asset, {})
+
+
+def newest_partitions(lake: Lake, assets: Iterable[str]) -> dict[str, str]:
+    """The last partition, by its name, that is published of each of some assets; nothing of one that has none."""
+    partitions = _PUBLICATIONS.greatest_by(lake, "partition", by="asset")
+    versions = _PUBLICATIONS.greatest_by(lake, "table_version", by="asset")
+    found: dict[str, str] = {}
+    for asset in assets:
+        later = [publication.partition for publication in _unrecorded(lake, asset, versions.get(asset))]
+        known = [*later, *([partitions[asset]] if asset in partitions else [])]
+        if known:
+            found[asset] = max(known)
+    return found
 
 
 def _newest(

@@ -2,11 +2,14 @@
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 import pyarrow as pa
+from sqlglot import exp
 
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake
@@ -60,6 +63,16 @@ def earlier(lake: Lake, webhook: str, *, about: Collection[str], ids: Collection
 def overview(lake: Lake) -> list[Entry]:
     """Every message, the last one recorded at the end."""
     return _newest(NOTIFICATIONS.entries(lake))
+
+
+def waiting(lake: Lake) -> dict[str, int]:
+    """How many messages wait to be taken, by webhook; without reading the messages."""
+    columns = ("webhook", "id", "status", "recorded_at")
+    lines = lake.table(f"ledgers/{NOTIFICATIONS.name}").answer(exp.select(*columns))
+    newest = {
+        (line["webhook"], line["id"]): line["status"] for line in sorted(lines, key=itemgetter("recorded_at"))
+    }
+    return dict(Counter(webhook for (webhook, _), status in newest.items() if status == "pending"))
 
 
 def _newest(lines: Iterable[Mapping[str, Any]]) -> list[Entry]:

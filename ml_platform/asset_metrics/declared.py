@@ -1,0 +1,35 @@
+"""What is declared, and so what is told of: how many series there are follows from declarations, never from data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from ml_platform.kernel.catalog import Catalog
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Assets, and their checks by asset and name with whether they block, as they were when the process began."""
+
+    catalog: Catalog
+    assets: tuple[str, ...]
+    checks: Mapping[tuple[str, str], bool]
+
+    @classmethod
+    def now(cls) -> Self:
+        """Everything that Dagster is given to run."""
+        from ml_platform import declarations
+        from ml_platform.definitions import defs
+
+        graph = defs().resolve_asset_graph()
+        checks = {
+            (key.asset_key.to_user_string(), key.name): graph.get_check_spec(key).blocking
+            for key in graph.asset_check_keys
+        }
+        assets = sorted(key.to_user_string() for key in graph.materializable_asset_keys)
+        return cls(declarations.load(), tuple(assets), dict(sorted(checks.items())))
+
+    def partitioned(self, asset: str) -> bool:
+        """Whether an asset has a partition for each day."""
+        node = self.catalog.lineage.nodes.get(asset)
+        return node is not None and node.partitioned
