@@ -24,11 +24,11 @@ _TOLD = 5
 
 @dataclass(frozen=True)
 class Call:
-    """A POST of JSON: bodies to send in turn, or how to make one of the answer of the call before."""
+    """A POST of JSON: bodies to send in turn, or how to make one of the request's number and the answer before."""
 
     port: int
     path: str
-    bodies: tuple[bytes, ...] | Callable[[bytes], bytes]
+    bodies: tuple[bytes, ...] | Callable[[int, bytes], bytes]
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -102,7 +102,7 @@ def run(side: Side, *, connections: int, seconds: float, warm: float, rate: floa
 async def _load(side: Side, *, connections: int, seconds: float, warm: float, rate: float | None) -> Load:
     first = side.calls[0]
     assert isinstance(first.bodies, tuple), "the first call of a side needs bodies that are ready"
-    ready = [first.message(body) for body in first.bodies]
+    ready = [(number, first.message(body)) for number, body in enumerate(first.bodies)]
     start = time.perf_counter()
     found = _Found(counts_from=start + warm)
     every = None if rate is None else connections / rate
@@ -152,7 +152,13 @@ class _Client:
     """One user: a connection to every server of a side, and one request at a time."""
 
     def __init__(
-        self, side: Side, ready: Iterator[bytes], found: _Found, *, due: float, every: float | None
+        self,
+        side: Side,
+        ready: Iterator[tuple[int, bytes]],
+        found: _Found,
+        *,
+        due: float,
+        every: float | None,
     ) -> None:
         self._side, self._ready, self._found = side, ready, found
         self._due, self._every = due, every
@@ -185,10 +191,11 @@ class _Client:
         return due
 
     async def _ask(self) -> bytes:
-        body, message = b"", next(self._ready)
+        number, message = next(self._ready)
+        body = b""
         for call, connection in zip(self._side.calls, self._connections, strict=True):
             if not isinstance(call.bodies, tuple):
-                message = call.message(call.bodies(body))
+                message = call.message(call.bodies(number, body))
             body = await connection.ask(message)
         return body
 

@@ -78,8 +78,8 @@ def loaded(side: Side, *, connections: int = 2, seconds: float = 0.3, rate: floa
     return run(side, connections=connections, seconds=seconds, warm=0.0, rate=rate)
 
 
-def number_after(answer: bytes) -> bytes:
-    return json.dumps({"number": json.loads(answer)["score"] * 100}).encode()
+def after(number: int, answer: bytes) -> bytes:
+    return json.dumps({"number": json.loads(answer)["score"] * 100 + number}).encode()
 
 
 def test_every_request_is_counted_on_connections_that_are_kept() -> None:
@@ -101,12 +101,12 @@ def test_a_process_of_its_own_makes_the_load() -> None:
     assert load.errors == 0
 
 
-def test_a_request_of_two_calls_makes_the_second_of_the_answer_to_the_first() -> None:
+def test_a_request_of_two_calls_makes_the_second_of_its_number_and_the_first_answer() -> None:
     with server() as first, server() as second:
-        side = Side((*asked(first).calls, Call(second.port, "/scores", number_after)), SCORE)
+        side = Side((*asked(first).calls, Call(second.port, "/scores", after)), SCORE)
         load = loaded(side, connections=1)
         assert load.answered == len(first.asked) == len(second.asked) > 0
-        assert second.asked == [(number + 1) * 100 for number in first.asked]
+        assert second.asked == [(number + 1) * 100 + number // 10 - 1 for number in first.asked]
     assert load.errors == 0
 
 
