@@ -30,36 +30,7 @@ def other_features(
     return found + [said for function in contract["on_demand"] for said in _function(function)]
 
 
-def _view(
-    lake: Lake,
-    catalog: Catalog,
-    view: Mapping[str, Any],
-    then: Mapping[str, Any] | None,
-    applied: Mapping[str, str],
-) -> list[str]:
-    name = view["name"]
-    now = next((spec for spec in catalog.all(FeatureViewSpec) if spec.name == name), None)
-    if now is None:
-        return [f"features/{name} is no longer declared"]
-    changed = (
-        _changed_fields(catalog, then, now, view["features"]) if view["declaration"] != now.digest() else []
-    )
-    if changed:
-        return [f"features/{name} is declared otherwise since ({', '.join(changed)})"]
-    same = {view["declaration"], now.digest()}
-    found = []
-    if applied.get(name) not in same:
-        found.append(
-            f"Feast's registry has another definition of {name}: materialize online/feature_registry"
-        )
-    if not _any_of(same, online.published_declarations(lake, now)):
-        found.append(
-            f"online/{name} has a snapshot of another definition, or none: materialize online/{name}"
-        )
-    return found
-
-
-def _changed_fields(
+def changed_fields(
     catalog: Catalog, then: Mapping[str, Any] | None, now: FeatureViewSpec, features: Sequence[str]
 ) -> list[str]:
     """Names of the fields that are declared otherwise now and decide values of some features."""
@@ -75,6 +46,35 @@ def _changed_fields(
         return []
     was, is_now = (view.model_dump(mode="json", by_alias=True) for view in (before, now))
     return sorted(name for name in is_now if name not in DECIDES_NO_VALUE and was.get(name) != is_now[name])
+
+
+def _view(
+    lake: Lake,
+    catalog: Catalog,
+    view: Mapping[str, Any],
+    then: Mapping[str, Any] | None,
+    applied: Mapping[str, str],
+) -> list[str]:
+    name = view["name"]
+    now = next((spec for spec in catalog.all(FeatureViewSpec) if spec.name == name), None)
+    if now is None:
+        return [f"features/{name} is no longer declared"]
+    changed = (
+        changed_fields(catalog, then, now, view["features"]) if view["declaration"] != now.digest() else []
+    )
+    if changed:
+        return [f"features/{name} is declared otherwise since ({', '.join(changed)})"]
+    same = {view["declaration"], now.digest()}
+    found = []
+    if applied.get(name) not in same:
+        found.append(
+            f"Feast's registry has another definition of {name}: materialize online/feature_registry"
+        )
+    if not _any_of(same, online.published_declarations(lake, now)):
+        found.append(
+            f"online/{name} has a snapshot of another definition, or none: materialize online/{name}"
+        )
+    return found
 
 
 def _function(function: Mapping[str, Any]) -> list[str]:

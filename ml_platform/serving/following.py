@@ -6,6 +6,7 @@ each change, and stays in the status for as long as it lasts.
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ml_platform.serving import copies
 from ml_platform.serving.logged import Role
 from ml_platform.serving.patience import Patience
 from ml_platform.serving.slots import Slot, Status
-from ml_platform.serving.versions import Loaded, fetched, loaded
+from ml_platform.serving.versions import Loaded, definition_doubts, fetched, loaded, warm
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ Aliases = Mapping[str, Mapping[str, int]]
 """Version by alias, by name of the model."""
 
 _REGISTRY_SECONDS = 5.0
+_DOUBT_SECONDS = 30.0
 
 
 class Champions:
@@ -74,12 +76,16 @@ class Champions:
 
     def status(self) -> list[Status]:
         """How each model is served, and what is not as it should be."""
-        return [slot.status() for slot in list(self._slots.values())]
+        return self._status("champion")
+
+    def shadows(self) -> list[Status]:
+        """The same of what is scored in shadow; empty when nothing is asked to be."""
+        return self._status("shadow")
 
     def ready(self) -> bool:
         """Whether everything that is to be served is, after the first look: by the right version or the one before."""
-        champions = [slot for slot in list(self._slots.values()) if slot.role == "champion"]
-        served = bool(champions) and all(slot.loaded is not None for slot in champions)
+        champions = self.status()
+        served = bool(champions) and all(found.version is not None for found in champions)
         return self._looked.is_set() and served
 
     def look(self) -> None:
@@ -99,6 +105,8 @@ class Champions:
                     self._look_at(slot, aliases.get(slot.model, {}).get(slot.alias))
                 except StoreError as err:
                     self._unanswered(slot, err)
+        for slot in list(self._slots.values()):
+            self._doubt(slot)
         self._looked.set()
 
     def _follow(self) -> None:
@@ -126,7 +134,7 @@ class Champions:
     def _try(self, slot: Slot, wanted: Registered) -> None:
         try:
             files = self._registry.ask(lambda: fetched(self._settings, wanted))
-            slot.take(loaded(self._settings, files, origin="registry"), files)
+            slot.take(warm(loaded(self._settings, files, origin="registry")), files)
         except StoreError as err:
             self._fall_back(slot)
             slot.refuse(wanted, str(err), pause=self._settings.serving.follow_seconds)
@@ -152,21 +160,34 @@ class Champions:
         try:
             files = copies.last(self._settings, slot.model)
             if files is not None:
-                slot.take(loaded(self._settings, files, origin="copy"))
+                slot.take(warm(loaded(self._settings, files, origin="copy")), files)
                 slot.say("copy", None)
         except StoreError as err:
             slot.say("copy", str(err))
 
     def _copy(self, slot: Slot) -> None:
-        if slot.uncopied is None:
+        """Keep what is served for a day without the registry; tried again until it is kept."""
+        if slot.copied or slot.files is None:
             return
         try:
-            copies.keep(self._settings, slot.uncopied)
+            copies.keep(self._settings, slot.files)
         except StoreError as err:
             slot.say("copy", str(err))
         else:
-            slot.uncopied = None
+            slot.copied = True
             slot.say("copy", None)
+
+    def _doubt(self, slot: Slot) -> None:
+        """Ask now and then whether the features of what is served are still those online."""
+        if slot.loaded is None or slot.files is None or time.monotonic() < slot.doubted_at + _DOUBT_SECONDS:
+            return
+        try:
+            slot.doubt(definition_doubts(self._settings, slot.files, slot.loaded.contract))
+        except StoreError as err:
+            slot.doubt([str(err)])
+
+    def _status(self, role: Role) -> list[Status]:
+        return [slot.status() for slot in list(self._slots.values()) if slot.role == role]
 
     def _served(self, name: str, role: Role) -> Loaded | None:
         slot = self._slots.get((name, role))

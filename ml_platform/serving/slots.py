@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ml_platform.model_registry.registry import Registered
@@ -56,7 +57,9 @@ class Slot:
     since: dt.datetime | None = None
     wanted: int | None = None
     registry: bool = True
-    uncopied: Files | None = None
+    files: Files | None = None
+    copied: bool = True
+    doubted_at: float = 0.0
     problems: dict[str, str] = field(default_factory=dict[str, str])
     _refused: _Refused | None = None
 
@@ -85,22 +88,21 @@ class Slot:
             "registry",
         )
 
-    def take(self, loaded: Loaded | None, files: Files | None = None) -> None:
-        """Serve another version from now on: one assignment, and whoever has the one before finishes with it.
-
-        `files` are to be kept, so that it can be served without the registry.
-        """
+    def take(self, loaded: Loaded | None, files: Files | None) -> None:
+        """Serve another version from now on: one assignment, and whoever has the one before finishes with it."""
         before, self.loaded = self.loaded, loaded
         self.since = dt.datetime.now(dt.UTC)
-        self.uncopied = files if self.role == "champion" else None
+        self.files = files
+        self.copied = self.role != "champion" or loaded is None or loaded.origin == "copy"
         was = f"version {before.version}" if before else "nothing"
         now = f"version {loaded.version} (from the {loaded.origin})" if loaded else "nothing"
         log.info("model %s: %s is served as %s, before: %s", self.model, now, self.role, was)
+        self.doubt(loaded.doubts if loaded else ())
 
     def end(self) -> None:
         """Serve nothing any more, because nothing is asked for."""
         if self.loaded is not None:
-            self.take(None)
+            self.take(None, None)
         self.accept()
 
     def heard(self, wanted: int | None) -> None:
@@ -140,6 +142,11 @@ class Slot:
         """The alias is followed: nothing about it is wrong."""
         self._refused = None
         self.say("alias", None)
+
+    def doubt(self, doubts: Sequence[str]) -> None:
+        """Say whether what is online is what the version was trained on."""
+        self.doubted_at = time.monotonic()
+        self.say("features", "; ".join(doubts) or None)
 
     def say(self, about: str, problem: str | None) -> None:
         """Keep a problem in the status, or end it; in the log once for each change."""

@@ -6,6 +6,7 @@ two JSON documents and a graph of arithmetic; its functions are this installatio
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from ml_platform.model_registry import registry
 from ml_platform.models import contract as contracts
 from ml_platform.models.contract import Contract
 from ml_platform.serving.compute import Scorer, scorer
+from ml_platform.serving.definitions import other_definitions
 from ml_platform.serving.store import OnlineFeatures
+
+log = logging.getLogger(__name__)
 
 Origin = Literal["registry", "copy"]
 MODEL, CONTRACT, MANIFEST = registry.MODEL_FILE, contracts.DOCUMENT, "manifest.json"
@@ -60,7 +64,10 @@ class Files:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version that is ready to serve: who has it finishes with it, whatever is champion by then."""
+    """A version that is ready to serve: who has it finishes with it, whatever is champion by then.
+
+    `doubts` are what could not be told when it was loaded.
+    """
 
     name: str
     version: int
@@ -70,6 +77,7 @@ class Loaded:
     scorer: Scorer
     features: OnlineFeatures
     origin: Origin
+    doubts: tuple[str, ...] = ()
 
 
 def load(settings: Settings, registered: registry.Registered) -> Loaded:
@@ -107,7 +115,33 @@ def loaded(settings: Settings, files: Files, *, origin: Origin) -> Loaded:
         scorer=ready,
         features=OnlineFeatures(settings, contract),
         origin=origin,
+        doubts=definition_doubts(settings, files, contract),
     )
+
+
+def warm(found: Loaded) -> Loaded:
+    """The version after its first read, which opens connections and is slower than a request may wait."""
+    key = {view.join_key: 0 if view.key_type == "int64" else "" for view in found.contract.views}
+    try:
+        found.features.read([key])
+    except StoreError as err:
+        log.warning("model %s version %s: %s", found.name, found.version, err)
+    return found
+
+
+def definition_doubts(settings: Settings, files: Files, contract: Contract) -> tuple[str, ...]:
+    """Why it cannot be told that what is online is what the version was trained on; StoreError where it is not."""
+    try:
+        others = other_definitions(settings, contract, files.document(MANIFEST))
+    except StoreError as err:
+        return (f"it cannot be told whether the features of version {files.version} are those online: {err}",)
+    if others:
+        raise StoreError(
+            f"{files.of}: online features as defined when it was trained are required; {'; '.join(others)}. It would "
+            f"answer from features that it does not know. Declare and publish those of then again, or train a "
+            f"version on these: materialize models/{files.name}, then its release"
+        )
+    return ()
 
 
 def _require_own(files: Files, contract: Contract) -> None:
