@@ -16,10 +16,12 @@ from ml_platform.serving.edge import Edge
 from ml_platform.serving.http import Routes
 from ml_platform.serving.keys import Keys
 from ml_platform.serving.problems import Problem, Reason, Refused
-from ml_platform.serving.service import Log, Service, Versions
+from ml_platform.serving.service import Beside, Log, Service, Versions
 
 
-def application(settings: ServingSettings, versions: Versions, log: Log, keys: Keys | None) -> ASGIApp:
+def application(
+    settings: ServingSettings, versions: Versions, log: Log, keys: Keys | None, shadow: Beside | None = None
+) -> ASGIApp:
     """The service over these versions, with predictions logged to this log; without keys everybody may ask."""
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="score")
 
@@ -36,7 +38,7 @@ def application(settings: ServingSettings, versions: Versions, log: Log, keys: K
         openapi_url=None,
         redirect_slashes=False,
     )
-    service = Service(settings, versions, log)
+    service = Service(settings, versions, log, shadow)
     routes = Routes(service, pool)
     app.add_route("/v1/models/{name}:predict", routes.predict, methods=["POST"])
     app.add_route("/healthz", routes.alive, methods=["GET"])

@@ -11,6 +11,7 @@ from ml_platform.serving.app import application
 from ml_platform.serving.following import Champions
 from ml_platform.serving.keys import Keys
 from ml_platform.serving.log import PredictionLog
+from ml_platform.serving.shadow import Shadow
 
 
 def run(settings: Settings, *, without_keys: bool = False) -> None:
@@ -19,10 +20,11 @@ def run(settings: Settings, *, without_keys: bool = False) -> None:
     keys = accepted_keys(here.serving, without_keys=without_keys)
     listening = _listen(here.serving)
     champions, log = Champions(here), PredictionLog(here)
+    shadow = Shadow(champions, log) if here.serving.shadow else None
     champions.start()
     try:
         config = uvicorn.Config(
-            application(here.serving, champions, log, keys),
+            application(here.serving, champions, log, keys, shadow),
             loop="uvloop",
             http="httptools",
             access_log=False,
@@ -34,6 +36,8 @@ def run(settings: Settings, *, without_keys: bool = False) -> None:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         champions.stop()
+        if shadow is not None:
+            shadow.close()
         log.close()
 
 

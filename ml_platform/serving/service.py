@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +18,11 @@ from ml_platform.kernel.settings import ServingSettings
 from ml_platform.models.contract import Contract
 from ml_platform.serving.answers import Telling
 from ml_platform.serving.compute import Answer, Scorer, ViewRows
-from ml_platform.serving.instances import Instances
+from ml_platform.serving.exchange import Exchange
+from ml_platform.serving.instances import Instances, Row
 from ml_platform.serving.logged import LoggedBatch
 from ml_platform.serving.problems import Refused
+from ml_platform.serving.slots import Status
 
 _MICROS = 1_000_000
 
@@ -49,34 +51,24 @@ class Served(Protocol):
 
 
 class Versions(Protocol):
-    """Who is champion, at this moment; `serving/following.py` follows the registry."""
+    """Who is champion, at this moment; `following.Champions` follows the registry."""
 
     def current(self, name: str) -> Served | None: ...
-    def shadow(self, name: str) -> Served | None: ...
-    def status(self) -> Sequence[Any]: ...
+    def status(self) -> Sequence[Status]: ...
+    def shadows(self) -> Sequence[Status]: ...
+    def ready(self) -> bool: ...
 
 
 class Log(Protocol):
-    """Where predictions go; `serving/log.py` writes them to the lake."""
+    """Where predictions go; `log.PredictionLog` writes them to the lake."""
 
     def offer(self, prediction: LoggedBatch) -> None: ...
 
 
-@dataclass(slots=True)
-class Exchange:
-    """One request on its way to its answer: who it is, and when it got how far.
+class Shadow(Protocol):
+    """Who scores the same again, beside the answer; `shadow.Shadow` does it with a challenger."""
 
-    `stages` are the seconds that each part took; `reason` is why it was refused, if it was.
-    """
-
-    request_id: str
-    trace_id: str
-    caller: str | None = None
-    body: bytes = b""
-    served: Served | None = None
-    at: int = 0
-    stages: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
-    answer: Answer | None = None
+    def offer(self, answered: LoggedBatch, online: Sequence[ViewRows]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -91,35 +83,36 @@ class Ready:
 class Service:
     """Answers requests about the models that are served."""
 
-    def __init__(self, settings: ServingSettings, versions: Versions, log: Log) -> None:
+    def __init__(
+        self, settings: ServingSettings, versions: Versions, log: Log, shadow: Shadow | None = None
+    ) -> None:
         self.versions = versions
-        self._log = log
-        self._max_batch = settings.max_batch
+        self._log, self._shadow = log, shadow
+        self.max_batch = settings.max_batch
         self._replay = None if settings.at is None else round(settings.at.timestamp() * _MICROS)
         self._ready: dict[str, Ready] = {}
         self._making = threading.Lock()
 
     def names(self) -> list[str]:
         """The models that this service is there for, ready or not."""
-        return [status.model for status in self.versions.status()]
+        return sorted({status.model for status in self.versions.status()})
 
     def ready(self, name: str) -> Ready:
         """What answers for a model now; Refused when there is no such model, or no version of it to serve."""
         served = self.versions.current(name)
         if served is None:
-            if name in self.names():
-                detail = (
-                    f"a version of {name} is required that can be served; there is none now. Ask again later"
-                )
-                raise Refused(503, "not_ready", detail, headers={"Retry-After": "2"})
-            served_names = ", ".join(self.names()) or "none"
-            raise Refused(
-                404,
-                "unknown_model",
-                f"a model that is served is required ({served_names}); got {name[:100]!r}",
-            )
+            raise self._no_such("model", name, self.names())
         found = self._ready.get(name)
         return found if found is not None and found.served is served else self._make(served)
+
+    def ready_for(self, service: str) -> Ready:
+        """What reads the features of a feature service now: the first model that is served from it."""
+        found = {name: self.ready(name) for name in self.names() if self.versions.current(name) is not None}
+        for ready in found.values():
+            if ready.served.contract.feature_service == service:
+                return ready
+        known = sorted({ready.served.contract.feature_service for ready in found.values()})
+        raise self._no_such("service", service, known)
 
     def now(self) -> int:
         """The time that answers are as of, in microseconds since 1970."""
@@ -127,53 +120,69 @@ class Service:
 
     def predict(self, ready: Ready, exchange: Exchange) -> bytes:
         """Answer the rows of a JSON body."""
-        started = time.perf_counter_ns()
-        rows = ready.instances.parse(exchange.body)
-        exchange.stages["validate"] = (started, time.perf_counter_ns())
+        with exchange.stage("validate"):
+            rows = ready.instances.parse(exchange.body)
         answer, ids = self.score(ready, rows, exchange)
-        started = time.perf_counter_ns()
-        document = ready.telling.document(
-            answer, rows, ids, at=exchange.at, request_id=exchange.request_id, trace_id=exchange.trace_id
-        )
-        told = to_json(document, inf_nan_mode="null")
-        exchange.stages["answer"] = (started, time.perf_counter_ns())
-        return told
+        with exchange.stage("answer"):
+            head = {"as_of": exchange.at, "request_id": exchange.request_id, "trace_id": exchange.trace_id}
+            return to_json(ready.telling.document(answer, rows, ids, **head), inf_nan_mode="null")
 
-    def score(
-        self, ready: Ready, rows: Sequence[dict[str, Any]], exchange: Exchange
-    ) -> tuple[Answer, Sequence[str]]:
-        """Score rows that have been checked, with ids under which the predictions are logged."""
+    def score(self, ready: Ready, rows: Sequence[Row], exchange: Exchange) -> tuple[Answer, Sequence[str]]:
+        """Score rows that have been checked, with the ids under which the predictions are logged."""
         served = exchange.served = ready.served
         exchange.at = at = self.now()
-        started = time.perf_counter_ns()
-        online = served.features.read(rows)
-        read = time.perf_counter_ns()
-        with np.errstate(over="ignore"):  # what is no float32 is refused by name, not warned about
+        with exchange.stage("features"):
+            online = served.features.read(rows)
+        with exchange.stage("predict"), np.errstate(over="ignore"):  # what is no float32 is refused by name
             answer = served.scorer.score(rows, online, at=at)
-        exchange.stages |= {"features": (started, read), "predict": (read, time.perf_counter_ns())}
-        exchange.answer = answer
+        exchange.views, exchange.outcomes = answer.views, answer.outcomes
         ids = _prediction_ids(len(rows))
-        self._log.offer(
-            LoggedBatch(
-                contract=served.contract,
-                version=served.version,
-                run_id=served.run_id,
-                role="champion",
-                request_id=exchange.request_id,
-                trace_id=exchange.trace_id,
-                as_of=at,
-                prediction_ids=ids,
-                rows=rows,
-                answer=answer,
-            )
+        logged = LoggedBatch(
+            contract=served.contract,
+            version=served.version,
+            run_id=served.run_id,
+            role="champion",
+            request_id=exchange.request_id,
+            trace_id=exchange.trace_id,
+            as_of=at,
+            prediction_ids=ids,
+            rows=rows,
+            answer=answer,
         )
+        self._log.offer(logged)
+        if self._shadow is not None:
+            self._shadow.offer(logged, online)
         return answer, ids
+
+    def features(self, ready: Ready, exchange: Exchange, rows: Sequence[Row] | None = None) -> bytes:
+        """Answer with the features of views alone, for keys that were checked or are in the body."""
+        if rows is None:
+            with exchange.stage("validate"):
+                rows = ready.instances.keys(exchange.body)
+        served = exchange.served = ready.served
+        exchange.at = at = self.now()
+        with exchange.stage("features"):
+            values, views = served.scorer.values(served.features.read(rows), at=at)
+        exchange.views = views
+        with exchange.stage("answer"):
+            rejected = served.scorer.rejected(views, len(rows))
+            head = {"as_of": at, "request_id": exchange.request_id, "trace_id": exchange.trace_id}
+            return to_json(ready.telling.features(values, views, rejected, rows, **head), inf_nan_mode="null")
+
+    def _no_such(self, what: str, name: str, known: Sequence[str]) -> Refused:
+        if not self.versions.ready() and (what == "service" or name in known or not known):
+            detail = f"a version of a model that can be served is required for {name[:100]!r}; there is none now. Ask later"
+            return Refused(503, "not_ready", detail, headers={"Retry-After": "2"})
+        detail = (
+            f"a {what} that is served is required ({', '.join(known) or 'there is none'}); got {name[:100]!r}"
+        )
+        return Refused(404, "unknown_model" if what == "model" else "unknown_service", detail)
 
     def _make(self, served: Served) -> Ready:
         with self._making:
             found = self._ready.get(served.name)
             if found is None or found.served is not served:
-                instances = Instances(served.contract, max_batch=self._max_batch)
+                instances = Instances(served.contract, max_batch=self.max_batch)
                 telling = Telling(served.contract, version=served.version, run_id=served.run_id)
                 found = self._ready[served.name] = Ready(served, instances, telling)
             return found
