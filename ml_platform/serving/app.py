@@ -16,11 +16,11 @@ from ml_platform.serving.edge import Edge
 from ml_platform.serving.http import Routes
 from ml_platform.serving.keys import Keys
 from ml_platform.serving.problems import Problem, Reason, Refused
-from ml_platform.serving.service import Beside, Log, Service, Versions
+from ml_platform.serving.service import Log, Service, Shadow, Versions
 
 
 def application(
-    settings: ServingSettings, versions: Versions, log: Log, keys: Keys | None, shadow: Beside | None = None
+    settings: ServingSettings, versions: Versions, log: Log, keys: Keys | None, shadow: Shadow | None = None
 ) -> ASGIApp:
     """The service over these versions, with predictions logged to this log; without keys everybody may ask."""
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="score")
