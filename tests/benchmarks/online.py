@@ -18,12 +18,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ml_platform.features.store import feature_store, quiet_feast
+from ml_platform.features.store import quiet_feast
+from ml_platform.kernel.settings import PROJECT_ROOT
 from ml_platform.model_registry import registry
 from ml_platform.serving.compute import Answer, scorer
 from ml_platform.serving.store import OnlineFeatures
 from tests.benchmarks.measure import report
 from tests.benchmarks.released import Released, released, released_arguments
+from tests.benchmarks.sides import stock_config
 
 Row = Mapping[str, Any]
 WARM, ASKED = 200, 3000
@@ -72,8 +74,10 @@ def by_ours(platform: Released) -> Callable[[Row], Answer]:
 
 
 def by_feast(platform: Released) -> Callable[[Row], dict[str, Any]]:
-    """The same features by Feast's own call, without a prediction."""
-    store = feature_store(platform.settings)
+    """The same features by Feast's own call on Feast's own store, without a prediction."""
+    from feast import FeatureStore, RepoConfig
+
+    store = FeatureStore(config=RepoConfig(**stock_config(platform), repo_path=PROJECT_ROOT / "feature_repo"))
     service = store.get_feature_service(platform.contract.feature_service)
     wanted = (*platform.contract.keys, *platform.contract.request)
 

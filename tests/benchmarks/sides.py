@@ -20,6 +20,7 @@ from tests.benchmarks.processes import Server, free_port, serving
 from tests.benchmarks.released import MODEL, Released
 
 KEY = "benchmark-key"
+_A_DAY = 24 * 3600
 _OURS_HAS_SCORE = re.compile(rb'"score": ?[0-9]')
 _FEAST_HAS_VALUES = re.compile(rb'"values": ?\[')
 _MLFLOW_HAS_SCORE = re.compile(rb'"probabilities": ?\[\[[0-9]')
@@ -49,18 +50,23 @@ def by_ours(server: Server, platform: Released) -> Side:
     return Side((Call(server.port, path, bodies, {"x-api-key": KEY}),), _OURS_HAS_SCORE)
 
 
+def stock_config(platform: Released) -> dict[str, Any]:
+    """Feast's own stores on the platform's registry and Redis; the registry is kept in memory once it is read."""
+    config = store_config(platform.settings)
+    config["registry"]["cache_ttl_seconds"] = _A_DAY
+    config["offline_store"] = {"type": "duckdb"}
+    config["online_store"] = {"type": "redis", "connection_string": f"127.0.0.1:{platform.redis_port}"}
+    return config
+
+
 @contextmanager
 def feast_server(platform: Released, folder: Path) -> Iterator[Server]:
     """`feast serve` with one worker, on the platform's registry and Redis."""
     repository = folder / "feast"
     repository.mkdir()
-    config = store_config(platform.settings)
-    config["registry"]["cache_ttl_seconds"] = 24 * 3600
-    config["offline_store"] = {"type": "duckdb"}
-    config["online_store"] = {"type": "redis", "connection_string": f"127.0.0.1:{platform.redis_port}"}
-    (repository / "feature_store.yaml").write_text(json.dumps(config))  # JSON is YAML
+    (repository / "feature_store.yaml").write_text(json.dumps(stock_config(platform)))  # JSON is YAML
     port = free_port()
-    options = ("--no-access-log", "--max-requests", "100000000", "--registry_ttl_sec", str(24 * 3600))
+    options = ("--no-access-log", "--max-requests", "100000000", "--registry_ttl_sec", str(_A_DAY))
     command = ("feast", "-c", str(repository), "serve", "--port", str(port), "--workers", "1", *options)
     with serving("feast", *command, port=port, health="/health", folder=folder) as found:
         yield found
