@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pydantic import SecretStr
 
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 OFFLINE_STORE = "ml_platform.features.offline_store.DuckDBPointInTimeOfflineStore"
+REDIS_ONLINE_STORE = "ml_platform.features.online_store.RedisSnapshotOnlineStore"
+_PATIENCE = 10  # seconds that Redis may take to answer where no request waits for it
 
 
 def store_config(settings: Settings) -> dict[str, Any]:
@@ -35,17 +38,22 @@ def store_config(settings: Settings) -> dict[str, Any]:
         "provider": "local",
         "registry": {"registry_type": "sql", "path": settings.registry_url, "cache_ttl_seconds": 60},
         "offline_store": {"type": OFFLINE_STORE, "known_at": True},
-        "online_store": {"type": "sqlite", "path": str(settings.online_store_path)},
+        "online_store": _online_store(settings),
         "entity_key_serialization_version": 3,
     }
 
 
 def feature_store(settings: Settings) -> "FeatureStore":
-    """The Feast feature store of this environment: shared registry, online store, our offline store."""
+    """The Feast feature store of this environment: shared registry, online store, our offline store.
+
+    It waits longer for Redis than a request may.
+    """
     from feast import FeatureStore, RepoConfig
 
     config = store_config(settings)
     config["offline_store"] |= _limits(settings)
+    if settings.redis_url:
+        config["online_store"] |= {"timeout_seconds": _PATIENCE}
     return FeatureStore(config=RepoConfig(**config, repo_path=PROJECT_ROOT / "feature_repo"))
 
 
@@ -176,6 +184,17 @@ def quiet_feast() -> Iterator[None]:
 def _features_of(views: Sequence[str], catalog: Catalog) -> list[str]:
     specs = [catalog.get(FeatureViewSpec, name, wanted_by="on-demand features") for name in views]
     return [feature.name for spec in specs for feature in spec.features(catalog)]
+
+
+def _online_store(settings: Settings) -> dict[str, Any]:
+    if not settings.redis_url:
+        return {"type": "sqlite", "path": str(settings.online_store_path)}
+    return {
+        "type": REDIS_ONLINE_STORE,
+        "url": SecretStr(settings.redis_url),
+        "timeout_seconds": settings.serving.online_timeout_seconds,
+        "max_connections": max(64, 2 * settings.serving.threads),
+    }
 
 
 def _limits(settings: Settings) -> dict[str, Any]:

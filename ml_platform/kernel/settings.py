@@ -10,6 +10,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -81,7 +82,8 @@ class Settings(BaseSettings):
     )
     feast_project: str = Field(default="ml_platform", description="Feast project that the registry holds.")
     online_store: SecretStr | None = Field(
-        default=None, description="redis://[:password@]host:port[/db]; default SQLite below HOME/feast."
+        default=None,
+        description="redis://[[user]:password@]host[:port][/db], rediss:// for TLS; default SQLite below HOME/feast.",
     )
     serving: ServingSettings = Field(default=ServingSettings(), description="How the service answers.")
     otlp_endpoint: str | None = Field(
@@ -132,6 +134,15 @@ class Settings(BaseSettings):
         return self.root / "feast" / "online_store.db"
 
     @property
+    def redis_url(self) -> str | None:
+        """The address of the Redis that is the online store, which may hold a password; None for the embedded store.
+
+        Raises InputError for what is no such address.
+        """
+        given = self.online_store.get_secret_value().strip() if self.online_store is not None else ""
+        return require_redis_url(given, name="ML_PLATFORM_ONLINE_STORE") if given else None
+
+    @property
     def who(self) -> str:
         """Who acts, as the ledgers record it."""
         return self.actor or getpass.getuser()
@@ -148,6 +159,7 @@ class Settings(BaseSettings):
         """
         _require_usable(str(self.root), name="ML_PLATFORM_HOME")
         _require_usable(self.lake_uri, name="ML_PLATFORM_LAKE")
+        _ = self.redis_url
         set_library_defaults()
         for folder in ("dagster", "feast", "mlflow", "spill"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
@@ -162,6 +174,36 @@ def _require_usable(path: str, *, name: str) -> None:
             f"{name}: a folder is required whose path has none of [ ] \\ ^ | ? and no % before two hexadecimal digits; "
             f"{path} has {' '.join(dict.fromkeys(refused))}. Nothing was made; take another folder"
         )
+
+
+def require_redis_url(url: str, *, name: str) -> str:
+    """The address as it is; InputError, which does not repeat it because of its password, for one that is none."""
+    wrong = _wrong_with(url)
+    if wrong:
+        raise InputError(
+            f"{name}: redis://[[user]:password@]host[:port][/db] is required, or rediss:// for TLS, with %40 for @ in "
+            f"a password; of what is set, {', '.join(wrong)}. Nothing was read or written; set it right, or leave it "
+            f"out for the embedded store"
+        )
+    return url
+
+
+def _wrong_with(url: str) -> list[str]:
+    """What speaks against an address of a Redis."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return ["host or port cannot be read"]
+    told = {
+        f"the scheme is {parts.scheme!r}": parts.scheme not in ("redis", "rediss"),
+        "the host is missing": not parts.hostname,
+        "the port is 0": port == 0,
+        "the database is no number": not re.fullmatch(r"/?\d*", parts.path),
+        "there are other options than ssl_…": bool(parts.fragment)
+        or not all(key.startswith("ssl_") for key in parse_qs(parts.query)),
+    }
+    return [text for text, wrong in told.items() if wrong]
 
 
 def settings() -> Settings:

@@ -50,8 +50,7 @@ def apply_registry(step: Step) -> list[Outcome]:
 def publish(view: FeatureViewSpec, step: Step) -> list[Outcome]:
     """Publish the newest published partition of the range, unless the online store has it or a newer one."""
     settings: Settings = step.resources.environment
-    lake = Lake(settings.lake_uri)
-    offline = published(lake, view.key)
+    offline = published(Lake(settings.lake_uri), view.key)
     newest = max((key for key in step.partitions if key in offline), default=None)
     if newest is None:
         raise InputError(
@@ -59,7 +58,8 @@ def publish(view: FeatureViewSpec, step: Step) -> list[Outcome]:
             f"none, because they were never materialized or were refused. The online store was not changed; "
             f"materialize {view.key} for them first"
         )
-    note = _bring_online(view, step, newest, offline[newest].content_hash)
+    with store.publishing(settings, view.name):
+        note = _bring_online(view, step, newest)
     step.log.info("online/%s: %s", view.name, note["online"])
     older = {"online": "not published: only the newest snapshot of a range is"}
     return [
@@ -68,19 +68,29 @@ def publish(view: FeatureViewSpec, step: Step) -> list[Outcome]:
     ]
 
 
-def _bring_online(view: FeatureViewSpec, step: Step, newest: str, content_hash: str) -> dict[str, object]:
-    """Publish a snapshot where the online store has an older one, another content, or lost what it had."""
+def _bring_online(view: FeatureViewSpec, step: Step, newest: str) -> dict[str, object]:
+    """Publish a snapshot where the online store has an older one, another content, or lost what it had.
+
+    Looks again at what is published once it has written: where nothing keeps others from publishing at the same time,
+    who writes last has to have written the last content.
+    """
     settings: Settings = step.resources.environment
-    online = store.newest_online(Lake(settings.lake_uri), view.name)
-    if online is not None and online["partition"] > newest:
-        return {"online": f"the online store has the newer {online['partition']}"}
-    if online is not None and (online["partition"], online["content_hash"]) == (newest, content_hash):
-        found = store.read_back(settings, view, step.catalog, newest)
-        if found.mismatches == 0:
-            return {"online": f"the online store already has {newest}", **_read_back(found)}
-    store.publish_snapshot(settings, view, newest, content_hash=content_hash, run_id=step.run_id)
-    found = store.read_back(settings, view, step.catalog, newest)
-    return {"online": f"published {newest}", **_read_back(found)}
+    lake, wrote = Lake(settings.lake_uri), False
+    while True:
+        content = published(lake, view.key)[newest].content_hash
+        online = store.newest_online(lake, view.name)
+        if online is not None and online["partition"] > newest:
+            return {"online": f"the online store has the newer {online['partition']}"}
+        if online is not None and (online["partition"], online["content_hash"]) == (newest, content):
+            found = store.read_back(settings, view, step.catalog, newest)
+            if wrote or found.mismatches == 0:
+                break
+        if wrote:
+            step.log.warning("online/%s: %s was published again meanwhile", view.name, newest)
+        store.publish_snapshot(settings, view, newest, content_hash=content, run_id=step.run_id)
+        wrote = True
+    said = f"published {newest}" if wrote else f"the online store already has {newest}"
+    return {"online": said, **_read_back(found)}
 
 
 def _read_back(found: store.ReadBack) -> dict[str, int]:

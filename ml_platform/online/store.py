@@ -1,14 +1,23 @@
-"""Publishes a snapshot to Feast's online store, newest first and once; reads some of it back."""
+"""Publishes a snapshot to Feast's online store, newest first and once; reads some of it back.
 
-from collections.abc import Mapping
+Order is kept where it can be: publishers of one home wait for each other, which is all that can reach an embedded
+store. Those of a cluster share a Redis and no disk: Redis itself keeps a row whose time is later, and who has written
+looks again whether it was the newest that is published.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from filelock import FileLock
 
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.features.store import feature_store, quiet_feast
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
@@ -34,8 +43,10 @@ def apply_registry(settings: Settings, catalog: Catalog) -> dict[str, int]:
     from ml_platform.features.feast_objects import feast_objects
 
     objects = feast_objects(catalog, Lake(settings.lake_uri))
-    with quiet_feast():
+    with quiet_feast(), _answering():
         feature_store(settings).apply(objects, partial=False, objects_to_delete=_gone(settings, objects))
+        if settings.redis_url is None:
+            _readable_while_written(settings)
     counts: dict[str, int] = {}
     for found in objects:
         counts[type(found).__name__] = counts.get(type(found).__name__, 0) + 1
@@ -71,12 +82,19 @@ def published_declarations(lake: Lake, spec: FeatureViewSpec) -> set[str]:
     }
 
 
+@contextmanager
+def publishing(settings: Settings, view: str) -> Iterator[None]:
+    """One at a time: nobody else of this home publishes a view online until the end of the block."""
+    with FileLock(settings.root / "locks" / f"online-{view}"):
+        yield
+
+
 def publish_snapshot(
     settings: Settings, spec: FeatureViewSpec, partition: str, *, content_hash: str, run_id: str
 ) -> None:
     """Write one published snapshot to the online store, then to the ledger."""
     at = complete_at(partition)
-    with quiet_feast():
+    with quiet_feast(), _answering():
         feature_store(settings).materialize(
             start_date=at, end_date=at, feature_views=[spec.name], disable_event_timestamp=False
         )
@@ -97,20 +115,39 @@ def read_back(
         ).to_arrow_table()
     if wanted.num_rows == 0:
         return ReadBack(0, 0)
-    answered = (
-        feature_store(settings)
-        .get_online_features(
+    keys = wanted.column(spec.entity_key).to_pylist()
+    with _answering():
+        answer = feature_store(settings).get_online_features(
             features=[f"{spec.name}:{name}" for name in names],
-            entity_rows=[{spec.entity_key: key} for key in wanted.column(spec.entity_key).to_pylist()],
+            entity_rows=[{spec.entity_key: key} for key in keys],
         )
-        .to_dict()
-    )
+    answered = answer.to_dict()
     mismatches = sum(
         1
         for i in range(wanted.num_rows)
         if any(wanted.column(name)[i].as_py() != answered[name][i] for name in names)
     )
     return ReadBack(wanted.num_rows, mismatches)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """What the online store's client raises becomes a StoreError."""
+    from redis import RedisError
+
+    try:
+        yield
+    except (RedisError, sqlite3.Error) as err:
+        raise StoreError(
+            f"the online store is required and did not answer: {type(err).__name__}: {err}. What it has is as it was, "
+            f"or newer in some rows; see that it runs and can be reached from here, then materialize again"
+        ) from err
+
+
+def _readable_while_written(settings: Settings) -> None:
+    """Let requests be answered from the embedded store while a snapshot is written; the file remembers it."""
+    with closing(sqlite3.connect(settings.online_store_path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _gone(settings: Settings, objects: list[Any]) -> list[Any]:

@@ -7,16 +7,14 @@ no registry is asked while a request waits, and whoever can write to the registr
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.features.store import store_config
+from ml_platform.features.online_reads import OnlineReads, OnlineRow, ViewKeys
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.settings import PROJECT_ROOT, Settings
+from ml_platform.kernel.settings import Settings
 from ml_platform.models.contract import Contract, ViewContract
 from ml_platform.serving.compute import ViewRows
 
 if TYPE_CHECKING:
     from feast import FeatureView
-
-_MICROS = 1_000_000
 
 
 class OnlineFeatures:
@@ -26,34 +24,46 @@ class OnlineFeatures:
     """
 
     def __init__(self, settings: Settings, contract: Contract) -> None:
-        from feast import RepoConfig
-        from feast.infra.online_stores.helpers import get_online_store_from_config
-
-        self._config = RepoConfig(**store_config(settings), repo_path=PROJECT_ROOT / "feature_repo")
-        self._store = get_online_store_from_config(self._config.online_store)
         self._views = [(view, _feast_view(view)) for view in contract.views]
+        self._store = OnlineReads(settings)
 
     def read(self, keys: Sequence[Mapping[str, Any]]) -> list[ViewRows]:
-        """The rows of every view, in the contract's order, for some entity keys: one round trip for each view."""
+        """The rows of every view, in the contract's order, for some entity keys; each key is asked for once."""
+        numbers = [_numbered([key[view.join_key] for key in keys]) for view, _ in self._views]
+        wanted = [
+            ViewKeys(found, [_entity_key(view, key) for key in distinct], view.features)
+            for (view, found), distinct in zip(self._views, numbers, strict=True)
+        ]
+        answers = self._answers(wanted)
+        return [
+            _view_rows(view, [rows[distinct[key[view.join_key]]] for key in keys])
+            for (view, _), distinct, rows in zip(self._views, numbers, answers, strict=True)
+        ]
+
+    def _answers(self, wanted: Sequence[ViewKeys]) -> list[list[OnlineRow]]:
         try:
-            return [self._read(view, found, keys) for view, found in self._views]
+            return self._store.read(wanted)
+        except StoreError:
+            raise
         except Exception as err:  # whichever store it is, its client has errors of its own
             raise StoreError(
                 f"the online store is required and did not answer: {type(err).__name__}: {err}. Nothing was scored; "
                 f"see that it runs and can be reached from here"
             ) from err
 
-    def _read(self, view: ViewContract, found: "FeatureView", keys: Sequence[Mapping[str, Any]]) -> ViewRows:
-        wanted = [_entity_key(view, key[view.join_key]) for key in keys]
-        rows = self._store.online_read(self._config, found, wanted, list(view.features))
-        times: list[int | None] = []
-        values: dict[str, list[Any]] = {name: [] for name in view.features}
-        for time, row in rows:
-            known = row is not None and time is not None and time.timestamp() > 0
-            times.append(round(time.timestamp() * _MICROS) if known and time is not None else None)
-            for name in view.features:
-                values[name].append(_value(row.get(name)) if known and row is not None else None)
-        return ViewRows(times, values)
+
+def _numbered(keys: Sequence[Any]) -> dict[Any, int]:
+    """Each key once, with its place among them."""
+    return {key: i for i, key in enumerate(dict.fromkeys(keys))}
+
+
+def _view_rows(view: ViewContract, rows: Sequence[OnlineRow]) -> ViewRows:
+    return ViewRows(
+        times=[None if row is None else row[0] for row in rows],
+        values={
+            name: [None if row is None else row[1][i] for row in rows] for i, name in enumerate(view.features)
+        },
+    )
 
 
 def _feast_view(view: ViewContract) -> "FeatureView":
@@ -76,9 +86,3 @@ def _entity_key(view: ViewContract, key: Any) -> Any:
 
     value = Value(int64_val=key) if view.key_type == "int64" else Value(string_val=key)
     return EntityKey(join_keys=[view.join_key], entity_values=[value])
-
-
-def _value(found: Any) -> Any:
-    """The Python value of one of Feast's; None for one that is not set."""
-    kind = found.WhichOneof("val") if found is not None else None
-    return None if kind in (None, "null_val") else getattr(found, kind)
