@@ -21,10 +21,14 @@ _STARTS_WITHIN = 20.0
 
 
 class RedisServer:
-    """One server, which can be stopped, killed, frozen and started again on the same port, empty."""
+    """One server, which can be stopped, killed, frozen and started again on the same port.
 
-    def __init__(self, *, password: str | None = None) -> None:
+    It is empty again then, unless it has a folder that it keeps everything in.
+    """
+
+    def __init__(self, *, password: str | None = None, folder: Path | None = None) -> None:
         self.password = password
+        self._folder = folder
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -50,6 +54,8 @@ class RedisServer:
         """Start it, and wait until it answers."""
         secret = ["--requirepass", self.password] if self.password else []
         kept = ["--save", "", "--appendonly", "no"]
+        if self._folder is not None:
+            kept = ["--save", "", "--appendonly", "yes", "--dir", str(self._folder)]
         address = ["--bind", "127.0.0.1", "--port", str(self.port)]
         self._process = subprocess.Popen(
             [_SERVER, *address, *kept, *secret], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -101,9 +107,9 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running_redis(*, password: str | None = None) -> Iterator[RedisServer]:
+def running_redis(*, password: str | None = None, folder: Path | None = None) -> Iterator[RedisServer]:
     """A server that runs until the end of the block."""
-    server = RedisServer(password=password)
+    server = RedisServer(password=password, folder=folder)
     try:
         yield server
     finally:
