@@ -22,7 +22,7 @@ from ml_platform.gates.recording import record
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
@@ -39,6 +39,10 @@ CHECK_DESCRIPTIONS = {
     "not_worse_than_champion": "The new version is not worse than the champion on the same test rows.",
     "calibrated": "The new version's scores can be read as probabilities.",
     "within_latency_budget": "The new version scores a single row as fast as it has to.",
+    "online_offline_consistency": "The features of logged predictions are what the offline tables give for them.",
+    "prediction_drift": "The day's scores are distributed as those of the days before.",
+    "training_drift": "The day's logged features are distributed as those that the version was trained on.",
+    "concept_drift": "The version is as good on matured labels as it was when it was evaluated.",
 }
 
 
@@ -202,25 +206,27 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             automation_condition=_automation(plan, catalog),
             output_required=False,
             required_resource_keys=set(plan.resources),
-            check_specs=[_check_spec(node, check.name, partitions) for check in node.blocking_checks],
+            check_specs=[_check_spec(node, check, partitions) for check in node.checks],
         )
         def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster would read it as an output type
             keys = tuple(context.partition_keys) if partitions is not None else ()
             if plan.gated:
                 _require_open_gates(plan, context, keys, catalog)
             outcomes = plan.work(Step(context, keys, catalog))
-            yield from record(context, [outcome.judged_by(node.blocking_checks) for outcome in outcomes])
+            yield from record(context, [outcome.judged_by(node.checks) for outcome in outcomes])
 
     return compiled
 
 
-def _check_spec(node: Node, name: str, partitions: dg.DailyPartitionsDefinition | None) -> dg.AssetCheckSpec:
+def _check_spec(
+    node: Node, check: Check, partitions: dg.DailyPartitionsDefinition | None
+) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
-        name=name,
+        name=check.name,
         asset=dg.AssetKey(node.key.split("/")),
-        blocking=True,
+        blocking=check in node.blocking_checks,
         partitions_def=partitions,
-        description=CHECK_DESCRIPTIONS.get(name),
+        description=CHECK_DESCRIPTIONS.get(check.name),
     )
 
 

@@ -18,10 +18,10 @@ PUBLISHED = "published"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One blocking evaluation: a class of checks (`quality`, `drift`, …) on one partition.
+    """One evaluation: a class of checks (`quality`, `drift`, …) on one partition.
 
     `observed` and `bound` are sentences for people: what came and what was required. `declared` is the digest of
-    what was declared of the check when it judged.
+    what was declared of the check when it judged. One that is not blocking warns, and holds nothing up.
     """
 
     check: str
@@ -30,6 +30,7 @@ class Evaluation:
     bound: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     declared: str = ""
+    blocking: bool = True
 
     def all_metadata(self) -> dict[str, Any]:
         """Metadata of the evaluation event, with the two sentences and the digest under fixed names."""
@@ -63,7 +64,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        return all(evaluation.passed for evaluation in self.evaluations)
+        return all(evaluation.passed for evaluation in self.evaluations if evaluation.blocking)
 
     def judged_by(self, checks: Sequence[Check]) -> "Outcome":
         """The same, with each evaluation naming what was declared of its check."""
@@ -72,7 +73,9 @@ class Outcome:
         return replace(self, evaluations=told)
 
     def failures(self) -> str:
-        """The failed evaluations in words."""
+        """The failed blocking evaluations in words."""
         return "; ".join(
-            f"{e.check}: {e.observed} (required: {e.bound})" for e in self.evaluations if not e.passed
+            f"{e.check}: {e.observed} (required: {e.bound})"
+            for e in self.evaluations
+            if e.blocking and not e.passed
         )

@@ -68,7 +68,8 @@ def evaluation_event(
         passed=evaluation.passed,
         metadata=evaluation.all_metadata(),
         description=evaluation.observed or None,
-        blocking=True,
+        severity=_severity(evaluation),
+        blocking=evaluation.blocking,
         partition=partition,
         target_materialization_data=target,
     )
@@ -187,10 +188,19 @@ def _targets(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> 
 def _step_results(
     context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]
 ) -> Iterator[dg.AssetCheckResult]:
-    """The results that Dagster asks of the step itself; all passed, or the step has failed before."""
+    """The results that Dagster asks of the step itself; the blocking ones passed, or the step has failed before."""
     selected = {key.name for key in context.selected_asset_check_keys}
     single = outcomes[0] if len(outcomes) == 1 else None
     for check in sorted(selected):
         evaluation = next((e for e in single.evaluations if e.check == check), None) if single else None
         metadata = evaluation.all_metadata() if evaluation else {"partitions": len(outcomes)}
-        yield dg.AssetCheckResult(check_name=check, passed=True, metadata=metadata)
+        yield dg.AssetCheckResult(
+            check_name=check,
+            passed=evaluation is None or evaluation.passed,  # of a range, each partition has its own
+            severity=_severity(evaluation) if evaluation else dg.AssetCheckSeverity.ERROR,
+            metadata=metadata,
+        )
+
+
+def _severity(evaluation: Evaluation) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.ERROR if evaluation.blocking else dg.AssetCheckSeverity.WARN

@@ -19,6 +19,7 @@ class Upstream:
     `latest` reads the newest partition instead; an upstream without partitions needs no offsets. Of an upstream
     with a created time, what was known at the midnight that ends `d` is read. With `whole`, so is what became
     known of day `d` itself later; with `keys`, so is every value of that column since the upstream's first day.
+    With `latest_truth`, what is known of its days by now is read, whenever that became known.
     """
 
     key: str
@@ -27,11 +28,12 @@ class Upstream:
     latest: bool = False
     whole: bool = False
     keys: str | None = None
+    latest_truth: bool = False
 
 
 @dataclass(frozen=True)
 class Check:
-    """One blocking class of checks of an asset, and a digest of what is declared of it.
+    """One class of checks of an asset, and a digest of what is declared of it.
 
     An evaluation under another digest judged by something else, and does not count.
     """
@@ -47,6 +49,7 @@ class Node:
     Without a first day it is not partitioned; without a last day it goes on, each partition complete
     `lag_days` after its day has ended (labels that mature late). `references` never change a row: a partition is
     not stale when they change, and what follows waits for the verdict on the partition, not for theirs.
+    `reporting_checks` are told to people, and hold nothing up.
     """
 
     key: str
@@ -56,6 +59,7 @@ class Node:
     upstream: tuple[Upstream, ...] = ()
     references: tuple[Upstream, ...] = ()
     blocking_checks: tuple[Check, ...] = ()
+    reporting_checks: tuple[Check, ...] = ()
 
     @property
     def partitioned(self) -> bool:
@@ -71,6 +75,11 @@ class Node:
                 known, first=min(known.first, other.first), last=max(known.last, other.last)
             )
         return tuple(found.values())
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Every class of checks that the asset has."""
+        return (*self.blocking_checks, *self.reporting_checks)
 
     def check(self, name: str) -> Check | None:
         """The blocking check of a name, if the asset has it."""

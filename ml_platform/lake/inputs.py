@@ -153,7 +153,7 @@ class Inputs:
         mine, midnight = self.publications.get(upstream.key, {}), day(partition) + ONE_DAY
         return {
             key: mine[key].content_hash
-            if upstream.whole and key == partition
+            if upstream.latest_truth or (upstream.whole and key == partition)
             else as_known(mine[key], midnight)
             for key in days
             if key in mine

@@ -10,11 +10,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import dagster as dg
-from dagster import AssetCheckEvaluation, DagsterEventType, EventLogEntry
+from dagster import DagsterEventType, EventLogEntry
 
-from ml_platform.gates.evaluations import history, latest_materializations, told
+from ml_platform.gates.evaluations import latest_materializations
 from ml_platform.gates.failures import refusal_of, words_of
-from ml_platform.gates.guard import ClosedGate, ways_out
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import day
@@ -27,8 +26,6 @@ from ml_platform.releases.store import PROMOTIONS, AliasState, alias_state
 
 AT_ONCE = 1000
 """How many events of a kind are read in one look; the others are read in the next."""
-
-_BEFORE = 20  # evaluations of one partition in which the one before is looked for
 
 
 @dataclass(frozen=True)
@@ -64,33 +61,16 @@ class Scope:
         return asset in seen
 
 
-def closed_since(instance: dg.DagsterInstance, scope: Scope, after: int) -> tuple[list[Happening], int]:
-    """Gates that closed after a position, and the position up to which was read.
-
-    A failed evaluation closes a gate unless the one before it had found the same: then it was closed.
-    """
-    found: list[Happening] = []
-    read = _events(instance, DagsterEventType.ASSET_CHECK_EVALUATION, after)
-    for entry in read.values():
-        evaluation = _evaluation(entry)
-        asset = evaluation.asset_key.to_user_string()
-        if evaluation.passed or not evaluation.blocking or not scope.wants("gate_closed", asset):
-            continue
-        if not _was_closed(instance, entry, evaluation):
-            found.append(_closed(scope, entry, evaluation))
-    return found, max(read, default=after)
-
-
 def refused_since(instance: dg.DagsterInstance, scope: Scope, after: int) -> tuple[list[Happening], int]:
     """Gated steps that refused to run, of runs that failed after a position, and the position up to which was read."""
     found: list[Happening] = []
-    read = _events(instance, DagsterEventType.RUN_FAILURE, after)
+    read = events_after(instance, DagsterEventType.RUN_FAILURE, after)
     steps = {key.replace("/", "__"): key for key in scope.gated if scope.wants("model_not_updated", key)}
     for entry in read.values() if steps else ():
         run = instance.get_run_by_id(entry.run_id)
         if run is None:  # somebody deleted it
             continue
-        partition, at = run.tags.get("dagster/partition"), _time(entry.timestamp)
+        partition, at = run.tags.get("dagster/partition"), time_of(entry.timestamp)
         for step, text in errors(instance, entry.run_id, refusals=True).items():
             if step in steps:
                 found.append(
@@ -181,61 +161,6 @@ def errors(instance: dg.DagsterInstance, run_id: str, *, refusals: bool = False)
     return said
 
 
-def _closed(scope: Scope, entry: EventLogEntry, evaluation: AssetCheckEvaluation) -> Happening:
-    asset, partition = evaluation.asset_key.to_user_string(), evaluation.partition
-    node = scope.lineage.nodes.get(asset)
-    gate = ClosedGate.by_evaluation(
-        evaluation,
-        run_id=entry.run_id,
-        published=evaluation.target_materialization_data is not None,
-        delivered=node is not None and not node.upstream,
-    )
-    return Happening(
-        "gate_closed",
-        f"{asset} {gate.check}",
-        asset,
-        headline=f"Gate closed: {{where}} {gate.check}",
-        words=gate.in_words(),
-        identity=(partition, entry.run_id),
-        happened_at=_time(entry.timestamp),
-        partition=partition,
-        run_id=entry.run_id,
-        footer=tuple(_what_follows(scope, gate)),
-        details={"check": gate.check, "observed": gate.observed, "bound": gate.bound},
-    )
-
-
-def _what_follows(scope: Scope, gate: ClosedGate) -> list[str]:
-    """What is refused now, how to look at it, and the ways out, as the refusal says them."""
-    lines = ["It was not published; the last good version stays."] if gate.refused else []
-    refused = scope.refused_by(gate.asset)
-    if refused:
-        lines.append(f"Until it passes these are refused where they read it: {', '.join(refused)}.")
-    for partition in gate.partitions:
-        reader = next((key for key in refused if scope.reads(key, partition, gate.asset)), None)
-        if reader is not None:
-            lines.append(f"To see it again: ml-platform gate explain {reader} --partition {partition}")
-        lines += [f"Way out: {way}" for way in ways_out(gate)]
-    return lines
-
-
-def _was_closed(instance: dg.DagsterInstance, entry: EventLogEntry, evaluation: AssetCheckEvaluation) -> bool:
-    """Had the evaluation before found the same? Then this is no news."""
-    asset, partition = evaluation.asset_key.to_user_string(), evaluation.partition
-    records = history(instance, asset, evaluation.check_name, [partition], limit=_BEFORE)
-    earlier = [
-        record.event
-        for record in records
-        if record.event is not None
-        and record.run_id != entry.run_id
-        and record.event.timestamp < entry.timestamp
-    ]
-    if not earlier:
-        return False
-    before = _evaluation(max(earlier, key=lambda event: event.timestamp))
-    return not before.passed and _outcome(before) == _outcome(evaluation)
-
-
 def _changed(entry: Mapping[str, Any]) -> Happening:
     release, version, previous = entry["release"], entry["version"], entry["previous"]
     before = f"version {previous}" if previous is not None else "none"
@@ -280,20 +205,13 @@ def _moved(state: AliasState, now: dt.datetime) -> Happening:
     )
 
 
-def _events(instance: dg.DagsterInstance, kind: DagsterEventType, after: int) -> Mapping[int, EventLogEntry]:
+def events_after(
+    instance: dg.DagsterInstance, kind: DagsterEventType, after: int
+) -> Mapping[int, EventLogEntry]:
+    """The events of a kind after a position, by their positions: so many as one look reads."""
     return instance.event_log_storage.get_logs_for_all_runs_by_log_id(after, kind, limit=AT_ONCE)
 
 
-def _evaluation(entry: EventLogEntry) -> AssetCheckEvaluation:
-    found = entry.get_dagster_event().event_specific_data
-    assert isinstance(found, AssetCheckEvaluation)
-    return found
-
-
-def _outcome(evaluation: AssetCheckEvaluation) -> list[str]:
-    """What an evaluation saw, what it required, and which content it judged."""
-    return [str(told(evaluation, name)) for name in ("observed", "bound", "judged")]
-
-
-def _time(timestamp: float) -> dt.datetime:
+def time_of(timestamp: float) -> dt.datetime:
+    """When an event was, in UTC."""
     return dt.datetime.fromtimestamp(timestamp, dt.UTC)

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
+from ml_platform.notifications.checks import failed_since
 from ml_platform.notifications.compute import Happening, Message, compose
 from ml_platform.notifications.delivery import sender
-from ml_platform.notifications.events import Scope, changed_since, closed_since, moved_aliases, refused_since
+from ml_platform.notifications.events import Scope, changed_since, moved_aliases, refused_since
 from ml_platform.notifications.lateness import late_models
 from ml_platform.notifications.spec import WebhookSpec
 from ml_platform.notifications.store import earlier, record
@@ -79,14 +80,14 @@ def _look(
 ) -> tuple[list[Happening], Position]:
     """All that has happened since a position, in order of time, and the position after it."""
     lake = Lake(settings.lake_uri)
-    closed, evaluations = closed_since(instance, scope, position.evaluations)
+    failed, evaluations = failed_since(instance, scope, position.evaluations)
     refused, failures = refused_since(instance, scope, position.failures)
     changed, promotions = changed_since(lake, scope, position.promotions, began=position.began)
     late, judged = late_models(instance, lake, scope, now=now, judged=position.judged)
     moved, aliases = moved_aliases(settings, scope, position.aliases, now)
     read = {"evaluations": evaluations, "failures": failures, "promotions": promotions, "judged": judged}
     read |= {"aliases": aliases}
-    found = sorted([*closed, *refused, *changed, *late, *moved], key=lambda happening: happening.happened_at)
+    found = sorted([*failed, *refused, *changed, *late, *moved], key=lambda happening: happening.happened_at)
     return found, position.model_copy(update=read)
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec
 
-Event = Literal["gate_closed", "model_not_updated", "release_changed"]
+Event = Literal["gate_closed", "check_warned", "model_not_updated", "release_changed"]
 EVENTS: tuple[Event, ...] = get_args(Event)
 
 
@@ -25,7 +25,8 @@ class WebhookSpec(NamedSpec):
     events: tuple[Event, ...] = Field(
         default=EVENTS,
         min_length=1,
-        description="gate_closed: a blocking check failed. model_not_updated: a model was refused, or has no version "
+        description="gate_closed: a blocking check failed. check_warned: one that holds nothing up failed, such as "
+        "concept drift. model_not_updated: a model was refused, or has no version "
         "`grace` after its cron. release_changed: another version is the champion.",
     )
     assets: tuple[str, ...] = Field(

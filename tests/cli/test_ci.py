@@ -419,14 +419,14 @@ def test_the_whole_slice_is_made_and_checked_and_nothing_is_written_elsewhere(tm
     assert {made["asset"]: made["status"] for made in answer["assets"]} == dict.fromkeys(
         lineage.nodes, "passed"
     )
-    declared = {(key, check.name) for key, node in lineage.nodes.items() for check in node.blocking_checks}
+    declared = {(key, check.name) for key, node in lineage.nodes.items() for check in node.checks}
     assert {(made["asset"], v["check"]) for made in answer["assets"] for v in made["verdicts"]} == declared
     root = Xml.parse(tmp_path / ".ml_platform/ci/junit.xml").getroot()
     assert {
         (case.get("classname"), str(case.get("name")).split("[")[0]) for case in root.iter("testcase")
     } == {
         *declared,
-        *((key, "materialized") for key, node in lineage.nodes.items() if not node.blocking_checks),
+        *((key, "materialized") for key, node in lineage.nodes.items() if not node.checks),
     }
     assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("0", "0", "0")
     assert "## ml-platform ci: passed" in (tmp_path / ".ml_platform/ci/summary.md").read_text()
