@@ -26,6 +26,7 @@ class Telling:
         self._head = {"model": contract.model, "version": version, "run_id": run_id}
         self._declared = {view.name: {"declaration": view.declaration} for view in contract.views}
         self._features = {view.name: view.features for view in contract.views}
+        self._service = contract.feature_service
         self._event = contract.event.name
         self._missing_is_null = contract.missing != "reject"
         self._stale_is_null = contract.missing == "default"
@@ -36,18 +37,52 @@ class Telling:
         rows: Sequence[Mapping[str, Any]],
         ids: Sequence[str],
         *,
-        at: int,
+        as_of: int,
         request_id: str,
         trace_id: str,
     ) -> dict[str, Any]:
         """The answer to a request, as JSON can have it."""
         return self._head | {
-            "as_of": instant(at),
+            "as_of": instant(as_of),
             "request_id": request_id,
             "trace_id": trace_id,
             "features": self._declared,
-            "predictions": self.predictions(answer, rows, ids, at=at),
+            "predictions": self.predictions(answer, rows, ids, at=as_of),
         }
+
+    def features(
+        self,
+        values: Mapping[str, Sequence[Any]],
+        views: Sequence[ViewState],
+        rejected: Sequence[bool],
+        keys: Sequence[Mapping[str, Any]],
+        *,
+        as_of: int,
+        request_id: str,
+        trace_id: str,
+    ) -> dict[str, Any]:
+        """Features alone, as JSON can have them."""
+        return (
+            {"service": self._service}
+            | self._head
+            | {
+                "as_of": instant(as_of),
+                "request_id": request_id,
+                "trace_id": trace_id,
+                "features": self._declared,
+                "rows": [
+                    {
+                        "keys": key,
+                        "outcome": "rejected" if rejected[i] else "served",
+                        "values": {
+                            name: None if rejected[i] else column[i] for name, column in values.items()
+                        },
+                        **self.worth(views, i, at=as_of),
+                    }
+                    for i, key in enumerate(keys)
+                ],
+            }
+        )
 
     def predictions(
         self, answer: Answer, rows: Sequence[Mapping[str, Any]], ids: Sequence[str], *, at: int

@@ -1,6 +1,6 @@
 """The service as an ASGI application: routes, what surrounds them, and what lives as long as it does."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -10,66 +10,58 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from ml_platform.kernel.errors import InputError, StoreError
-from ml_platform.kernel.settings import ServingSettings
+from ml_platform.kernel.errors import PlatformError
+from ml_platform.kernel.settings import Settings
 from ml_platform.serving.edge import Edge
-from ml_platform.serving.http import Routes
+from ml_platform.serving.http import Endpoint, Routes
 from ml_platform.serving.keys import Keys
-from ml_platform.serving.problems import Problem, Reason, Refused
-from ml_platform.serving.service import Log, Service, Shadow, Versions
+from ml_platform.serving.log import PredictionLog
+from ml_platform.serving.metrics import Metrics
+from ml_platform.serving.service import Service, Versions
+from ml_platform.serving.shadow import Shadow
+from ml_platform.serving.tracing import tracing
 
 
 def application(
-    settings: ServingSettings, versions: Versions, log: Log, keys: Keys | None, shadow: Shadow | None = None
+    settings: Settings,
+    versions: Versions,
+    log: PredictionLog,
+    *,
+    keys: Keys | None,
+    shadow: Shadow | None = None,
 ) -> ASGIApp:
-    """The service over these versions, with predictions logged to this log; without keys everybody may ask."""
-    pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="score")
+    """The service over these versions, with predictions logged to this log; without keys everybody may ask.
+
+    What it is given outlives it; it closes what it opened itself when it shuts down.
+    """
+    serving = settings.serving
+    pool = ThreadPoolExecutor(serving.threads, thread_name_prefix="score")
+    metrics, traces = Metrics(versions, log, shadow), tracing(settings.otlp_endpoint)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         pool.shutdown()
+        traces.close()
 
-    app = FastAPI(
-        title="ml-platform",
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-    )
-    service = Service(settings, versions, log, shadow)
-    routes = Routes(service, pool)
-    app.add_route("/v1/models/{name}:predict", routes.predict, methods=["POST"])
-    app.add_route("/healthz", routes.alive, methods=["GET"])
-    app.add_route("/readyz", routes.readiness, methods=["GET"])
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(InputError, _input)
-    app.add_exception_handler(StoreError, _store)
-    app.add_exception_handler(HTTPException, _http)
-    return Edge(app, settings, keys)
+    app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
+    service = Service(serving, versions, log, shadow)
+    for method, path, endpoint in Routes(service, pool, metrics).table():
+        app.add_route(path, _known_as(path, endpoint), methods=[method])
+    for kind in (PlatformError, HTTPException, Exception):
+        app.add_exception_handler(kind, _refuse)
+    return Edge(app, serving, keys, metrics, traces)
 
 
-async def _refused(request: Request, err: Exception) -> Response:
-    assert isinstance(err, Refused)
-    return err.problem.response(request.scope["exchange"].request_id)
+def _known_as(path: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """The handler, for requests that are counted under the path."""
+
+    async def handle(request: Request) -> Response:
+        request.scope["exchange"].route = path
+        return await endpoint(request)
+
+    return handle
 
 
-async def _input(request: Request, err: Exception) -> Response:
-    return Problem(422, "invalid", str(err)).response(request.scope["exchange"].request_id)
-
-
-async def _store(request: Request, err: Exception) -> Response:
-    problem = Problem(503, "store", str(err), headers={"Retry-After": "1"})
-    return problem.response(request.scope["exchange"].request_id)
-
-
-async def _http(request: Request, err: Exception) -> Response:
-    """What the router refuses by itself: an unknown path, or another method than a path has."""
-    assert isinstance(err, HTTPException)
-    reason: Reason = "method" if err.status_code == 405 else "unknown_route"
-    what = f"{request.method} {request.url.path[:200]}"
-    detail = f"a route of this service is required; {what} is none. See /openapi.json"
-    return Problem(err.status_code, reason, detail, headers=err.headers or {}).response(
-        request.scope["exchange"].request_id
-    )
+async def _refuse(request: Request, err: Exception) -> Response:
+    return request.scope["exchange"].refuse(err)

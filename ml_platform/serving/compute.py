@@ -84,14 +84,14 @@ class Scorer:
 
     def score(self, rows: Sequence[Mapping[str, Any]], online: Sequence[ViewRows], *, at: int) -> Answer:
         """Score rows of request values with what was read for them, as of a time in microseconds since 1970 UTC."""
-        views = [_state(view, read, at) for view, read in zip(self.contract.views, online, strict=True)]
-        columns = self._columns(rows, online, views)
+        values, views = self.values(online, at=at)
+        columns = {name: [row[name] for row in rows] for name in self.contract.request} | values
         for function in self.contract.on_demand:
             columns |= self._on_demand(function, columns)
         features = np.empty((len(rows), len(self.contract.features)), dtype=np.float32)
         for i, name in enumerate(self.contract.features):
             features[:, i] = _as_float(columns[name])
-        rejected = self._rejected(views, len(rows))
+        rejected = self.rejected(views, len(rows))
         scores = predict_onnx(self.session, features).tolist()
         return Answer(
             features=features,
@@ -104,6 +104,22 @@ class Scorer:
                 for no, score in zip(rejected, scores, strict=True)
             ],
         )
+
+    def values(
+        self, online: Sequence[ViewRows], *, at: int
+    ) -> tuple[dict[str, Sequence[Any]], list[ViewState]]:
+        """Features of views by name as they are served by the policy, None where they are not, and how they stand."""
+        views = [_state(view, read, at) for view, read in zip(self.contract.views, online, strict=True)]
+        columns: dict[str, Sequence[Any]] = {}
+        keep_stale = self.contract.missing == "serve_stale"
+        for read, state in zip(online, views, strict=True):
+            left_out = [s == "missing" or (s == "stale" and not keep_stale) for s in state.states]
+            if any(left_out):
+                pairs = {name: zip(values, left_out, strict=True) for name, values in read.values.items()}
+                columns |= {name: [None if no else v for v, no in pair] for name, pair in pairs.items()}
+            else:
+                columns |= read.values
+        return columns, views
 
     def self_test(self) -> None:
         """Score the rows that came with the version; StoreError when one is not what it was in training."""
@@ -121,23 +137,6 @@ class Scorer:
                 f"to {worst:.3g}. The version is not served; see which file or library changed"
             )
 
-    def _columns(
-        self, rows: Sequence[Mapping[str, Any]], online: Sequence[ViewRows], views: Sequence[ViewState]
-    ) -> dict[str, Sequence[Any]]:
-        """Request values and features of views, by name; what is not served is None."""
-        columns: dict[str, Sequence[Any]] = {
-            name: [row[name] for row in rows] for name in self.contract.request
-        }
-        keep_stale = self.contract.missing == "serve_stale"
-        for read, state in zip(online, views, strict=True):
-            left_out = [s == "missing" or (s == "stale" and not keep_stale) for s in state.states]
-            if any(left_out):
-                pairs = {name: zip(values, left_out, strict=True) for name, values in read.values.items()}
-                columns |= {name: [None if no else v for v, no in pair] for name, pair in pairs.items()}
-            else:
-                columns |= read.values
-        return columns
-
     def _on_demand(
         self, function: OnDemandContract, columns: Mapping[str, Sequence[Any]]
     ) -> dict[str, Sequence[Any]]:
@@ -146,7 +145,8 @@ class Scorer:
         found = self.functions[function.name](given)
         return {name: found[name] for name in function.outputs}
 
-    def _rejected(self, views: Sequence[ViewState], rows: int) -> list[bool]:
+    def rejected(self, views: Sequence[ViewState], rows: int) -> list[bool]:
+        """Which rows the policy does not answer."""
         if self.contract.missing != "reject":
             return [False] * rows
         return [any(view.states[i] != "fresh" for view in views) for i in range(rows)]

@@ -39,12 +39,9 @@ class Instances:
     """
 
     def __init__(self, contract: Contract, *, max_batch: int) -> None:
-        kinds: Mapping[str, FieldType] = {**contract.keys} | {
-            name: _narrowed(name, contract) for name in contract.request
-        }
-        self.required: Mapping[str, FieldType] = kinds
+        self.required: dict[str, FieldType] = {**contract.keys, **contract.request}
         self.event: tuple[str, FieldType] | None = None
-        fields = {name: _TYPES[kind] for name, kind in kinds.items()}
+        fields = {name: _TYPES[_narrowed(name, kind, contract)] for name, kind in self.required.items()}
         if contract.event.name not in fields:
             self.event = (contract.event.name, contract.event.type)
             fields[contract.event.name] = NotRequired[_TYPES[contract.event.type]]
@@ -56,21 +53,20 @@ class Instances:
         self._keys = TypeAdapter(with_config(ConfigDict(extra="forbid"))(keys))
 
     def parse(self, body: bytes) -> list[Row]:
-        return _one_or_many(_told(self.bodies.validate_json, body))
+        return _one_or_many(told(self.bodies.validate_json, body))
 
     def keys(self, body: bytes) -> list[Row]:
-        return _one_or_many(_told(self.key_bodies.validate_json, body))
+        return _one_or_many(told(self.key_bodies.validate_json, body))
 
     def keys_of_query(self, query: Mapping[str, str]) -> list[Row]:
-        return [_told(self._keys.validate_strings, query)]
+        return [told(self._keys.validate_strings, query)]
 
     def check(self, rows: Sequence[Row]) -> list[Row]:
-        return _told(self._rows.validate_python, rows, under=("instances",))
+        return told(self._rows.validate_python, rows, path=_tensor_path)
 
 
-def _narrowed(name: str, contract: Contract) -> FieldType:
-    """The type of a request value; what the model gets as float32 as it is has to be one."""
-    kind = contract.request[name]
+def _narrowed(name: str, kind: FieldType, contract: Contract) -> FieldType:
+    """The range of a request value: what the model gets as float32 as it is has to be one."""
     return "float" if kind == "double" and name in contract.features else kind
 
 
@@ -95,7 +91,10 @@ def _one_or_many(body: Mapping[str, Any]) -> list[Row]:
     return body["instances"] if "instances" in body else [body["instance"]]
 
 
-def _told(check: Callable[[Any], Any], given: Any, *, under: tuple[str, ...] = ()) -> Any:
+def told(
+    check: Callable[[Any], Any], given: Any, *, path: Callable[[Sequence[int | str]], str] | None = None
+) -> Any:
+    """What a check makes of what came; Refused with the path of all that is wrong."""
     try:
         return check(given)
     except ValidationError as err:
@@ -104,7 +103,7 @@ def _told(check: Callable[[Any], Any], given: Any, *, under: tuple[str, ...] = (
             raise Refused(
                 400, "not_json", f"a JSON document is required: {found[0]['msg']}. Nothing was scored"
             ) from None
-        errors = [FieldProblem(path=_path((*under, *e["loc"])), message=_message(e)) for e in found[:_SHOWN]]
+        errors = [FieldProblem(path=(path or _path)(e["loc"]), message=_message(e)) for e in found[:_SHOWN]]
         more = f" The first {_SHOWN} are told." if len(found) > _SHOWN else ""
         raise Refused(
             422,
@@ -120,6 +119,15 @@ def _path(location: Sequence[int | str]) -> str:
     for part in location:
         path += f"[{part}]" if isinstance(part, int) else f".{part[:100]}" if path else part[:100]
     return path or "(the whole)"
+
+
+def _tensor_path(location: Sequence[int | str]) -> str:
+    """Where a value of a row came from, when rows came as columns."""
+    match location:
+        case (int(row), str(name)):
+            return f"inputs.{name}[{row}]"
+        case _:
+            return "inputs"
 
 
 def _message(error: Any) -> str:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.errors import InputError, StoreError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:problem-type:ml-platform:"
@@ -111,3 +112,24 @@ class Problem:
             media_type=MEDIA_TYPE,
             headers=dict(self.headers),
         )
+
+
+def problem_of(err: Exception) -> Problem:
+    """What is answered when something was raised; of what nobody expected, nothing but that it happened."""
+    match err:
+        case Refused():
+            return err.problem
+        case InputError():
+            return Problem(422, "invalid", str(err))
+        case StoreError():
+            return Problem(503, "store", str(err), headers={"Retry-After": "1"})
+        case HTTPException(status_code=405):
+            detail = "a method that this route has is required; see the `allow` header, or /openapi.json"
+            return Problem(405, "method", detail, headers=err.headers or {})
+        case HTTPException(status_code=404):
+            return Problem(404, "unknown_route", "a route of this service is required; see /openapi.json")
+        case _:
+            detail = (
+                "something unexpected happened, which is no fault of the request; the log has it by its id"
+            )
+            return Problem(500, "unexpected", detail)

@@ -9,6 +9,7 @@ from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.settings import ServingSettings, Settings
 from ml_platform.serving.app import application
 from ml_platform.serving.following import Champions
+from ml_platform.serving.json_logs import log_as_json
 from ml_platform.serving.keys import Keys
 from ml_platform.serving.log import PredictionLog
 from ml_platform.serving.shadow import Shadow
@@ -19,21 +20,23 @@ def run(settings: Settings, *, without_keys: bool = False) -> None:
     here = settings.prepare()
     keys = accepted_keys(here.serving, without_keys=without_keys)
     listening = _listen(here.serving)
+    log_as_json()
     champions, log = Champions(here), PredictionLog(here)
     shadow = Shadow(champions, log) if here.serving.shadow else None
     champions.start()
     try:
-        config = uvicorn.Config(
-            application(here.serving, champions, log, keys, shadow),
+        served = uvicorn.Config(
+            application(here, champions, log, keys=keys, shadow=shadow),
             loop="uvloop",
             http="httptools",
             access_log=False,
-            log_level="warning",
+            log_config=None,
+            server_header=False,
             timeout_graceful_shutdown=10,
         )
         host, port = listening.getsockname()[:2]
         print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(served).run(sockets=[listening])
     finally:
         champions.stop()
         if shadow is not None:

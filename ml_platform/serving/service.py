@@ -97,6 +97,10 @@ class Service:
         """The models that this service is there for, ready or not."""
         return sorted({status.model for status in self.versions.status()})
 
+    def served(self) -> list[str]:
+        """The models that have a version to answer with."""
+        return [name for name in self.names() if self.versions.current(name) is not None]
+
     def ready(self, name: str) -> Ready:
         """What answers for a model now; Refused when there is no such model, or no version of it to serve."""
         served = self.versions.current(name)
@@ -107,7 +111,7 @@ class Service:
 
     def ready_for(self, service: str) -> Ready:
         """What reads the features of a feature service now: the first model that is served from it."""
-        found = {name: self.ready(name) for name in self.names() if self.versions.current(name) is not None}
+        found = {name: self.ready(name) for name in self.served()}
         for ready in found.values():
             if ready.served.contract.feature_service == service:
                 return ready
@@ -149,9 +153,10 @@ class Service:
             rows=rows,
             answer=answer,
         )
-        self._log.offer(logged)
-        if self._shadow is not None:
-            self._shadow.offer(logged, online)
+        if exchange.reason is None:  # nobody is told any more what took too long
+            self._log.offer(logged)
+            if self._shadow is not None:
+                self._shadow.offer(logged, online)
         return answer, ids
 
     def features(self, ready: Ready, exchange: Exchange, rows: Sequence[Row] | None = None) -> bytes:
@@ -171,7 +176,9 @@ class Service:
 
     def _no_such(self, what: str, name: str, known: Sequence[str]) -> Refused:
         if not self.versions.ready() and (what == "service" or name in known or not known):
-            detail = f"a version of a model that can be served is required for {name[:100]!r}; there is none now. Ask later"
+            detail = (
+                f"a version that can be served is required for {name[:100]!r}; there is none now. Ask later"
+            )
             return Refused(503, "not_ready", detail, headers={"Retry-After": "2"})
         detail = (
             f"a {what} that is served is required ({', '.join(known) or 'there is none'}); got {name[:100]!r}"
