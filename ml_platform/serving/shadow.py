@@ -114,7 +114,7 @@ class Shadow:
             self._changed.notify()
         self._thread.join(timeout_seconds)
         with self._changed:
-            self._lost += sum(len(answered) for answered, _, _ in self._waiting)
+            self._lost, self._depth = self._lost + self._depth, 0
             self._waiting.clear()
 
     def _run(self) -> None:
@@ -124,23 +124,31 @@ class Shadow:
                 if not self._waiting:
                     return
                 answered, online, shadow = self._waiting.popleft()
-            self._score(answered, online, shadow)
+            scored = self._score(answered, online, shadow)
             with self._changed:
+                if not self._depth:  # it was counted as lost meanwhile
+                    return
                 self._depth -= len(answered)
+                if scored is None:
+                    self._failed += len(answered)
+                else:
+                    self._log.offer(scored)
+                    self._scored += len(answered)
 
-    def _score(self, answered: LoggedBatch, online: Sequence[ViewRows], shadow: Shadowing) -> None:
+    def _score(
+        self, answered: LoggedBatch, online: Sequence[ViewRows], shadow: Shadowing
+    ) -> LoggedBatch | None:
+        """What the version in shadow says; None when it cannot, which is an error in the log once for each change."""
         try:
             scored = _scored(answered, online, shadow)
         except Exception as err:  # noqa: BLE001 (whatever it is, it is of the shadow alone)
-            self._failed += len(answered)
             said = f"{answered.contract.model} version {shadow.version} is not scored in shadow: {_why(err)}"
             if said != self._said:
                 log.error("model %s. Answers are as before", said)
             self._said = said
-        else:
-            self._log.offer(scored)
-            self._scored += len(answered)
-            self._said = ""
+            return None
+        self._said = ""
+        return scored
 
 
 def _scored(answered: LoggedBatch, online: Sequence[ViewRows], shadow: Shadowing) -> LoggedBatch:
