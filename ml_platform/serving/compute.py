@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 State = Literal["fresh", "stale", "missing"]
 Outcome = Literal["scored", "rejected"]
+Times = int | Sequence[int]
+"""A time in microseconds since 1970 UTC for all rows of a batch, or one for each."""
 Function = Callable[[dict[str, Any]], Mapping[str, Sequence[Any]]]
 
 _MICROS = 1_000_000
@@ -82,8 +85,8 @@ class Scorer:
         """The NumPy type of each request value."""
         return {name: _DTYPES[kind] for name, kind in self.contract.request.items()}
 
-    def score(self, rows: Sequence[Mapping[str, Any]], online: Sequence[ViewRows], *, at: int) -> Answer:
-        """Score rows of request values with what was read for them, as of a time in microseconds since 1970 UTC."""
+    def score(self, rows: Sequence[Mapping[str, Any]], online: Sequence[ViewRows], *, at: Times) -> Answer:
+        """Score rows of request values with what was read for them, as of a time, or of a time for each."""
         values, views = self.values(online, at=at)
         columns = {name: [row[name] for row in rows] for name in self.contract.request} | values
         for function in self.contract.on_demand:
@@ -104,7 +107,7 @@ class Scorer:
         )
 
     def values(
-        self, online: Sequence[ViewRows], *, at: int
+        self, online: Sequence[ViewRows], *, at: Times
     ) -> tuple[dict[str, Sequence[Any]], list[ViewState]]:
         """Features of views by name as they are served by the policy, None where they are not, and how they stand."""
         views = [_state(view, read, at) for view, read in zip(self.contract.views, online, strict=True)]
@@ -185,10 +188,12 @@ def _function(contract: Contract, wanted: OnDemandContract) -> Function:
     return found
 
 
-def _state(view: ViewContract, read: ViewRows, at: int) -> ViewState:
-    oldest = at - view.ttl_seconds * _MICROS
+def _state(view: ViewContract, read: ViewRows, at: Times) -> ViewState:
+    ttl = view.ttl_seconds * _MICROS
+    asked = repeat(at, len(read.times)) if isinstance(at, int) else at
     states: list[State] = [
-        "missing" if time is None else "stale" if time < oldest else "fresh" for time in read.times
+        "missing" if time is None else "stale" if time < when - ttl else "fresh"
+        for time, when in zip(read.times, asked, strict=True)
     ]
     return ViewState(view.name, read.times, states)
 
