@@ -8,6 +8,7 @@ keeps its connections, and takes the shortest of the request forms that MLflow a
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tests.benchmarks.released import MODEL, Released
 
 KEY = "benchmark-key"
 _A_DAY = 24 * 3600
+_LOGGED_WITHIN = 60.0
 _OURS_HAS_SCORE = re.compile(rb'"score": ?[0-9]')
 _FEAST_HAS_VALUES = re.compile(rb'"values": ?\[')
 _MLFLOW_HAS_SCORE = re.compile(rb'"probabilities": ?\[\[[0-9]')
@@ -41,6 +43,21 @@ def our_service(platform: Released, folder: Path) -> Iterator[Server]:
         "ours", *command, port=port, health="/readyz", folder=folder, environment=environment
     ) as found:
         yield found
+
+
+def told(server: Server, metric: str) -> float:
+    """What our service tells Prometheus of itself, by the metric's own name; the sum over its labels."""
+    lines = server.get("/metrics", {"x-api-key": KEY}).decode().splitlines()
+    found = [line for line in lines if re.match(rf"ml_platform_serving_{metric}(_total)?[ {{]", line)]
+    assert found, f"our service tells no ml_platform_serving_{metric}"
+    return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+def wait_until_logged(server: Server) -> None:
+    """Wait until every prediction that our service has answered is in the lake, or was lost."""
+    deadline = time.monotonic() + _LOGGED_WITHIN
+    while told(server, "log_queue_depth") > 0 and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def by_ours(server: Server, platform: Released) -> Side:
