@@ -1,10 +1,11 @@
 """The service as an ASGI application: routes, what surrounds them, and what lives as long as it does."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +21,8 @@ from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.service import Service, Versions
 from ml_platform.serving.shadow import Shadow
 from ml_platform.serving.tracing import tracing
+
+_LIKE = {"HEAD": "GET"}
 
 
 def application(
@@ -44,21 +47,25 @@ def application(
         pool.shutdown()
         traces.close()
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
-    service = Service(serving, versions, log, shadow)
-    for method, path, endpoint in Routes(service, pool, metrics).table():
-        app.add_route(path, _known_as(path, endpoint), methods=[method])
+    own = TelemetryConfig(tracing=False, metrics=False, logs=False)
+    app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False, telemetry=own)
+    routes = Routes(Service(serving, versions, log, shadow), pool, metrics)
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for method, path, endpoint in routes.table():
+        by_path.setdefault(path, {})[method] = endpoint
+    for path, endpoints in by_path.items():
+        app.add_route(path, _known_as(path, endpoints), methods=list(endpoints))
     for kind in (PlatformError, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
     return Edge(app, serving, keys, metrics, traces)
 
 
-def _known_as(path: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    """The handler, for requests that are counted under the path."""
+def _known_as(path: str, endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    """The handler of a path, whose requests are counted under it; HEAD is answered as GET is."""
 
     async def handle(request: Request) -> Response:
         request.scope["exchange"].route = path
-        return await endpoint(request)
+        return await endpoints[_LIKE.get(request.method, request.method)](request)
 
     return handle
 

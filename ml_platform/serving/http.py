@@ -24,7 +24,6 @@ from ml_platform.serving.problems import FieldProblem, Refused
 from ml_platform.serving.service import Ready, Service
 
 JSON = "application/json"
-BINARY = "application/octet-stream"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -87,7 +86,7 @@ class Routes:
         body, json_length = await self._in_thread(v2.infer, self._service, ready, exchange, length)
         if json_length is None:
             return _json(body)
-        return Response(body, media_type=BINARY, headers={v2.HEADER_LENGTH: str(json_length)})
+        return Response(body, media_type=v2.BINARY, headers={v2.HEADER_LENGTH: str(json_length)})
 
     async def models(self, request: Request) -> Response:
         told = [asdict(status) for status in self._service.versions.status()]

@@ -4,6 +4,7 @@ The check is strict and is done on the bytes of the request: no text becomes a n
 and nothing that is not a finite number is one.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired
 
@@ -17,6 +18,7 @@ from ml_platform.serving.problems import FieldProblem, Refused
 _SHOWN = 20
 _LONGEST_TEXT = 1024
 _LARGEST_FLOAT32 = 3.4028234663852886e38
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
 Row = dict[str, Any]
@@ -50,7 +52,7 @@ class Instances:
         self.bodies = TypeAdapter(_body(row, max_batch))
         self.key_bodies = TypeAdapter(_body(keys, max_batch))
         self._rows = TypeAdapter(_many(row, max_batch))
-        self._keys = TypeAdapter(with_config(ConfigDict(extra="forbid"))(keys))
+        self.key_fields = TypeAdapter(keys)
 
     def parse(self, body: bytes) -> list[Row]:
         return _one_or_many(told(self.bodies.validate_json, body))
@@ -59,7 +61,8 @@ class Instances:
         return _one_or_many(told(self.key_bodies.validate_json, body))
 
     def keys_of_query(self, query: Mapping[str, str]) -> list[Row]:
-        return [told(self._keys.validate_strings, query)]
+        row = {name: _of_text(text, self.required.get(name)) for name, text in query.items()}
+        return [told(self.key_fields.validate_python, row)]
 
     def check(self, rows: Sequence[Row]) -> list[Row]:
         return told(self._rows.validate_python, rows, path=_tensor_path)
@@ -80,6 +83,11 @@ def _many(row: Any, max_batch: int) -> Any:
 
 def _body(row: Any, max_batch: int) -> Any:
     return _closed("Body", {"instances": NotRequired[_many(row, max_batch)], "instance": NotRequired[row]})
+
+
+def _of_text(text: str, kind: FieldType | None) -> int | str:
+    """A key of a query; what is no whole number as it is usually written stays a text, and is refused as one."""
+    return int(text) if kind == "int64" and _WHOLE.fullmatch(text) else text
 
 
 def _one_or_many(body: Mapping[str, Any]) -> list[Row]:

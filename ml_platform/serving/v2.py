@@ -19,6 +19,7 @@ from ml_platform.serving.service import Ready, Service
 from ml_platform.serving.slots import Status
 from ml_platform.serving.tensors import DATATYPES, Tensor, column, encoded, wrong
 
+BINARY = "application/octet-stream"
 HEADER_LENGTH = "inference-header-content-length"
 OUTPUTS: Mapping[str, str] = {"score": "FP64", "decision": "BYTES", "detail": "BYTES"}
 _CLOSED = ConfigDict(strict=True, extra="forbid")
