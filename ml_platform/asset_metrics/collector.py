@@ -17,6 +17,9 @@ FRESH_S = 5.0
 PATIENCE_S = 5.0
 """A store that has not answered a scrape by then counts as one that does not answer. Prometheus waits ten seconds."""
 
+_OPENING_S = 15.0
+"""For so long a store's first question waits for the first questions of others."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -27,14 +30,18 @@ class Reading:
 
 
 class _Asked:
-    """One question under way, in a thread that ends with the process, or its answer."""
+    """One question under way, in a thread that ends with the process, or its answer.
 
-    def __init__(self, reading: Reading) -> None:
+    While `opening` is held nobody else opens a store: Dagster and MLflow both make new databases by Alembic, which
+    keeps what it is doing for the whole process.
+    """
+
+    def __init__(self, reading: Reading, *, opening: "threading.Lock | None") -> None:
         self.began = time.monotonic()
         self.metrics: list[Metric] = []
         self.error = "no answer in time"
         self._done = threading.Event()
-        threading.Thread(target=self._ask, args=(reading,), daemon=True).start()
+        threading.Thread(target=self._ask, args=(reading, opening), daemon=True).start()
 
     @property
     def under_way(self) -> bool:
@@ -44,7 +51,8 @@ class _Asked:
         """Whether there is an answer at a time of the monotonic clock; waits for one until then."""
         return self._done.wait(max(0.0, deadline - time.monotonic())) and not self.error
 
-    def _ask(self, reading: Reading) -> None:
+    def _ask(self, reading: Reading, opening: "threading.Lock | None") -> None:
+        held = opening is not None and opening.acquire(timeout=_OPENING_S)
         try:
             self.metrics = list(reading.read())
             self.error = ""
@@ -52,6 +60,8 @@ class _Asked:
             self.error = f"{type(err).__name__}: {err}"
             _LOG.debug("reading %s failed", reading.stores, exc_info=err)
         finally:
+            if opening is not None and held:
+                opening.release()
             self._done.set()
 
 
@@ -65,7 +75,8 @@ class StoreCollector(Collector):
         self._patience_s, self._fresh_s = patience_s, fresh_s
         self._asked: dict[int, _Asked] = {}
         self._down: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._opened: set[str] = set()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing beforehand: names are known when stores are asked, and registering asks none."""
@@ -83,10 +94,12 @@ class StoreCollector(Collector):
         for numbers in (range(alone), range(alone, len(self._readings))):
             asked = {n: self._ask(n) for n in numbers if not down.keys() & set(self._readings[n].stores)}
             for n, question in asked.items():
+                store = self._readings[n].stores[0]
                 if question.answered(deadline):
                     found += question.metrics
+                    self._opened.add(store)
                 else:
-                    down[self._readings[n].stores[0]] = question.error
+                    down[store] = question.error
         self._tell(down)
         return [self._up(down), *found]
 
@@ -96,7 +109,9 @@ class StoreCollector(Collector):
             asked = self._asked.get(number)
             fresh = asked is not None and time.monotonic() - asked.began < self._fresh_s
             if asked is None or not (asked.under_way or fresh):
-                asked = self._asked[number] = _Asked(self._readings[number])
+                reading = self._readings[number]
+                opening = None if reading.stores[0] in self._opened else self._opening
+                asked = self._asked[number] = _Asked(reading, opening=opening)
             return asked
 
     def _up(self, down: Mapping[str, str]) -> Metric:
