@@ -51,7 +51,7 @@ def _other(view: ViewContract, now: str, manifest: Mapping[str, Any]) -> list[st
     """What is otherwise in a view of another declaration: nothing, where that only says it otherwise."""
     try:
         catalog = declarations.load()
-    except DeclarationError:
+    except (DeclarationError, ImportError):
         return [
             f"{view.name} was applied under another declaration, and those of this installation are not valid"
         ]
