@@ -137,7 +137,7 @@ class Service:
         exchange.at = at = self.now()
         with exchange.stage("features"):
             online = served.features.read(rows)
-        with exchange.stage("predict"), np.errstate(over="ignore"):  # what is no float32 is refused by name
+        with exchange.stage("predict"), np.errstate(over="ignore"):  # infinite, as in training
             answer = served.scorer.score(rows, online, at=at)
         exchange.views, exchange.outcomes = answer.views, answer.outcomes
         ids = _prediction_ids(len(rows))
