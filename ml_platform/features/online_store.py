@@ -117,8 +117,8 @@ class RedisSnapshotOnlineStore(RedisOnlineStore):
         names = [_versioned_fv_name(view.view, config) for view in wanted]
         fields = [_fields(name, tuple(view.features)) for name, view in zip(names, wanted, strict=True)]
         keys = [self._generate_redis_keys_for_entities(config, list(view.keys)) for view in wanted]
-        asked = [(key, list(mine)) for found, mine in zip(keys, fields, strict=True) for key in found]
-        answers = iter(self._read_hash_fields(config, asked))
+        asked = [("HMGET", key, *mine) for found, mine in zip(keys, fields, strict=True) for key in found]
+        answers = iter(_answered(self._get_client(config.online_store), asked))
         return [[_row(next(answers)) for _ in view.keys] for view in wanted]
 
     def _get_client(self, online_store_config: Any) -> Any:
@@ -148,6 +148,26 @@ def _client(config: RedisSnapshotOnlineStoreConfig) -> Redis:
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
     return Redis(connection_pool=pool)
+
+
+def _answered(client: Redis, commands: Sequence[tuple[str | bytes, ...]]) -> list[Any]:
+    """What Redis answers to some commands, in one round trip, asked once more when the connection was dead.
+
+    A pipeline of the client does as much, and half as much again of its own around it.
+    """
+    connection = client.connection_pool.get_connection()
+
+    def ask() -> list[Any]:
+        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        return [connection.read_response(disable_decoding=True) for _ in commands]
+
+    try:
+        return connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
+    except BaseException:
+        connection.disconnect()  # answers that nobody took are not the next one's
+        raise
+    finally:
+        client.connection_pool.release(connection)
 
 
 def _keepalive() -> dict[int, int]:
