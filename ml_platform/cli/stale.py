@@ -98,6 +98,8 @@ def declared_assets(catalog: Catalog, here: Settings) -> Iterator[Declared]:
     from ml_platform.drift_profiles.spec import DriftProfileSpec
     from ml_platform.features import component as features
     from ml_platform.features.spec import FeatureViewSpec
+    from ml_platform.feedback import component as feedback
+    from ml_platform.feedback.spec import FeedbackSpec
     from ml_platform.sources import component as sources
     from ml_platform.sources.spec import SourceSpec
     from ml_platform.sources.store import landed_inputs
@@ -111,7 +113,16 @@ def declared_assets(catalog: Catalog, here: Settings) -> Iterator[Declared]:
         TrainingSetSpec: (training_sets.TrainingSet, training_sets.computed),
     }
     specs: dict[str, Any] = {spec.key: spec for kind in stages for spec in catalog.all(kind)}
-    for key in (key for key in in_order(catalog.lineage) if key in specs):
+    of_feedback = {
+        found.key: found
+        for spec in catalog.all(FeedbackSpec)
+        for found in feedback.declared(spec, catalog, here)
+    }
+    for key in in_order(catalog.lineage):
+        if key in of_feedback:
+            yield of_feedback[key]
+        if key not in specs:
+            continue
         spec = specs[key]
         component, computed = stages[type(spec)]
         landed = landed_inputs(Lake(here.lake_uri), spec.name) if isinstance(spec, SourceSpec) else None

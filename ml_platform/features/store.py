@@ -154,7 +154,7 @@ def entity_rows_sql(service: FeatureServiceSpec, catalog: Catalog, lake: Lake, d
     versions = latest_versions_sql(source, scan, known_by=days.known_by)
     keys = dict.fromkeys(view.entity_key for view in service.view_specs(catalog))
     fields = [
-        f'CAST({field.sql or name} AS {_SQL_TYPES[field.type]}) AS "{name}"'
+        f'CAST({field.sql or name} AS {SQL_TYPES[field.type]}) AS "{name}"'
         for name, field in service.request_fields(catalog).items()
     ]
     columns = [f'"{source.event_id}"', *(f'"{key}"' for key in keys), EVENT_TIME, *fields, PARTITION_COLUMN]
@@ -201,7 +201,7 @@ def _limits(settings: Settings) -> dict[str, Any]:
     return {"memory_limit": settings.memory_limit, "temp_directory": str(settings.spill_folder)}
 
 
-_SQL_TYPES = {
+SQL_TYPES = {
     "int64": "BIGINT",
     "double": "DOUBLE",
     "float": "FLOAT",

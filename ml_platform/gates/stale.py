@@ -12,7 +12,15 @@ from graphlib import TopologicalSorter
 import pyarrow as pa
 
 from ml_platform.kernel.lineage import Lineage
-from ml_platform.kernel.partitions import PARTITION_COLUMN, contiguous, day, day_range, key_of, spans
+from ml_platform.kernel.partitions import (
+    CREATED_TIME,
+    PARTITION_COLUMN,
+    contiguous,
+    day,
+    day_range,
+    key_of,
+    spans,
+)
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
 from ml_platform.lake.inputs import Inputs, equal_lag, known_midnights
 from ml_platform.lake.ledger import Publication, history, restamp
@@ -22,6 +30,14 @@ _DAYS_AT_ONCE = 31
 _UNRECORDED = "published before it was recorded what it was made from"
 
 
+def _files_since(deliveries: Sequence[str], inputs: str) -> str:
+    """How many deliveries of a day came after those that its publication was made from."""
+    if inputs not in deliveries:
+        return "made from deliveries that the ledger of files does not have"
+    count = len(deliveries) - 1 - max(i for i, digest in enumerate(deliveries) if digest == inputs)
+    return f"{count} {'file' if count == 1 else 'files'} landed since"
+
+
 @dataclass(frozen=True)
 class Declared:
     """A published asset as it is declared now.
@@ -29,6 +45,7 @@ class Declared:
     `computed` gives the rows of a range of partitions as they would be published. `landed` is for what is made
     from deliveries: by day, the digest of its inputs after each delivery that changed them. `one_run_per_range`
     says that a range is made in one run; otherwise each partition is made alone, because it is large.
+    `landed_since` tells people what came after the inputs of a publication.
     """
 
     key: str
@@ -36,6 +53,7 @@ class Declared:
     computed: Callable[[Sequence[str]], pa.Table]
     landed: Mapping[str, Sequence[str]] | None = None
     one_run_per_range: bool = True
+    landed_since: Callable[[Sequence[str], str], str] = _files_since
 
     def inputs_now(self, inputs: Inputs, partition: str) -> str:
         """The digest of what a partition would be made from now."""
@@ -104,7 +122,7 @@ def confirm(lake: Lake, declared: Declared, asked: Sequence[Candidate]) -> list[
             others.append(candidate)
             continue
         current = replace(candidate.publication, inputs=candidate.inputs)
-        if declared.landed is not None and part is not None:
+        if declared.landed is not None and part is not None and CREATED_TIME in part.column_names:
             known = known_midnights(part.drop_columns([PARTITION_COLUMN]))
             current = replace(current, known=known, lag=equal_lag(part))
         same.append(current)
@@ -142,7 +160,9 @@ class Reasons:
         if not candidate.publication.inputs:
             return _UNRECORDED
         if declared.landed is not None:
-            return _landed_since(declared.landed.get(candidate.partition, ()), candidate.publication.inputs)
+            return declared.landed_since(
+                declared.landed.get(candidate.partition, ()), candidate.publication.inputs
+            )
         changes = self._changes(candidate.publication)
         return "; ".join(changes) or "entities that were not known when it was made, or no longer are"
 
@@ -205,11 +225,3 @@ def followers_in(
                 mine.add(key)
                 found.setdefault(asset, []).append(key)
     return found
-
-
-def _landed_since(deliveries: Sequence[str], inputs: str) -> str:
-    """How many deliveries of a day came after those that its publication was made from."""
-    if inputs not in deliveries:
-        return "made from deliveries that the ledger of files does not have"
-    count = len(deliveries) - 1 - max(i for i, digest in enumerate(deliveries) if digest == inputs)
-    return f"{count} {'file' if count == 1 else 'files'} landed since"

@@ -105,3 +105,13 @@ class Journal:
             configuration=_CONFIGURATION,
         )
         return DeltaTable(self.uri)
+
+
+def rows_by_day(table: DeltaTable) -> dict[str, int]:
+    """How many rows each daily partition has, as the log knows it; no data file is opened."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    days = actions.column(f"partition.{PARTITION_COLUMN}").to_pylist()
+    counts: dict[str, int] = {}
+    for day, rows in zip(days, actions.column("num_records").to_pylist(), strict=True):
+        counts[str(day)] = counts.get(str(day), 0) + rows
+    return counts

@@ -1,0 +1,54 @@
+"""What becomes of logged predictions, as SQL: repetitions told from predictions, and predictions with their labels."""
+
+from collections.abc import Mapping
+
+from ml_platform.kernel.partitions import CREATED_TIME, PARTITION_COLUMN
+
+CHAMPION = "champion"
+"""The role of a prediction that was answered; the other is `shadow`."""
+
+COLUMNS = ("prediction_id", "version", "run_id", "role", "as_of", "event_id", "outcome", "score", "alert")
+"""What the log asset keeps of a prediction, beside what it is about."""
+
+
+def entity_columns(entities: Mapping[str, str]) -> dict[str, str]:
+    """Column of the log asset by join key: no name of a source can meet one of ours."""
+    return {key: f"entity_{entity}" for entity, key in entities.items()}
+
+
+def deduplicated_sql(log: str) -> str:
+    """SQL of logged predictions, each once: of those with one id, what was logged first."""
+    order = "logged_at, version, role, request_id"
+    return (
+        f"SELECT * FROM ({log}) QUALIFY row_number() OVER (PARTITION BY prediction_id ORDER BY {order}) = 1"
+    )
+
+
+def predictions_sql(log: str, entities: Mapping[str, str]) -> str:
+    """SQL of the log asset's rows: predictions, and what they are about, ordered by day and id."""
+    about = [f"""keys['{key}'] AS "{column}\"""" for key, column in entity_columns(entities).items()]
+    listed = ", ".join([*COLUMNS, *about, PARTITION_COLUMN])
+    return f"SELECT {listed} FROM ({log}) ORDER BY {PARTITION_COLUMN}, prediction_id"
+
+
+def outcomes_sql(predictions: str, labels: str, *, event_id: str, label: str, event_lag: int) -> str:
+    """SQL of predictions with their labels; null where none is known.
+
+    `labels` has the latest version of each label. A prediction of a day has the label of an event of that day, or of
+    `event_lag` days before. Of the predictions of one version for one event, the first is counted.
+    """
+    known = (
+        f'SELECT CAST("{event_id}" AS VARCHAR) AS event_id, CAST("{label}" AS BIGINT) AS label, '
+        f"{CREATED_TIME} AS label_known_at, {PARTITION_COLUMN} AS event_day FROM ({labels})"
+    )
+    first = (
+        f"row_number() OVER (PARTITION BY p.{PARTITION_COLUMN}, version, role, p.event_id "
+        f"ORDER BY as_of, prediction_id) = 1"
+    )
+    return f"""
+SELECT p.* EXCLUDE ({PARTITION_COLUMN}), label, label_known_at,
+    score IS NOT NULL AND label IS NOT NULL AND {first} AS counted, p.{PARTITION_COLUMN}
+FROM ({predictions}) p LEFT JOIN ({known}) l
+    ON p.event_id = l.event_id
+    AND l.event_day BETWEEN p.{PARTITION_COLUMN} - {event_lag} AND p.{PARTITION_COLUMN}
+ORDER BY p.{PARTITION_COLUMN}, prediction_id"""
