@@ -1,14 +1,14 @@
 """What can be asked of a version: rows with its keys and request values, checked against its contract.
 
-The check is strict and is done on the bytes of the request: no text becomes a number, nothing unknown is overlooked,
-and nothing that is not a finite number is one.
+The check is strict and is done on the bytes of the request: no text becomes a number, nothing is rounded, nothing
+unknown is overlooked, and nothing that is not a finite number is one.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from ml_platform.features.aggregation import FieldType
@@ -23,8 +23,14 @@ _STRICT = ConfigDict(strict=True, extra="forbid")
 
 Row = dict[str, Any]
 
+
+def _whole(value: Any) -> Any:
+    """A whole number that came as `2.0`, which JSON Schema takes for one; not what may have been rounded."""
+    return int(value) if type(value) is float and abs(value) <= 2**53 and value.is_integer() else value
+
+
 _TYPES: Mapping[str, Any] = {
-    "int64": Annotated[int, Field(ge=-(2**63), le=2**63 - 1)],
+    "int64": Annotated[int, Field(ge=-(2**63), le=2**63 - 1), BeforeValidator(_whole)],
     "double": Annotated[float, Field(allow_inf_nan=False)],
     "float": Annotated[float, Field(ge=-_LARGEST_FLOAT32, le=_LARGEST_FLOAT32, allow_inf_nan=False)],
     "string": Annotated[str, Field(max_length=_LONGEST_TEXT)],

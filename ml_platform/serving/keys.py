@@ -130,10 +130,12 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 
 def _presented(headers: Mapping[bytes, bytes]) -> bytes | None:
-    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and token.strip():
-        return token.strip()
-    return headers.get(b"x-api-key") or None
+    """The key that came; an `Authorization` decides alone, so that nobody has to guess which of two counts."""
+    given = headers.get(b"authorization")
+    if given is None:
+        return headers.get(b"x-api-key") or None
+    scheme, _, token = given.partition(b" ")
+    return token.strip() or None if scheme.lower() == b"bearer" else None
 
 
 def _digest(key: str) -> bytes:

@@ -1,7 +1,9 @@
 """The process that serves: it follows the champions, logs predictions, and answers until it is told to stop."""
 
+import gc
 import ipaddress
 import socket
+import threading
 
 import uvicorn
 
@@ -24,6 +26,7 @@ def run(settings: Settings, *, without_keys: bool = False) -> None:
     champions, log = Champions(here), PredictionLog(here)
     shadow = Shadow(champions, log) if here.serving.shadow else None
     champions.start()
+    threading.Thread(target=_settle, args=(champions,), name="settles", daemon=True).start()
     try:
         served = uvicorn.Config(
             application(here, champions, log, keys=keys, shadow=shadow),
@@ -32,6 +35,7 @@ def run(settings: Settings, *, without_keys: bool = False) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # nobody here asks where a request came from
             timeout_graceful_shutdown=10,
         )
         host, port = listening.getsockname()[:2]
@@ -42,6 +46,13 @@ def run(settings: Settings, *, without_keys: bool = False) -> None:
         if shadow is not None:
             shadow.close()
         log.close()
+
+
+def _settle(champions: Champions) -> None:
+    """Keep what was loaded at the start out of garbage collections: looking through it would stop requests for long."""
+    champions.wait(600)
+    gc.collect()
+    gc.freeze()
 
 
 def accepted_keys(serving: ServingSettings, *, without_keys: bool) -> Keys | None:

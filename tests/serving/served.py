@@ -8,20 +8,31 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 
 from ml_platform.kernel.settings import ServingSettings, Settings
+from ml_platform.model_registry import registry
 from ml_platform.serving.app import application
 from ml_platform.serving.compute import ViewRows
 from ml_platform.serving.keys import Keys
 from ml_platform.serving.log import PredictionLog
 from ml_platform.serving.service import Served
 from ml_platform.serving.slots import Status
+from ml_platform.serving.versions import Loaded, load
 
 AT = "2018-06-27T12:00:00+00:00"
 ROW = {"customer_id": 1, "terminal_id": 2, "amount": 55.0, "transaction_time": 1530000000}
 OTHER = {"customer_id": 5, "terminal_id": 7, "amount": 240.5, "transaction_time": 1530051000}
 NOBODY = {**ROW, "customer_id": 987_654_321}
+
+
+@pytest.fixture(scope="module")
+def champion(looked_at: Settings) -> Loaded:
+    """The version that the tests of a module ask."""
+    found = registry.champion(looked_at, "fraud")
+    assert found is not None
+    return load(looked_at, found)
 
 
 @dataclass

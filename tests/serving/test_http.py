@@ -12,10 +12,9 @@ import pytest
 
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
-from ml_platform.model_registry import registry
 from ml_platform.serving.documents import Features, Models, Predictions
 from ml_platform.serving.problems import MEDIA_TYPE, ProblemDocument
-from ml_platform.serving.versions import Loaded, load
+from ml_platform.serving.versions import Loaded
 from tests.serving.served import NOBODY, OTHER, ROW, Held, Reads, Running, like, reading, running
 
 PREDICT = "/v1/models/fraud:predict"
@@ -24,13 +23,6 @@ JSON = {"content-type": "application/json"}
 DAY = 86_400_000_000
 AT = 1_530_100_800_000_000  # 2018-06-27 12:00 UTC, which the service answers as of
 SECRET = "4242424242"
-
-
-@pytest.fixture(scope="module")
-def champion(looked_at: Settings) -> Loaded:
-    found = registry.champion(looked_at, "fraud")
-    assert found is not None
-    return load(looked_at, found)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +153,7 @@ def without(name: str) -> bytes:
         (body(amount=float("-inf")), "instance.amount"),
         (b'{"instance": ' + json.dumps(ROW).encode().replace(b"55.0", b"1e999") + b"}", "instance.amount"),
         (body(amount=1e39), "instance.amount"),
-        (body(transaction_time=1.0), "instance.transaction_time"),
+        (body(transaction_time=2.0**53 + 2), "instance.transaction_time"),
         (body(surprise=int(SECRET)), "instance.surprise"),
         (without("terminal_id"), "instance.terminal_id"),
         (json.dumps({"instances": [ROW, body().decode()]}).encode(), "instances[1]"),
@@ -256,6 +248,11 @@ def test_a_body_as_large_as_the_limit_is_read(service: Running) -> None:
     content = body()
     response = service.client.post(PREDICT, content=content + b" " * (65_536 - len(content)), headers=JSON)
     assert response.status_code == 200
+
+
+def test_a_whole_number_may_be_written_as_one_of_floating_point(service: Running) -> None:
+    whole, floating = service.predict(ROW), service.predict({**ROW, "customer_id": 1.0, "terminal_id": 2e0})
+    assert whole.json()["predictions"][0]["score"] == floating.json()["predictions"][0]["score"]
 
 
 @pytest.mark.parametrize("value", [0, -(2**63), 2**63 - 1])
