@@ -257,7 +257,8 @@ def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
 def _automation(plan: AssetPlan, catalog: Catalog) -> dg.AutomationCondition | None:
     """Once a day after what it reads was updated; what is gated also waits for every gate upstream.
 
-    An upstream of which only days before the newest are read was complete long ago: nobody waits for it.
+    An upstream of which only days before the newest are read was complete long ago: nobody waits for it, nor for one
+    that is declared so.
     """
     if plan.cron is None:
         return None
@@ -266,7 +267,10 @@ def _automation(plan: AssetPlan, catalog: Catalog) -> dg.AutomationCondition | N
     complete = [
         dg.AssetKey(upstream.key.split("/"))
         for upstream in node.dependencies
-        if not upstream.latest and (upstream.last < 0 or catalog.node(upstream.key).lag_days < node.lag_days)
+        if not upstream.awaited
+        or (
+            not upstream.latest and (upstream.last < 0 or catalog.node(upstream.key).lag_days < node.lag_days)
+        )
     ]
     if complete:
         condition = condition.ignore(dg.AssetSelection.assets(*complete))

@@ -19,7 +19,8 @@ class Upstream:
     `latest` reads the newest partition instead; an upstream without partitions needs no offsets. Of an upstream
     with a created time, what was known at the midnight that ends `d` is read. With `whole`, so is what became
     known of day `d` itself later; with `keys`, so is every value of that column since the upstream's first day.
-    With `latest_truth`, what is known of its days by now is read, whenever that became known.
+    With `latest_truth`, what is known of its days by now is read, whenever that became known. What is not `awaited` is
+    read as it is: nothing that is made on its own waits until it was made again.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Upstream:
     whole: bool = False
     keys: str | None = None
     latest_truth: bool = False
+    awaited: bool = True
 
 
 @dataclass(frozen=True)

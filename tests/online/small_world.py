@@ -1,0 +1,106 @@
+"""A view of two features keyed by text, whose snapshots a test writes itself; published as the asset publishes it."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from logging import getLogger
+from multiprocessing.synchronize import Barrier
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+
+from ml_platform.compiler import Step
+from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day
+from ml_platform.kernel.settings import Settings, settings
+from ml_platform.lake.content_hash import content_hash
+from ml_platform.lake.ledger import Publication, publish_days
+from ml_platform.lake.tables import Lake
+from ml_platform.online.component import publish
+from ml_platform.online.store import apply_registry
+from ml_platform.sources.spec import SourceSpec
+
+Values = tuple[int, float | None]
+"""How many payments, and how much on average: nothing where there were none."""
+
+SOURCE = SourceSpec.model_validate(
+    {
+        "name": "payments",
+        "event_id": "payment_id",
+        "columns": {
+            "payment_id": {"type": "int64"},
+            "event_timestamp": {"type": "timestamp"},
+            "wallet_id": {"type": "string"},
+            "amount": {"type": "double"},
+        },
+        "start": "2018-06-01",
+    }
+)
+VIEW = FeatureViewSpec.model_validate(
+    {
+        "name": "wallet_payments",
+        "entity": "wallet",
+        "source": "payments",
+        "sql": "SELECT 1",
+        "columns": {"payments": "int64", "mean_amount": "double"},
+        "look_back": "7d",
+        "online": True,
+        "ttl": "3d",
+    }
+)
+CATALOG = Catalog({(SourceSpec, SOURCE.name): SOURCE, (FeatureViewSpec, VIEW.name): VIEW})
+
+
+@dataclass(frozen=True)
+class SmallWorld:
+    """A home with the small view, and what tests do with it."""
+
+    settings: Settings
+
+    def prepare(self) -> "SmallWorld":
+        """Let Feast's registry and online store know the view."""
+        apply_registry(self.settings, CATALOG)
+        return self
+
+    def write(self, partition: str, rows: Mapping[str, Values]) -> str:
+        """Publish a snapshot offline; its content hash."""
+        at = complete_at(partition)
+        table = pa.table(
+            {
+                "wallet_id": pa.array(list(rows), pa.string()),
+                "event_timestamp": pa.array([at] * len(rows), pa.timestamp("us", "UTC")),
+                "created_timestamp": pa.array([at] * len(rows), pa.timestamp("us", "UTC")),
+                "payments": pa.array([count for count, _ in rows.values()], pa.int64()),
+                "mean_amount": pa.array([mean for _, mean in rows.values()], pa.float64()),
+                PARTITION_COLUMN: pa.array([day(partition)] * len(rows), pa.date32()),
+            }
+        )
+        digest = content_hash(table)
+        made = Publication(VIEW.key, partition, digest, len(rows), 0, VIEW.digest(), "a test")
+        publish_days(Lake(self.settings.lake_uri), table, [made])
+        return digest
+
+    def publish(self, *partitions: str) -> Mapping[str, Any]:
+        """Bring snapshots online as the asset does; what it says of the newest of them."""
+        resources = SimpleNamespace(environment=self.settings)
+        run = SimpleNamespace(run_id="a test")
+        context: Any = SimpleNamespace(resources=resources, log=getLogger("a test"), run=run)
+        outcomes = publish(VIEW, Step(context, partitions, CATALOG))
+        return next(found.metadata for found in outcomes if found.partition == max(partitions))
+
+
+def midnight_after(partition: str) -> int:
+    """The time of a snapshot, in microseconds since 1970."""
+    return (complete_at(partition) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+
+
+def publish_in_this_process(partition: str, ready: Barrier | None = None) -> None:
+    """What a process of its own does: it brings a snapshot online in the environment's home, once all are ready."""
+    world = SmallWorld(settings().prepare())
+    if ready is not None:
+        import feast  # noqa: F401 (which takes seconds, and longer for one than for the other)
+
+        ready.wait(timeout=300)
+    world.publish(partition)
