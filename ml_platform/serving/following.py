@@ -29,6 +29,7 @@ Aliases = Mapping[str, Mapping[str, int]]
 
 _REGISTRY_SECONDS = 5.0
 _DOUBT_SECONDS = 30.0
+_SETTLED_NS = 1_000_000_000
 
 
 class Champions:
@@ -46,6 +47,7 @@ class Champions:
         if settings.serving.shadow:
             self._roles["shadow"] = settings.serving.shadow
         self._slots: dict[tuple[str, Role], Slot] = {}
+        self._stamp: object = None
         self._stopped, self._looked = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -90,6 +92,18 @@ class Champions:
 
     def look(self) -> None:
         """Ask the registry once, and follow it; without an answer, serve on, if need be from local copies."""
+        with quiet_imports():
+            import mlflow  # noqa: F401 (takes seconds, which are not the registry's)
+        stamp = _stamp(self._settings)
+        if stamp is None or stamp != self._stamp or any(slot.problems for slot in self._slots.values()):
+            self._stamp = None
+            self._ask()
+            self._stamp = stamp
+        for slot in list(self._slots.values()):
+            self._doubt(slot)
+        self._looked.set()
+
+    def _ask(self) -> None:
         try:
             aliases = self._registry.ask(lambda: _aliases(self._settings))
         except StoreError as err:
@@ -105,13 +119,8 @@ class Champions:
                     self._look_at(slot, aliases.get(slot.model, {}).get(slot.alias))
                 except StoreError as err:
                     self._unanswered(slot, err)
-        for slot in list(self._slots.values()):
-            self._doubt(slot)
-        self._looked.set()
 
     def _follow(self) -> None:
-        with quiet_imports():
-            import mlflow  # noqa: F401 (takes seconds, which are not the registry's)
         while not self._stopped.is_set():
             try:
                 self.look()
@@ -206,7 +215,32 @@ class Champions:
 
 def _aliases(settings: Settings) -> Aliases:
     """What the registry says; StoreError for a SQLite file that is gone, which MLflow would make anew, empty."""
-    scheme, _, path = settings.tracking_uri.partition(":///")
-    if scheme == "sqlite" and not Path(path).exists():
-        raise StoreError(f"{path}: the model registry is required and is gone")
+    file = _file(settings)
+    if file is not None and not file.exists():
+        raise StoreError(f"{file}: the model registry is required and is gone")
     return registry.aliases(settings)
+
+
+def _stamp(settings: Settings) -> object:
+    """What stays equal as long as nobody writes to an embedded registry, which then need not be asked; else None.
+
+    Asking takes tens of milliseconds of this process, every time that it looks. What was written a moment ago may be
+    written to again under the same time.
+    """
+    file = _file(settings)
+    if file is None:
+        return None
+    found: list[tuple[int, int, int]] = []
+    for path in (file, file.with_name(f"{file.name}-wal")):
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            continue
+        found.append((state.st_ino, state.st_mtime_ns, state.st_size))
+    settled = found and max(modified for _, modified, _ in found) < time.time_ns() - _SETTLED_NS
+    return tuple(found) if settled else None
+
+
+def _file(settings: Settings) -> Path | None:
+    scheme, _, path = settings.tracking_uri.partition(":///")
+    return Path(path) if scheme == "sqlite" else None

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import socket
 import sqlite3
 import threading
@@ -115,6 +116,21 @@ def test_promotions_and_rollbacks_are_live_within_seconds_and_every_answer_is_of
         champions.stop()
     assert wrong == []
     assert answered == {1, 2, 3}
+
+
+def test_an_embedded_registry_that_nobody_wrote_to_is_not_asked_again(released: Settings) -> None:
+    champions = following(released)
+    database = released.root / "mlflow" / "mlflow.db"
+    until(lambda: time.time() - database.stat().st_mtime > 1)
+    champions.look()
+    content = database.read_bytes()
+    times = (database.stat().st_atime_ns, database.stat().st_mtime_ns)
+    database.write_bytes(b"\0" * len(content))
+    os.utime(database, ns=times)  # as if nobody had
+    assert looked(champions).registry
+    database.write_bytes(content)
+    registry.set_champion(released, MODEL, 2)
+    assert looked(champions).version == 2
 
 
 def test_who_has_a_version_finishes_with_it(released: Settings) -> None:
