@@ -104,7 +104,22 @@ class Models(_Closed):
 class Health(_Closed):
     """How the process is."""
 
-    status: Literal["alive", "ready"]
+    status: Literal["alive"]
+
+
+class ReadyModel(_Closed):
+    """By which version a model is served, and whether the registry gave it, or the copy on this machine."""
+
+    model: str
+    version: int | None
+    origin: Literal["registry", "copy"] | None
+
+
+class Ready(_Closed):
+    """Everything can be asked: by these versions."""
+
+    status: Literal["ready"]
+    models: list[ReadyModel]
 
 
 class Live(_Closed):

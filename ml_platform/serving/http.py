@@ -114,7 +114,9 @@ class Routes:
 
     async def readiness(self, request: Request) -> Response:
         self._require_all_ready()
-        return _json(b'{"status":"ready"}')
+        status = self._service.versions.status()
+        told = [{"model": s.model, "version": s.version, "origin": s.origin} for s in status]
+        return _json(to_json({"status": "ready", "models": told}))
 
     async def all_ready(self, request: Request) -> Response:
         self._require_all_ready()

@@ -20,6 +20,7 @@ _ANSWERS = (
     documents.Features,
     documents.Models,
     documents.Health,
+    documents.Ready,
     documents.Live,
     documents.AllReady,
     documents.ServerMetadata,
@@ -88,7 +89,7 @@ def document(ready: Sequence[Ready], release: str) -> bytes:
 def _general() -> Iterator[tuple[str, dict[str, Any]]]:
     """The routes that are there whatever is served."""
     yield "/healthz", {"get": _operation("alive", "Whether it lives", _ref("Health"), _HEALTH, free=True)}
-    yield "/readyz", {"get": _operation("ready", "Whether it is ready", _ref("Health"), _HEALTH, free=True)}
+    yield "/readyz", {"get": _operation("ready", "Whether it is ready", _ref("Ready"), _HEALTH, free=True)}
     yield "/v1/models", {"get": _operation("models", "How each model is served", _ref("Models"), _READ)}
     text = {"type": "string"}
     yield "/metrics", {"get": _operation("metrics", "Metrics", text, _READ, media="text/plain")}
