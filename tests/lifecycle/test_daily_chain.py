@@ -79,3 +79,10 @@ def test_a_drifted_day_requests_no_model(reported: dg.DagsterInstance) -> None:
     requested = chain(reported, failing="drift_profiles/fraud")
     assert f"drift_profiles/fraud {NEWEST}" in requested
     assert [entry for entry in requested if entry.startswith(("models", "releases"))] == []
+
+
+def test_batch_predictions_wait_for_the_day_and_for_no_release(reported: dg.DagsterInstance) -> None:
+    requested = chain(reported, failing="drift_profiles/fraud")
+    assert RELEASE not in requested
+    assert f"predictions/fraud {NEWEST}" in requested
+    assert requested.index(f"predictions/fraud {NEWEST}") > requested.index(f"sources/transactions {NEWEST}")
