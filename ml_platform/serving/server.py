@@ -2,6 +2,7 @@
 
 import gc
 import ipaddress
+import signal
 import socket
 import threading
 
@@ -40,12 +41,18 @@ def run(settings: Settings, *, without_keys: bool = False) -> None:
         )
         host, port = listening.getsockname()[:2]
         print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _ends_in_order)
         uvicorn.Server(served).run(sockets=[listening])
     finally:
         champions.stop()
         if shadow is not None:
             shadow.close()
         log.close()
+
+
+def _ends_in_order(*_: object) -> None:
+    """Nothing more: uvicorn raises what stopped it once more at its end, and what waits is still to be logged."""
 
 
 def _settle(champions: Champions) -> None:

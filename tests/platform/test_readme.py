@@ -30,6 +30,8 @@ pytestmark = pytest.mark.timeout(900)  # the demo at its full size, on a machine
 
 README = (PROJECT_ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
+ASK = """curl -s localhost:8471/v1/models/fraud:predict -H "X-API-Key: $KEY" -H "content-type: application/json" \
+-d '{"instance": {"customer_id": 296, "terminal_id": 758, "amount": 60.97, "transaction_time": 1538528400}}'"""
 MASKED = [
     (r"run [0-9a-f]{8}", "run …"),
     (r"\d+\.\d s\b", "… s"),
@@ -205,6 +207,26 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
     assert (stale.returncode, stale.stdout) == (0, "nothing is stale\n"), stale.stdout + stale.stderr
     told = run(".venv/bin/ml-platform notifications list", newcomer)
     assert (told.returncode, told.stdout) == (0, "nothing was told yet\n"), told.stdout + told.stderr
+
+
+def test_the_champion_answers_whoever_has_a_key(demo: str, newcomer: Path) -> None:
+    made = run(".venv/bin/ml-platform serving-key shop", newcomer)
+    key, kept = made.stdout.splitlines()
+    serve = ".venv/bin/ml-platform serve --port 8471 --at 2018-10-03T01:00:00"
+    home = {"ML_PLATFORM_HOME": str(newcomer / ".ml_platform"), "ML_PLATFORM_SERVING__KEYS": kept}
+    service = subprocess.Popen(["bash", "-c", f"exec {serve}"], cwd=newcomer, env={**os.environ, **home})
+    try:
+        deadline = time.monotonic() + 300
+        while run("curl -sf localhost:8471/readyz", newcomer).returncode != 0:
+            assert service.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        asked = run(f"KEY={key}; {ASK}", newcomer)
+        (prediction,) = json.loads(asked.stdout)["predictions"]
+        assert [view["state"] for view in prediction["views"].values()] == ["fresh", "fresh"]
+        assert prediction["decision"] in ("alert", "no_alert")
+    finally:
+        service.terminate()
+        assert service.wait(60) == 0
 
 
 def test_the_champion_before_is_champion_again_in_one_command(demo: str, newcomer: Path) -> None:
