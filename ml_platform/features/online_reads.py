@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ml_platform.features.feast_import import load_feast
 from ml_platform.features.store import store_config
 from ml_platform.kernel.durations import since_epoch
 from ml_platform.kernel.errors import StoreError
@@ -38,6 +39,7 @@ class OnlineReads:
     """
 
     def __init__(self, settings: Settings) -> None:
+        load_feast()
         from feast import RepoConfig
         from feast.infra.online_stores.helpers import get_online_store_from_config
 

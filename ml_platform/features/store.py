@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pydantic import SecretStr
 
+from ml_platform.features.feast_import import load_feast
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import PARTITION_COLUMN
@@ -48,6 +49,7 @@ def feature_store(settings: Settings) -> "FeatureStore":
 
     It waits longer for Redis than a request may.
     """
+    load_feast()
     from feast import FeatureStore, RepoConfig
 
     config = store_config(settings)
@@ -70,6 +72,7 @@ def declared_store(
     What is computed follows from the declarations at hand, whatever somebody applied to the shared registry.
     Of the assets that `files` names, only those data files are read.
     """
+    load_feast()
     from feast import FeatureStore, RepoConfig
 
     from ml_platform.features.feast_objects import feast_objects

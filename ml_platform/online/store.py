@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock
 
+from ml_platform.features.feast_import import load_feast
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.features.store import feature_store, quiet_feast
 from ml_platform.kernel.catalog import Catalog
@@ -40,6 +41,7 @@ class ReadBack:
 
 def apply_registry(settings: Settings, catalog: Catalog) -> dict[str, int]:
     """Make Feast's registry say what is declared; the count of objects by kind."""
+    load_feast()
     from ml_platform.features.feast_objects import feast_objects
 
     objects = feast_objects(catalog, Lake(settings.lake_uri))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform import declarations
+from ml_platform.features.feast_import import load_feast
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.errors import DeclarationError, StoreError
 from ml_platform.kernel.settings import Settings
@@ -22,7 +23,7 @@ def other_definitions(settings: Settings, contract: Contract, manifest: Mapping[
     The same rule as a rollback's: equal declarations, or equal definitions of the features that are read. Raises
     StoreError when it cannot be told, because the registry does not answer, or has no such view.
     """
-    import feast  # noqa: F401 (takes seconds, which are not the registry's)
+    load_feast()  # takes seconds, which are not the registry's
 
     applied = Patience("Feast's registry", seconds=_SECONDS).ask(lambda: _applied(settings))
     found: list[str] = []

@@ -24,8 +24,8 @@ class OnlineFeatures:
     """
 
     def __init__(self, settings: Settings, contract: Contract) -> None:
+        self._store = OnlineReads(settings)  # loads Feast
         self._views = [(view, _feast_view(view)) for view in contract.views]
-        self._store = OnlineReads(settings)
 
     def read(self, keys: Sequence[Mapping[str, Any]]) -> list[ViewRows]:
         """The rows of every view, in the contract's order, for some entity keys; each key is asked for once."""
