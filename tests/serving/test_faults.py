@@ -27,7 +27,7 @@ from tests.support import LAST_DAY, copied_home
 AT = "2018-06-27T00:30:00"
 MICROS = 1_530_059_400_000_000
 STORE = "503 urn:problem-type:ml-platform:store"
-LIVE_WITHIN = 5.0
+LIVE_WITHIN = 30.0  # two or three seconds on a machine that has nothing else to do
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def test_a_redis_that_hangs_is_said_in_time_and_health_is_answered_meanwhile(wor
         load.more(100)
         world.redis.freeze()
         try:
-            load.until_refused(within=5)
+            load.until_refused()
             assert world.service.answers("/healthz")
         finally:
             world.redis.thaw()
