@@ -48,6 +48,7 @@ class Champions:
             self._roles["shadow"] = settings.serving.shadow
         self._slots: dict[tuple[str, Role], Slot] = {}
         self._stamp: object = None
+        self._nothing: str | None = None
         self._stopped, self._looked = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -92,35 +93,46 @@ class Champions:
 
     def look(self) -> None:
         """Ask the registry once, and follow it; without an answer, serve on, if need be from local copies."""
-        with quiet_imports():
-            import mlflow  # noqa: F401 (takes seconds, which are not the registry's)
         stamp = _stamp(self._settings)
         if stamp is None or stamp != self._stamp or any(slot.problems for slot in self._slots.values()):
-            self._stamp = None
-            self._ask()
-            self._stamp = stamp
+            self._stamp = stamp if self._ask() else None
         for slot in list(self._slots.values()):
             self._doubt(slot)
         self._looked.set()
 
-    def _ask(self) -> None:
+    def _ask(self) -> bool:
+        """Whether the registry answered, and everything is as it says."""
+        kept = copies.kept(self._settings)
         try:
             aliases = self._registry.ask(lambda: _aliases(self._settings))
         except StoreError as err:
-            for slot in self._slots_of(self._named() or copies.kept(self._settings)):
+            slots = self._slots_of(self._named() or kept)
+            for slot in slots:
                 self._unanswered(slot, err)
-        else:
-            names = self._named() or [
-                *(name for name, found in aliases.items() if CHAMPION in found),
-                *copies.kept(self._settings),
-            ]
-            for slot in self._slots_of(names):
-                try:
-                    self._look_at(slot, aliases.get(slot.model, {}).get(slot.alias))
-                except StoreError as err:
-                    self._unanswered(slot, err)
+            self._say_nothing_is_served(None if slots else str(err))
+            return False
+        found = [name for name, of_model in aliases.items() if CHAMPION in of_model]
+        slots = self._slots_of(self._named() or [*found, *kept])
+        self._say_nothing_is_served(None if slots else "no registered model has a champion")
+        failed = [slot for slot in slots if not self._follow_alias(slot, aliases)]
+        return not failed
+
+    def _follow_alias(self, slot: Slot, aliases: Aliases) -> bool:
+        try:
+            self._look_at(slot, aliases.get(slot.model, {}).get(slot.alias))
+        except StoreError as err:
+            self._unanswered(slot, err)
+            return False
+        return True
+
+    def _say_nothing_is_served(self, why: str | None) -> None:
+        """In the log once for each change: without a model there is no status that could have it."""
+        if why is not None and why != self._nothing:
+            log.error("%s. Nothing is served", why.rstrip("."))
+        self._nothing = why
 
     def _follow(self) -> None:
+        _warm_up(self._settings)
         while not self._stopped.is_set():
             try:
                 self.look()
@@ -211,6 +223,16 @@ class Champions:
             for role, alias in self._roles.items():
                 self._slots.setdefault((name, role), Slot(name, role, alias))
         return list(self._slots.values())
+
+
+def _warm_up(settings: Settings) -> None:
+    """Import what asks the registry: that takes seconds, which are not the registry's."""
+    with quiet_imports():
+        import mlflow
+
+        if _file(settings) is not None:
+            import mlflow.store.model_registry.sqlalchemy_store
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def _aliases(settings: Settings) -> Aliases:
