@@ -7,6 +7,7 @@ store was late with is another matter, and told apart: the values are those of a
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -44,8 +45,8 @@ def consistency(
         names = [feature.name for feature in view.features(catalog)]
         _stage(connection, view, names, day)
         corrected, compared = _compare(connection, lake, view, names)
-        views.append(_reads(connection, lake, view, corrected=corrected))
-        features += compared
+        views.append(read := _reads(connection, lake, view, corrected=corrected))
+        features += [replace(found, missing=read.missing, stale=read.stale) for found in compared]
     features += on_demand_consistency(connection, catalog, service, day)
     return Consistency(count, tuple(views), tuple(features))
 
@@ -173,7 +174,7 @@ WHERE served"""
     (found,) = connection.execute(query).fetchall()
     of_each = [found[4 * i : 4 * i + 4] for i in range(len(names))]
     return [
-        FeatureConsistency(name, view.name, compared, mismatches, largest or 0.0, example or "")
+        FeatureConsistency(name, view.name, compared, mismatches, largest or 0.0, example=example or "")
         for name, (compared, mismatches, largest, example) in zip(names, of_each, strict=True)
     ]
 

@@ -5,13 +5,19 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class FeatureConsistency:
-    """One feature of a day's predictions: compared values, and those that are not what the offline table has."""
+    """One feature of a day's predictions: compared values, and those that are not what the offline table has.
+
+    `missing`: predictions without a row for the key, or, of a feature that was computed, without a value; `stale`:
+    those whose row was older than the ttl.
+    """
 
     feature: str
     view: str
     compared: int
     mismatches: int
     largest_difference: float
+    missing: int = 0
+    stale: int = 0
     example: str = ""  # a prediction that saw another value
 
 

@@ -1,7 +1,7 @@
 """Whether features that were computed for a request are what their function makes of what was logged."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -27,13 +27,13 @@ def on_demand_consistency(
     checked = [*service.request_features, *outputs]
     if not checked:
         return []
-    counts = {name: [0, 0, 0.0, ""] for name in checked}
+    found = {name: FeatureConsistency(name, "", 0, 0, 0.0) for name in checked}
     query = _inputs_sql(catalog, service, day, checked)
     for batch in connection.sql(query).to_arrow_reader(50_000):
         again = with_on_demand(batch, service, catalog, names)
         for name in checked:
-            _count(counts[name], batch, again.column(name), name)
-    return [FeatureConsistency(name, "", *found) for name, found in counts.items()]
+            found[name] = _counted(found[name], batch, again.column(name))
+    return list(found.values())
 
 
 def _inputs_sql(catalog: Catalog, service: FeatureServiceSpec, day: str, checked: Sequence[str]) -> str:
@@ -53,14 +53,19 @@ def _inputs_sql(catalog: Catalog, service: FeatureServiceSpec, day: str, checked
     return f"SELECT {columns} FROM {LOG} WHERE {PARTITION_COLUMN} = DATE '{day}' ORDER BY prediction_id"
 
 
-def _count(found: list[Any], batch: pa.RecordBatch, again: pa.Array, name: str) -> None:
-    logged = batch.column(f"logged_{name}").to_numpy(zero_copy_only=False).astype(np.float32)
+def _counted(before: FeatureConsistency, batch: pa.RecordBatch, again: pa.Array) -> FeatureConsistency:
+    """What was found of a feature before, and in a batch."""
+    logged = batch.column(f"logged_{before.feature}").to_numpy(zero_copy_only=False).astype(np.float32)
     computed = again.to_numpy(zero_copy_only=False).astype(np.float32)
-    named = batch.column(f"named_{name}").to_numpy(zero_copy_only=False)
+    named = batch.column(f"named_{before.feature}").to_numpy(zero_copy_only=False)
     wrong = named & ~((logged == computed) | (np.isnan(logged) & np.isnan(computed)))
-    found[0] += int(named.sum())
-    found[1] += int(wrong.sum())
-    if wrong.any():
-        apart = np.abs(logged[wrong].astype(np.float64) - computed[wrong])
-        found[2] = max(found[2], float(np.nan_to_num(apart).max()))
-        found[3] = found[3] or batch.column("prediction_id")[int(np.flatnonzero(wrong)[0])].as_py()
+    apart = np.nan_to_num(np.abs(logged[wrong].astype(np.float64) - computed[wrong]))
+    first = batch.column("prediction_id")[int(np.argmax(wrong))].as_py() if wrong.any() else ""
+    return replace(
+        before,
+        compared=before.compared + int(named.sum()),
+        mismatches=before.mismatches + int(wrong.sum()),
+        largest_difference=max(before.largest_difference, float(apart.max(initial=0))),
+        missing=before.missing + int((named & np.isnan(logged)).sum()),
+        example=before.example or first,
+    )

@@ -91,6 +91,7 @@ def log_metadata(counted: Sequence[Metadata], found: Consistency) -> Metadata:
         "versions": table(counted),
         "mismatches": found.mismatches,
         **{f"late_{view.view}": view.late for view in found.views},
+        **{f"corrected_{view.view}": view.corrected for view in found.views},
     }
 
 

@@ -1,18 +1,17 @@
 """A built platform whose champion has answered the transactions of two days: a quiet one, and a bad one."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from ml_platform.feedback.spec import FeedbackSpec
-from ml_platform.gates.evaluations import latest_evaluations
+from ml_platform.gates.evaluations import history
 from ml_platform.serving.logged import LoggedBatch
 from tests.built import NEXT_DAY, Platform, day_of_transactions, opened_copy
 from tests.feedback.predictions import Service
@@ -35,7 +34,7 @@ class World:
 
     def evaluation(self, asset: str, check: str, day: str) -> dg.AssetCheckEvaluation:
         """What a check said last of a day."""
-        found = latest_evaluations(self.platform.instance, asset, check, [day])[day]
+        (found,) = history(self.platform.instance, asset, check, [day], limit=1)
         assert found.event is not None
         evaluation = found.event.asset_check_evaluation
         assert evaluation is not None
@@ -55,11 +54,6 @@ def declared(platform: Platform, **changed: object) -> FeedbackSpec:
     """The declared feedback, some of it otherwise."""
     spec = platform.catalog.get(FeedbackSpec, "fraud", wanted_by="a test")
     return FeedbackSpec.model_validate({**spec.model_dump(by_alias=True, mode="json"), **changed})
-
-
-def some(rows: pa.Table, *, of: Callable[[Any], Any]) -> pa.Table:
-    """The rows for which an expression over their columns holds."""
-    return rows.filter(of(pc))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from ml_platform.feedback.retraining import wish
 from tests.built import CUSTOMERS, TERMINALS, changed_column
 from tests.feedback.conftest import A_DAY_LATE, BAD, LOG, OUTCOMES, PERFORMANCE, QUIET, World, declared
 from tests.feedback.predictions import with_score, with_values
+from tests.support import compiled
 
 PLANTED = 3
 ALONE = {"window": "1d", "minimum_positives": 3}
@@ -39,6 +40,8 @@ def test_a_value_that_is_not_the_published_one_is_found_and_named(bad: World) ->
     assert (said["passed"], said["status"], said["mismatches"]) == (False, "failed", PLANTED)
     assert f"customer_mean_amount_7d: {PLANTED} of {bad.rows.num_rows} differ" in said["observed"]
     assert "prediction late-" in said["observed"]
+    differs = {row.data["feature"]: row.data["mismatches"] for row in said["features"].records}
+    assert {name for name, count in differs.items() if count} == {"customer_mean_amount_7d"}
 
 
 def test_an_older_snapshot_than_was_due_is_late_and_not_wrong(bad: World) -> None:
@@ -96,15 +99,18 @@ def test_concept_drift_asks_for_the_newest_day_to_be_trained(worse: World) -> No
     here = worse.platform
     spec = declared(here, retrain=True)
     assert wish(here.instance, here.settings, spec, here.catalog).partition == QUIET
-    context = dg.build_sensor_context(instance=here.instance, resources=dict(resources().resources or {}))
-    request = retraining_sensor(spec, here.catalog).evaluate_tick(context).run_requests
-    assert request is not None
-    ((asked),) = request
+    sensor = retraining_sensor(spec, here.catalog)
+    defs = dg.Definitions(compiled(here.catalog), sensors=[sensor], resources=resources().resources)
+    context = dg.build_sensor_context(
+        instance=here.instance,
+        resources={"environment": here.settings},
+        repository_def=defs.get_repository_def(),
+    )
+    with context:
+        (asked,) = sensor.evaluate_tick(context).run_requests or ()
     assert asked.partition_key == QUIET
-    assert {key.to_user_string() for key in asked.asset_selection or ()} == {
-        "training_sets/fraud",
-        "models/fraud",
-    }
+    selected = {key.to_user_string() for key in asked.asset_selection or ()}
+    assert selected == {"training_sets/fraud", "models/fraud"}
 
 
 def test_training_is_asked_for_only_where_it_is_declared(worse: World) -> None:
@@ -144,3 +150,4 @@ def test_a_snapshot_that_was_corrected_after_it_was_read_is_no_mismatch(world: W
     here.make(LOG, QUIET)
     said = world.said(LOG, "online_offline_consistency", QUIET)
     assert (said["passed"], said["mismatches"]) == (True, 0)
+    assert here.newest_metadata(LOG, QUIET)["corrected_customer_spending"] > 0

@@ -34,6 +34,15 @@ def test_every_logged_value_is_that_of_the_published_snapshot(world: World) -> N
     assert f"{features * world.rows.num_rows:,} values" in said["observed"]
 
 
+def test_what_was_compared_missing_and_stale_is_told_of_every_feature(world: World) -> None:
+    rows = [row.data for row in world.said(LOG, "online_offline_consistency", QUIET)["features"].records]
+    assert {row["feature"] for row in rows} == set(world.service.contract.features)
+    for row in rows:
+        assert (row["mismatches"], row["largest_difference"], row["stale"]) == (0, 0.0, 0)
+        seen = row["compared"] + (row["missing"] if row["view"] else 0)
+        assert seen == world.rows.num_rows, row["feature"]
+
+
 def test_what_is_found_is_reported_and_holds_nothing_up(world: World) -> None:
     for check in ("online_offline_consistency", "prediction_drift", "training_drift"):
         evaluation = world.evaluation(LOG, check, QUIET)

@@ -153,3 +153,16 @@ def test_the_ledger_has_what_was_told(drifted: Teller) -> None:
     [line] = NOTIFICATIONS.entries(drifted.lake)
     assert (line["webhook"], line["id"], line["status"]) == ("on_call", told["id"], "sent")
     assert line["answer"] == "HTTP 200 ok"
+
+
+def test_a_check_that_holds_nothing_up_is_told_once_as_a_warning(teller: Teller) -> None:
+    instance, profiles = teller.toys.instance, teller.toys.profiles
+    found = Evaluation("concept_drift", passed=False, observed="0.4, was 0.7", bound=BOUND, blocking=False)
+    for _ in range(2):
+        report_evaluation(instance, evaluation_event(dg.AssetKey(profiles.split("/")), A, found, None))
+    [told] = teller.look()
+    assert (told["event"], told["title"]) == ("check_warned", f"Warning: {profiles} [{A}] concept_drift")
+    assert told["text"].splitlines()[1:] == ["Nothing is refused because of it."]
+    assert told["details"]["observed"] == "0.4, was 0.7"
+    assert teller.look() == []
+    assert teller.declared(events=["gate_closed"]).look() == []
