@@ -25,8 +25,8 @@ _CONFIGURATION = {
     "delta.enableDeletionVectors": "false",  # readers take the data files as they are
     "delta.checkpointInterval": "10",  # opening reads every commit since the last one
     "delta.enableExpiredLogCleanup": "true",
-    "delta.logRetentionDuration": "interval 1 hours",  # longer than any read takes to open the table
-    "delta.deletedFileRetentionDuration": "interval 1 hours",  # after it, checkpoints do not list what was merged
+    "delta.logRetentionDuration": "interval 10 minutes",  # longer than any read takes to open the table
+    "delta.deletedFileRetentionDuration": "interval 10 minutes",  # after it, checkpoints do not list what was merged
 }
 _WRITER = WriterProperties(compression="ZSTD", dictionary_page_size_limit=64 * 1024)
 

@@ -172,6 +172,11 @@ def test_old_versions_of_a_log_are_not_kept_for_ever(tmp_path: Path) -> None:
     Journal(table.uri, SCHEMA).append(rows_of("a"), number=1)
     kept = DeltaTable(table.uri).metadata().configuration
     assert kept["delta.enableExpiredLogCleanup"] == "true"
+    assert (
+        kept["delta.logRetentionDuration"]
+        == kept["delta.deletedFileRetentionDuration"]
+        == "interval 10 minutes"
+    )
     assert kept["delta.enableDeletionVectors"] == "false"
 
 
