@@ -47,7 +47,7 @@ class Load:
         for thread in self._threads:
             thread.join(30)
 
-    def more(self, requests: int, *, version: int | None = None, within: float = 20) -> None:
+    def more(self, requests: int, *, version: int | None = None, within: float = 90) -> None:
         """Wait for so many more right answers, of one version if one is given."""
 
         def right() -> int:
@@ -58,7 +58,7 @@ class Load:
             assert time.monotonic() < deadline, f"no more right answers: {self.answered.refused}"
             time.sleep(0.01)
 
-    def until_refused(self, *, within: float = 20) -> None:
+    def until_refused(self, *, within: float = 90) -> None:
         """Wait until a request is refused that was not before."""
         before, deadline = self.answered.refused.total(), time.monotonic() + within
         while self.answered.refused.total() == before:
