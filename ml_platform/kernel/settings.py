@@ -44,7 +44,11 @@ class ServingSettings(BaseModel):
     online_timeout_seconds: float = Field(
         default=0.25, gt=0, description="How long the online store may take to answer or to be reached."
     )
-    threads: int = Field(default=4, ge=1, description="Requests that one worker scores at once.")
+    threads: int = Field(
+        default=2,
+        ge=1,
+        description="Requests that one worker scores at once: one computes while another waits for the store.",
+    )
     log_queue: int = Field(default=10_000, ge=1, description="Predictions that may wait to be logged.")
     log_seconds: float = Field(
         default=5,

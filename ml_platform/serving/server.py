@@ -4,6 +4,7 @@ import gc
 import ipaddress
 import signal
 import socket
+import sys
 import threading
 
 import uvicorn
@@ -17,6 +18,9 @@ from ml_platform.serving.keys import Keys
 from ml_platform.serving.log import PredictionLog
 from ml_platform.serving.shadow import Shadow
 
+_TURN_S = 0.0005
+"""How long a thread may keep others from running: a request does not wait for what the log or the follower does."""
+
 
 def run(settings: Settings, *, without_keys: bool = False) -> None:
     """Serve until the process is told to stop; InputError for settings that it may not start with."""
@@ -24,6 +28,7 @@ def run(settings: Settings, *, without_keys: bool = False) -> None:
     keys = accepted_keys(here.serving, without_keys=without_keys)
     listening = _listen(here.serving)
     log_as_json()
+    sys.setswitchinterval(_TURN_S)
     champions, log = Champions(here), PredictionLog(here)
     shadow = Shadow(champions, log) if here.serving.shadow else None
     champions.start()
