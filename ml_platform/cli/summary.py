@@ -35,8 +35,7 @@ def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
     )
     table.add_row("one prediction", f"score {summary['prediction']['score']:.4f}")
     for name, counts in summary["gates"].items():
-        failed = f", [red]{counts['failed']} failed[/]" if counts["failed"] else ""
-        table.add_row(f"gate {name}", f"{counts['passed']} passed{failed}")
+        table.add_row(f"gate {name}", _counted(counts))
     console.print(table)
     times = Table(title="Where the time went", title_justify="left", show_header=False)
     for name, seconds in summary["stages"].items():
@@ -52,6 +51,13 @@ def _refused(day: Mapping[str, Any]) -> str:
 
 def _champion(day: Mapping[str, Any]) -> str:
     return f"version {day['afterwards']['champion']} is champion"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    if not any(counts.values()):
+        return "not evaluated yet"
+    failed = f", [red]{counts['failed']} failed[/]" if counts["failed"] else ""
+    return f"{counts['passed']} passed{failed}"
 
 
 def keep_summary(settings: Settings, summary: Mapping[str, Any]) -> None:
