@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
-from threading import Lock
+from threading import Lock, local
 from typing import Any, Literal
 
 from feast import FeatureView
@@ -87,6 +87,7 @@ class RedisSnapshotOnlineStore(RedisOnlineStore):
 
     def __init__(self) -> None:
         self._opening = Lock()
+        self._mine = local()
 
     def online_write_batch(
         self,
@@ -118,11 +119,18 @@ class RedisSnapshotOnlineStore(RedisOnlineStore):
         fields = [_fields(name, tuple(view.features)) for name, view in zip(names, wanted, strict=True)]
         keys = [self._generate_redis_keys_for_entities(config, list(view.keys)) for view in wanted]
         asked = [("HMGET", key, *mine) for found, mine in zip(keys, fields, strict=True) for key in found]
-        answers = iter(_answered(self._get_client(config.online_store), asked))
+        answers = iter(_answered(self._own_connection(config.online_store), asked))
         return [[_row(next(answers)) for _ in view.keys] for view in wanted]
 
+    def _own_connection(self, online_store_config: Any) -> Any:
+        """The connection that this thread reads by: the pool looks at each one that it gives, which takes as long."""
+        if not hasattr(self._mine, "connection"):
+            pool = self._get_client(online_store_config).connection_pool
+            self._mine.connection = pool.connection_class(**pool.connection_kwargs)
+        return self._mine.connection
+
     def _get_client(self, online_store_config: Any) -> Any:
-        """One client of the process, with connections for its threads."""
+        """One client of the process, with connections for those who write."""
         with self._opening:
             if self._client is None:
                 self._client = _client(online_store_config)
@@ -150,12 +158,11 @@ def _client(config: RedisSnapshotOnlineStoreConfig) -> Redis:
     return Redis(connection_pool=pool)
 
 
-def _answered(client: Redis, commands: Sequence[tuple[str | bytes, ...]]) -> list[Any]:
+def _answered(connection: Any, commands: Sequence[tuple[str | bytes, ...]]) -> list[Any]:
     """What Redis answers to some commands, in one round trip, asked once more when the connection was dead.
 
     A pipeline of the client does as much, and half as much again of its own around it.
     """
-    connection = client.connection_pool.get_connection()
 
     def ask() -> list[Any]:
         connection.send_packed_command(connection.pack_commands(commands), check_health=False)
@@ -166,8 +173,6 @@ def _answered(client: Redis, commands: Sequence[tuple[str | bytes, ...]]) -> lis
     except BaseException:
         connection.disconnect()  # answers that nobody took are not the next one's
         raise
-    finally:
-        client.connection_pool.release(connection)
 
 
 def _keepalive() -> dict[int, int]:

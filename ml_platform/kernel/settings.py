@@ -45,9 +45,9 @@ class ServingSettings(BaseModel):
         default=0.25, gt=0, description="How long the online store may take to answer or to be reached."
     )
     threads: int = Field(
-        default=2,
+        default=1,
         ge=1,
-        description="Requests that one worker scores at once: one computes while another waits for the store.",
+        description="Batches of waiting requests scored at once; more of them help where the store is far away.",
     )
     log_queue: int = Field(default=10_000, ge=1, description="Predictions that may wait to be logged.")
     log_seconds: float = Field(

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from ml_platform.kernel.errors import PlatformError
 from ml_platform.kernel.settings import Settings
+from ml_platform.serving.batching import Batches
 from ml_platform.serving.edge import Edge
 from ml_platform.serving.http import Endpoint, Routes
 from ml_platform.serving.keys import Keys
@@ -38,18 +39,21 @@ def application(
     What it is given outlives it; it closes what it opened itself when it shuts down.
     """
     serving = settings.serving
-    pool = ThreadPoolExecutor(serving.threads, thread_name_prefix="score")
+    pool = ThreadPoolExecutor(serving.threads, thread_name_prefix="read")
+    service = Service(serving, versions, log, shadow)
+    batches = Batches(service, threads=serving.threads)
     metrics, traces = Metrics(versions, log, shadow), tracing(settings.otlp_endpoint)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        batches.close()
         pool.shutdown()
         traces.close()
 
     own = TelemetryConfig(tracing=False, metrics=False, logs=False)
     app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False, telemetry=own)
-    routes = Routes(Service(serving, versions, log, shadow), pool, metrics)
+    routes = Routes(service, batches, pool, metrics)
     by_path: dict[str, dict[str, Endpoint]] = {}
     for method, path, endpoint in routes.table():
         by_path.setdefault(path, {})[method] = endpoint

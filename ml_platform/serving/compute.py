@@ -43,6 +43,10 @@ class ViewRows:
     times: Sequence[int | None]
     values: Mapping[str, Sequence[Any]]
 
+    def part(self, rows: slice) -> "ViewRows":
+        """The same of some of the rows."""
+        return ViewRows(self.times[rows], {name: values[rows] for name, values in self.values.items()})
+
 
 @dataclass(frozen=True)
 class ViewState:
@@ -55,21 +59,34 @@ class ViewState:
     times: Sequence[int | None]
     states: Sequence[State]
 
+    def part(self, rows: slice) -> "ViewState":
+        """The same of some of the rows."""
+        return ViewState(self.name, self.times[rows], self.states[rows])
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What n rows were answered: their features as the model saw them (n, k), scores, and what was not as it should be.
+    """What n rows were answered: their features (n, k), scores, and what was not as it should be.
 
-    A rejected row has no score. `values` are the features by name before they became float32; what is older than the
-    ttl and was not served is None there, as what is missing is.
+    A rejected row has no score. Features are in the contract's order, before they become float32 for the model; NaN is
+    what is missing, and what is older than the ttl and was not served.
     """
 
-    features: npt.NDArray[np.float32]
-    values: Mapping[str, Sequence[Any]]
+    features: npt.NDArray[np.float64]
     views: Sequence[ViewState]
     outcomes: Sequence[Outcome]
     scores: Sequence[float | None]
     alerts: Sequence[bool | None]
+
+    def part(self, rows: slice) -> "Answer":
+        """The same of some of the rows."""
+        return Answer(
+            features=self.features[rows],
+            views=[view.part(rows) for view in self.views],
+            outcomes=self.outcomes[rows],
+            scores=self.scores[rows],
+            alerts=self.alerts[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -93,10 +110,9 @@ class Scorer:
             columns |= self._on_demand(function, columns)
         features = _as_features([columns[name] for name in self.contract.features])
         rejected = self.rejected(views, len(rows))
-        scores = predict_onnx(self.session, features).tolist()
+        scores = predict_onnx(self.session, features.astype(np.float32, order="C")).tolist()
         return Answer(
             features=features,
-            values={name: columns[name] for name in self.contract.features},
             views=views,
             outcomes=["rejected" if no else "scored" for no in rejected],
             scores=[None if no else score for no, score in zip(rejected, scores, strict=True)],
@@ -209,10 +225,10 @@ def _as_array(values: Sequence[Any], kind: str | None) -> npt.NDArray[Any]:
     return np.array(values, dtype=_DTYPES[kind])
 
 
-def _as_features(columns: Sequence[Sequence[Any]]) -> npt.NDArray[np.float32]:
-    """Rows as the model gets them: float32, NaN where there is no value; made at once, as each array costs its own."""
+def _as_features(columns: Sequence[Sequence[Any]]) -> npt.NDArray[np.float64]:
+    """Columns as rows, NaN where there is no value; made at once, as each array costs its own."""
     values = [[np.nan if value is None else value for value in column] for column in columns]
-    return np.array(values, dtype=np.float64).T.astype(np.float32, order="C")
+    return np.array(values, dtype=np.float64).T
 
 
 _DTYPES: Mapping[str, type[Any]] = {

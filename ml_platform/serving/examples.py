@@ -32,8 +32,7 @@ def predictions_example(ready: Ready) -> dict[str, Any]:
     """What one row may be answered."""
     views = [ViewState(view.name, [_MIDNIGHT], ["fresh"]) for view in ready.served.contract.views]
     answer = Answer(
-        features=np.empty((1, 0), np.float32),
-        values={},
+        features=np.empty((1, 0)),
         views=views,
         outcomes=["scored"],
         scores=[0.07],

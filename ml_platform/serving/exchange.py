@@ -1,6 +1,7 @@
 """One request on its way to its answer: what is known of it, for whoever counts, traces or logs it afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -65,3 +66,15 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._stages[self._name] = (self._started, perf_counter_ns())
+
+
+@contextmanager
+def all_in_stage(name: str, exchanges: Sequence[Exchange]) -> Iterator[None]:
+    """Time a part of the work that is done for some requests at once: each has waited for all of it."""
+    started = perf_counter_ns()
+    try:
+        yield
+    finally:
+        ended = perf_counter_ns()
+        for exchange in exchanges:
+            exchange.stages[name] = (started, ended)

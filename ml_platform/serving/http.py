@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ml_platform.serving import v2
+from ml_platform.serving.batching import Batches
 from ml_platform.serving.exchange import Exchange
 from ml_platform.serving.metrics import Metrics
 from ml_platform.serving.openapi import document
@@ -30,8 +31,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Routes:
     """Handlers of all routes, by path and method."""
 
-    def __init__(self, service: Service, pool: ThreadPoolExecutor, metrics: Metrics) -> None:
-        self._service, self._pool, self._metrics = service, pool, metrics
+    def __init__(
+        self, service: Service, batches: Batches, pool: ThreadPoolExecutor, metrics: Metrics
+    ) -> None:
+        self._service, self._batches, self._pool, self._metrics = service, batches, pool, metrics
 
     def table(self) -> Sequence[tuple[str, str, Endpoint]]:
         """Method, path and handler; what is asked most comes first."""
@@ -59,7 +62,8 @@ class Routes:
     async def predict(self, request: Request) -> Response:
         require_json(request)
         ready = self._service.ready(request.path_params["name"])
-        return _json(await self._in_thread(self._service.predict, ready, request.scope["exchange"]))
+        exchange = request.scope["exchange"]
+        return _json(await self._batches.answer(ready, exchange, self._service.predict(ready, exchange)))
 
     async def features_of_body(self, request: Request) -> Response:
         require_json(request)
@@ -83,7 +87,7 @@ class Routes:
         ready = self._version(request)
         length = _header_length(request)
         exchange = request.scope["exchange"]
-        body, json_length = await self._in_thread(v2.infer, self._service, ready, exchange, length)
+        body, json_length = await self._batches.answer(ready, exchange, v2.infer(ready, exchange, length))
         if json_length is None:
             return _json(body)
         return Response(body, media_type=v2.BINARY, headers={v2.HEADER_LENGTH: str(json_length)})

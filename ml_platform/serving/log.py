@@ -20,8 +20,8 @@ from ml_platform.serving.logged import SCHEMA, LoggedBatch, encoded, log_table
 
 _log = logging.getLogger(__name__)
 
-_AT_ONCE = 128
-"""Predictions that are put into columns before requests get their turn again."""
+_AT_ONCE = 2048
+"""Predictions that are put into columns at once: a call takes 1.5 ms, whatever it is given, and 10 µs for each row."""
 
 _PAUSE_S = 0.001
 

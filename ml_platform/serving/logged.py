@@ -111,10 +111,8 @@ def encoded(batches: Sequence[LoggedBatch], logged_at: Sequence[int]) -> pa.Tabl
 
 def _features(contract: Contract, answers: Sequence[Answer]) -> pa.Array:
     """The features of every row by name; NaN, which says that there is no value, becomes null."""
-    found: dict[str, Any] = {}
-    for name in contract.features:
-        values = np.array(list(chain.from_iterable(answer.values[name] for answer in answers)), np.float64)
-        found[name] = pa.array(values, from_pandas=True)
+    values = np.concatenate([answer.features for answer in answers])
+    found = {name: pa.array(values[:, i], from_pandas=True) for i, name in enumerate(contract.features)}
     return _maps(found, pa.float64(), absent=False)
 
 

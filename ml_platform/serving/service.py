@@ -1,15 +1,15 @@
 """Answers requests about models, whatever protocol they came by: checks them, reads, scores, tells, and logs.
 
-It is given who is champion and where predictions are logged, and knows neither registry nor lake nor HTTP. One
-request is one call in one thread.
+It is given who is champion and where predictions are logged, and knows neither registry nor lake nor HTTP. A
+prediction is made in steps, so that requests that wait can be scored together (`batching`).
 """
 
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from pydantic_core import to_json
@@ -18,13 +18,18 @@ from ml_platform.kernel.settings import ServingSettings
 from ml_platform.models.contract import Contract
 from ml_platform.serving.answers import Telling
 from ml_platform.serving.compute import Answer, Scorer, ViewRows
-from ml_platform.serving.exchange import Exchange
+from ml_platform.serving.exchange import Exchange, all_in_stage
 from ml_platform.serving.instances import Instances, Row
 from ml_platform.serving.logged import LoggedBatch
 from ml_platform.serving.problems import Refused
 from ml_platform.serving.slots import Status
 
 _MICROS = 1_000_000
+T = TypeVar("T")
+Scored = tuple[Answer, Sequence[str]]
+"""What the rows of a request were answered, and the ids under which the predictions are logged."""
+Steps = Generator[Sequence[Row], Scored, T]
+"""Work on one request that checks its rows, gives them away to be scored, and tells what came of them."""
 
 
 class Features(Protocol):
@@ -122,23 +127,35 @@ class Service:
         """The time that answers are as of, in microseconds since 1970."""
         return time.time_ns() // 1000 if self._replay is None else self._replay
 
-    def predict(self, ready: Ready, exchange: Exchange) -> bytes:
+    def predict(self, ready: Ready, exchange: Exchange) -> Steps[bytes]:
         """Answer the rows of a JSON body."""
         with exchange.stage("validate"):
             rows = ready.instances.parse(exchange.body)
-        answer, ids = self.score(ready, rows, exchange)
+        answer, ids = yield rows
         with exchange.stage("answer"):
             head = {"as_of": exchange.at, "request_id": exchange.request_id, "trace_id": exchange.trace_id}
             return to_json(ready.telling.document(answer, rows, ids, **head), inf_nan_mode="null")
 
-    def score(self, ready: Ready, rows: Sequence[Row], exchange: Exchange) -> tuple[Answer, Sequence[str]]:
-        """Score rows that have been checked, with the ids under which the predictions are logged."""
-        served = exchange.served = ready.served
-        exchange.at = at = self.now()
-        with exchange.stage("features"):
+    def score(self, ready: Ready, asked: Sequence[tuple[Exchange, Sequence[Row]]]) -> list[Scored]:
+        """Score the rows of some requests, which were checked; the predictions of each, with their ids, are logged."""
+        served, at = ready.served, self.now()
+        rows = [row for _, own in asked for row in own]
+        with all_in_stage("features", [exchange for exchange, _ in asked]):
             online = served.features.read(rows)
-        with exchange.stage("predict"), np.errstate(over="ignore"):  # infinite, as in training
-            answer = served.scorer.score(rows, online, at=at)
+        with all_in_stage("predict", [exchange for exchange, _ in asked]), np.errstate(over="ignore"):
+            answer = served.scorer.score(rows, online, at=at)  # infinite, as in training
+        start, found = 0, list[Scored]()
+        for exchange, own in asked:
+            mine = slice(start, start := start + len(own))
+            exchange.served, exchange.at = served, at
+            found.append(self._scored(exchange, own, answer.part(mine), [read.part(mine) for read in online]))
+        return found
+
+    def _scored(
+        self, exchange: Exchange, rows: Sequence[Row], answer: Answer, online: Sequence[ViewRows]
+    ) -> Scored:
+        served = exchange.served
+        assert served is not None
         exchange.views, exchange.outcomes = answer.views, answer.outcomes
         ids = _prediction_ids(len(rows))
         logged = LoggedBatch(
@@ -148,7 +165,7 @@ class Service:
             role="champion",
             request_id=exchange.request_id,
             trace_id=exchange.trace_id,
-            as_of=at,
+            as_of=exchange.at,
             prediction_ids=ids,
             rows=rows,
             answer=answer,

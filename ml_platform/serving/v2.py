@@ -15,7 +15,7 @@ from ml_platform.serving.answers import decision, instant
 from ml_platform.serving.exchange import Exchange
 from ml_platform.serving.instances import told
 from ml_platform.serving.problems import Refused
-from ml_platform.serving.service import Ready, Service
+from ml_platform.serving.service import Ready, Steps
 from ml_platform.serving.slots import Status
 from ml_platform.serving.tensors import DATATYPES, Tensor, column, encoded, wrong
 
@@ -68,16 +68,14 @@ _REQUEST = TypeAdapter(InferRequest)
 _INDEX = TypeAdapter(IndexRequest)
 
 
-def infer(
-    service: Service, ready: Ready, exchange: Exchange, header_length: int | None
-) -> tuple[bytes, int | None]:
+def infer(ready: Ready, exchange: Exchange, header_length: int | None) -> Steps[tuple[bytes, int | None]]:
     """Answer a request: the body, and the length of its JSON where tensors follow it."""
     with exchange.stage("validate"):
         length = len(exchange.body) if header_length is None else header_length
         request: InferRequest = told(_REQUEST.validate_json, exchange.body[:length])
         wanted = _wanted(request)
         rows = _rows(ready, request, exchange.body[length:])
-    answer, ids = service.score(ready, rows, exchange)
+    answer, ids = yield rows
     rejected = [i for i, outcome in enumerate(answer.outcomes) if outcome == "rejected"]
     if rejected:
         raise _rejected(ready, rejected)

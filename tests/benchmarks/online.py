@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ml_platform.features.store import quiet_feast
 from ml_platform.kernel.settings import PROJECT_ROOT
 from ml_platform.model_registry import registry
@@ -51,7 +53,7 @@ def measure(platform: Released, options: argparse.Namespace) -> dict[str, Any]:
         name
         for row, answer in zip(platform.instances, answers, strict=True)
         for name, value in feast(row).items()
-        if name in names and not same(answer.values[name][0], value[0])
+        if name in names and not same(answer.features[0, names.index(name)], value[0])
     ]
     sides = {"ours": ours, "feast": feast, "floor": by_floor(platform, answers)}
     taken = timed(sides, platform, options.requests)
@@ -94,7 +96,9 @@ def by_floor(platform: Released, answers: list[Answer]) -> Callable[[Row], Any]:
 
     client = Redis(host="127.0.0.1", port=platform.redis_port)
     model = scorer(platform.contract, registry.load_onnx(platform.settings, platform.version)).session
-    ready = itertools.cycle([{platform.contract.input: answer.features} for answer in answers])
+    ready = itertools.cycle(
+        [{platform.contract.input: answer.features.astype(np.float32)} for answer in answers]
+    )
     keys = hashes(platform)
 
     def fetch(row: Row) -> Any:

@@ -8,6 +8,7 @@ import argparse
 import datetime as dt
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
 from ml_platform.models.contract import Contract, read_contract
 from ml_platform.online.spec import OnlineStoreSpec
+from ml_platform.serving.store import OnlineFeatures
 from ml_platform.sources.spec import EVENT_TIME
 from tests.benchmarks.measure import arguments
 from tests.redis_server import running_redis
@@ -93,7 +95,9 @@ def released(options: argparse.Namespace) -> Iterator[Released]:
             os.environ["ML_PLATFORM_ONLINE_STORE"] = redis.url
             here = settings().prepare()
             _build(here, options)
-            yield Released(here, redis.port)
+            platform = Released(here, redis.port)
+            _require_online(platform)
+            yield platform
         finally:
             shutil.rmtree(home, ignore_errors=True)
 
@@ -115,3 +119,16 @@ def _bring_online(here: Settings) -> None:
     with open_instance(here) as instance:
         for view in online.view_specs(catalog):
             made(instance, f"online/{view.name}", LAST_DAY)
+
+
+def _require_online(platform: Released) -> None:
+    """End where the events that are asked about have no features online: what is missing is answered faster."""
+    read = OnlineFeatures(platform.settings, platform.contract).read(platform.instances)
+    missing = [
+        view.name for view, rows in zip(platform.contract.views, read, strict=True) if None in rows.times
+    ]
+    if missing:
+        sys.exit(
+            f"features of every event of {LAST_DAY} are required online; some are missing in {', '.join(missing)}. "
+            f"Give --home a home whose newest day is {LAST_DAY}, or none"
+        )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ml_platform.kernel.durations import since_epoch
@@ -76,8 +77,10 @@ class Service:
 
 def with_values(batch: LoggedBatch, **values: float | None) -> LoggedBatch:
     """A batch of one row that saw other values of features than it was scored with."""
-    seen = {**batch.answer.values, **{name: [value] for name, value in values.items()}}
-    return replace(batch, answer=replace(batch.answer, values=seen))
+    seen = batch.answer.features.copy()
+    for name, value in values.items():
+        seen[0, batch.contract.features.index(name)] = np.nan if value is None else value
+    return replace(batch, answer=replace(batch.answer, features=seen))
 
 
 def with_score(batch: LoggedBatch, score: float) -> LoggedBatch:

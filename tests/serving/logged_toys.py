@@ -76,8 +76,7 @@ def toy_batch(
             for i in range(n)
         ],
         answer=Answer(
-            features=np.zeros((n, 3), np.float32),
-            values=values,
+            features=np.array(list(values.values()), np.float64).T,
             views=[ViewState("spending", times, states)],  # pyright: ignore[reportArgumentType]
             outcomes=["scored"] * n,
             scores=scores,

@@ -255,7 +255,7 @@ def test_the_lake_has_what_was_answered_and_what_the_challenger_would_have_said(
     shadow = Shadow(champions, log)
     service = Service(given, champions, log, shadow)
     exchange = Exchange(request_id="r", method="POST", trace_id="t")
-    answer, ids = service.score(service.ready(MODEL), ROWS, exchange)
+    ((answer, ids),) = service.score(service.ready(MODEL), [(exchange, ROWS)])
     shadow.close()
     log.close()
     scan = Lake(here.lake_uri).table(log_table(MODEL)).scan()
