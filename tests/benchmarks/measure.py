@@ -1,7 +1,8 @@
 """How every benchmark measures: its options, times of sides in turn, peaks of fresh processes, what it prints.
 
-A side is one way of doing the work. All sides of a benchmark are timed in one process; the peak of each is that
-of a process of its own, for which the benchmark is started again with `--side`. A benchmark looks like this:
+A side is one way of doing the work. All sides of a benchmark are timed in one process, or each in one that is kept
+for it, where one would leave gigabytes to the others; the peak of each is that of a fresh process of its own, for which
+the benchmark is started again with `--side`. A benchmark looks like this:
 
     options = arguments(__doc__).parse_args()
     sides = {"ours": lambda: ours(options.data), "sql": lambda: by_sql(options.data)}
@@ -22,8 +23,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -61,22 +65,70 @@ def arguments(about: str | None, *, data_required: bool = True) -> argparse.Argu
     return parser
 
 
-def in_turn(sides: Mapping[str, Callable[[], Any]], runs: int = 3) -> Timed:
+def in_turn(sides: Mapping[str, Callable[[], Any]], runs: int = 3, *, apart: bool = False) -> Timed:
     """Run each side once to warm it, then all sides in turn (A B A B …), and take the median of each.
 
-    What a side returned before is dropped before it runs again, and no side pays for what another has left.
+    What a side returned before is dropped before it runs again, and no side pays for what another has left. With
+    `apart` each has a process for itself; what it does and what it returns can be pickled then.
     """
-    results: dict[str, Any] = {side: work() for side, work in sides.items()}
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(runs):
+    with ExitStack() as stack:
+        places = {side: stack.enter_context(_apart()) if apart else Place() for side in sides}
         for side, work in sides.items():
-            results[side] = None
-            _give_back()
-            start = time.perf_counter()
-            results[side] = work()
-            seconds[side].append(time.perf_counter() - start)
-    medians = {side: round(statistics.median(taken), 6) for side, taken in seconds.items()}
-    return Timed(medians, results)
+            places[side].run(work)
+        seconds: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(runs):
+            for side, work in sides.items():
+                seconds[side].append(places[side].run(work))
+        medians = {side: round(statistics.median(taken), 6) for side, taken in seconds.items()}
+        return Timed(medians, {side: place.result() for side, place in places.items()})
+
+
+class Place:
+    """Where a side runs, and what it returned last."""
+
+    def __init__(self) -> None:
+        self._result: Any = None
+
+    def run(self, work: Callable[[], Any]) -> float:
+        """Wall seconds of the work."""
+        self._result = None
+        _give_back()
+        start = time.perf_counter()
+        self._result = work()
+        return time.perf_counter() - start
+
+    def result(self) -> Any:
+        return self._result
+
+
+class OtherProcess(Place):
+    """The same in a process that is there for one side alone."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+
+    def run(self, work: Callable[[], Any]) -> float:
+        return self._pool.submit(_run_here, work).result()
+
+    def result(self) -> Any:
+        return self._pool.submit(_result_here).result()
+
+
+@contextmanager
+def _apart() -> Iterator[OtherProcess]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield OtherProcess(pool)
+
+
+_HERE = Place()
+
+
+def _run_here(work: Callable[[], Any]) -> float:
+    return _HERE.run(work)
+
+
+def _result_here() -> Any:
+    return _HERE.result()
 
 
 def _give_back() -> None:
