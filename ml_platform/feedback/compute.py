@@ -1,6 +1,6 @@
 """What becomes of logged predictions, as SQL: repetitions told from predictions, and predictions with their labels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ml_platform.kernel.partitions import CREATED_TIME, PARTITION_COLUMN
 
@@ -35,7 +35,8 @@ def outcomes_sql(predictions: str, labels: str, *, event_id: str, label: str, ev
     """SQL of predictions with their labels; null where none is known.
 
     `labels` has the latest version of each label. A prediction of a day has the label of an event of that day, or of
-    `event_lag` days before. Of the predictions of one version for one event, the first is counted.
+    `event_lag` days before. Of the predictions of one version for one event on one day, the first with
+    a score is counted.
     """
     known = (
         f'SELECT CAST("{event_id}" AS VARCHAR) AS event_id, CAST("{label}" AS BIGINT) AS label, '
@@ -43,7 +44,7 @@ def outcomes_sql(predictions: str, labels: str, *, event_id: str, label: str, ev
     )
     first = (
         f"row_number() OVER (PARTITION BY p.{PARTITION_COLUMN}, version, role, p.event_id "
-        f"ORDER BY as_of, prediction_id) = 1"
+        f"ORDER BY score IS NULL, as_of, prediction_id) = 1"
     )
     return f"""
 SELECT p.* EXCLUDE ({PARTITION_COLUMN}), label, label_known_at,
@@ -52,3 +53,19 @@ FROM ({predictions}) p LEFT JOIN ({known}) l
     ON p.event_id = l.event_id
     AND l.event_day BETWEEN p.{PARTITION_COLUMN} - {event_lag} AND p.{PARTITION_COLUMN}
 ORDER BY p.{PARTITION_COLUMN}, prediction_id"""
+
+
+def counted_sql(outcomes: str, entities: Iterable[str]) -> str:
+    """SQL of the outcomes that are measured, in order of time, with entities numbered in the order of their ids.
+
+    An event that a version was asked about on two days is there once, as it was answered first.
+    """
+    numbers = "".join(
+        f", CASE WHEN entity_{entity} IS NULL THEN -1 ELSE dense_rank() OVER (ORDER BY entity_{entity}) END "
+        f'AS "{entity}"'
+        for entity in entities
+    )
+    first = "PARTITION BY version, role, event_id ORDER BY as_of, prediction_id"
+    counted = f"SELECT * FROM ({outcomes}) WHERE counted QUALIFY row_number() OVER ({first}) = 1"
+    columns = f"version, role, as_of, score, label{numbers}"
+    return f"SELECT {columns} FROM ({counted}) ORDER BY as_of, event_id, prediction_id"

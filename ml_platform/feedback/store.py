@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ml_platform.feedback.compute import deduplicated_sql, outcomes_sql, predictions_sql
+from ml_platform.feedback.compute import counted_sql, deduplicated_sql, outcomes_sql, predictions_sql
 from ml_platform.feedback.spec import FeedbackSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
@@ -95,17 +95,13 @@ def outcome_rows(settings: Settings, spec: FeedbackSpec, catalog: Catalog, days:
 def counted_outcomes(
     settings: Settings, spec: FeedbackSpec, catalog: Catalog, first: str, last: str
 ) -> pa.Table:
-    """The counted outcomes of a range of days, in order of time, with entities numbered in the order of their ids."""
+    """The counted outcomes of a range of days, in order of time, with entities numbered in the order of their ids.
+
+    An event that was asked about on two of the days is there once, as it was answered first.
+    """
     table = Lake(settings.lake_uri).table(spec.outcomes_key)
     where = [(PARTITION_COLUMN, ">=", first), (PARTITION_COLUMN, "<=", last)]
-    numbers = ", ".join(
-        f'CASE WHEN entity_{entity} IS NULL THEN -1 ELSE dense_rank() OVER (ORDER BY entity_{entity}) END AS "{entity}"'
-        for entity in spec.entities(catalog)
-    )
-    query = (
-        f"SELECT version, role, as_of, score, label, {numbers} FROM ({table.scan(where=where)}) "
-        f"WHERE counted ORDER BY as_of, event_id, prediction_id"
-    )
+    query = counted_sql(table.scan(where=where), spec.entities(catalog))
     with connect(settings) as connection:
         return connection.sql(query).to_arrow_table()
 

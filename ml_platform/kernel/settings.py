@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ml_platform.kernel.errors import InputError
@@ -60,8 +60,14 @@ class ServingSettings(BaseModel):
         description="Alias of a version that is scored in shadow, such as `challenger`; default: none.",
     )
     at: dt.datetime | None = Field(
-        default=None, description="Answer as of this time, to replay a day of the past; default: now."
+        default=None,
+        description="Answer as of this time, to replay a day of the past; UTC where it has no zone; default: now.",
     )
+
+    @field_validator("at")
+    @classmethod
+    def _in_utc(cls, at: dt.datetime | None) -> dt.datetime | None:
+        return at.replace(tzinfo=dt.UTC) if at is not None and at.tzinfo is None else at
 
 
 class Settings(BaseSettings):

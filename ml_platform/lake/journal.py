@@ -47,24 +47,31 @@ class Journal:
         """Add rows in one commit, which only this writer's greater numbers follow.
 
         The commit has the number (a transaction of the Delta protocol): whoever does not know whether it succeeded
-        appends the same number again, and the rows are there once.
+        appends the same number again, and the rows are there once. What cannot be written is tried once more on the
+        table as it is now: of one that was read long ago, others may have forgotten what its log was made of.
         """
-        table = self._opened()
+        try:
+            self._append(rows, number)
+        except Exception:  # noqa: BLE001 (whatever it was: the second try says what it is)
+            self._append(rows, number)
+
+    def _append(self, rows: pa.Table, number: int) -> None:
+        table, self._table = (
+            self._opened(),
+            None,
+        )  # until it is written, nobody knows whether it is as it says
         if (table.transaction_version(self._writer) or 0) >= number:
             return
-        try:
-            write_deltalake(
-                table,
-                rows,
-                mode="append",
-                partition_by=[PARTITION_COLUMN],
-                schema_mode="merge",
-                writer_properties=_WRITER,
-                commit_properties=CommitProperties(app_transactions=[Transaction(self._writer, number)]),
-            )
-        except BaseException:
-            self._table = None  # what it says of itself may not be so
-            raise
+        write_deltalake(
+            table,
+            rows,
+            mode="append",
+            partition_by=[PARTITION_COLUMN],
+            schema_mode="merge",
+            writer_properties=_WRITER,
+            commit_properties=CommitProperties(app_transactions=[Transaction(self._writer, number)]),
+        )
+        self._table = table
         self._unmerged += 1
         self._days |= {day.isoformat() for day in rows.column(PARTITION_COLUMN).unique().to_pylist()}
 

@@ -20,6 +20,9 @@ from ml_platform.serving.service import Ready, Service, Steps
 _TOGETHER = 64 * 1024
 """Bytes of bodies after which a batch takes no more."""
 
+_ENDS_WITHIN = 10
+"""Seconds for what waits when the service ends."""
+
 _SMALL = 16 * 1024
 """Bytes of a body over which a request waits in a line of its own: those that ask for little do not wait for it."""
 
@@ -41,9 +44,17 @@ class Waiting:
             return step()
         except StopIteration as end:
             self.told = end.value
-        except Exception as err:  # noqa: BLE001 (whoever asked gets it)
-            self.error = err
+        except BaseException as err:  # noqa: BLE001 (whoever asked gets it; the thread goes on)
+            self.fail(err)
         return None
+
+    def fail(self, err: BaseException) -> None:
+        """End with what was raised, as an error that a future can have: a panic of a native library is none."""
+        self.steps.close()
+        if not isinstance(err, Exception) or isinstance(err, StopIteration):
+            failed = RuntimeError(f"{type(err).__name__} was raised while a request was answered")
+            failed.__cause__, err = err, failed
+        self.error, self.exchange.outcomes = err, ()
 
     def deliver(self) -> None:
         """Tell whoever waits, unless it does not any more."""
@@ -84,7 +95,7 @@ class Batches:
         for _ in self._threads[1:]:
             self._small.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(_ENDS_WITHIN)
 
     def _run(self, line: Line) -> None:
         while (first := line.get()) is not None:
@@ -125,17 +136,18 @@ def _score(service: Service, asked: Sequence[tuple[Waiting, Sequence[Row]]]) -> 
     """Score the rows of requests that ask one version; each alone, when something is wrong with some of them."""
     try:
         scored = service.score(asked[0][0].ready, [(waiting.exchange, rows) for waiting, rows in asked])
-    except Exception as err:  # noqa: BLE001 (whoever asked gets it)
+    except BaseException as err:  # noqa: BLE001 (whoever asked gets it; the thread goes on)
         if len(asked) > 1 and not isinstance(err, StoreError):
             for one in asked:
                 _score(service, [one])
             return
         for waiting, _ in asked:
-            waiting.error = err
-            waiting.steps.close()
+            waiting.fail(err)
     else:
         for (waiting, _), found in zip(asked, scored, strict=True):
-            waiting.go_on(partial(waiting.steps.send, found))
+            waiting.go_on(partial(waiting.steps.send, (found.answer, found.prediction_ids)))
+            if waiting.error is None:  # what is refused after all was not answered
+                service.keep(waiting.exchange, found)
 
 
 def _deliver(batch: Sequence[Waiting]) -> None:

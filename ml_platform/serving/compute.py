@@ -157,8 +157,8 @@ class Scorer:
     def _on_demand(
         self, function: OnDemandContract, columns: Mapping[str, Sequence[Any]]
     ) -> dict[str, Sequence[Any]]:
-        names = (*function.request, *function.features)
-        given = {name: _as_array(columns[name], self._types.get(name)) for name in names}
+        names, own = (*function.request, *function.features), self.request_columns
+        given = {name: _as_array(columns[name], self._types.get(name), name in own) for name in names}
         found = self.functions[function.name](given)
         return {name: found[name] for name in function.outputs}
 
@@ -214,15 +214,20 @@ def _state(view: ViewContract, read: ViewRows, at: Times) -> ViewState:
     return ViewState(view.name, read.times, states)
 
 
-def _as_array(values: Sequence[Any], kind: str | None) -> npt.NDArray[Any]:
-    """A column as the function gets it in training: numbers with a missing one as float64 and NaN, texts as objects."""
+def _as_array(values: Sequence[Any], kind: str | None, always: bool) -> npt.NDArray[Any]:
+    """A column as the function gets it in training; `always` says that no row of a request is without a value.
+
+    A feature may be missing, so that its whole numbers are float64 and its booleans objects, whether one is missing in
+    this batch or not: what a row is answered does not depend on who else asks.
+    """
     if kind is None or kind not in _DTYPES:
         return np.array(values, dtype=object)
-    if None in values:
-        if kind == "boolean":
-            return np.array(values, dtype=object)
-        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    return np.array(values, dtype=_DTYPES[kind])
+    if always:
+        return np.array(values, dtype=_DTYPES[kind])
+    if kind == "boolean":
+        return np.array(values, dtype=object)
+    found = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return found.astype(np.float32) if kind == "float" else found
 
 
 def _as_features(columns: Sequence[Sequence[Any]]) -> npt.NDArray[np.float64]:

@@ -136,7 +136,7 @@ class Champions:
         while not self._stopped.is_set():
             try:
                 self.look()
-            except Exception:  # the next look may be a better one; until then everything goes on
+            except BaseException:  # the next look may be a better one; until then everything goes on
                 log.exception("the registry could not be followed; what is served goes on")
             self._stopped.wait(self._settings.serving.follow_seconds)
 

@@ -4,6 +4,7 @@ What takes a thread is one hop to it and back, so that the loop answers health w
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from ml_platform.serving.problems import FieldProblem, Refused
 from ml_platform.serving.service import Ready, Service
 
 JSON = "application/json"
+_LENGTH = re.compile(r"[0-9]{1,12}")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -171,7 +173,7 @@ def _header_length(request: Request) -> int | None:
             require_json(request)
         return None
     length = len(_exchange(request).body)
-    if not (given.isascii() and given.isdigit() and int(given) <= length):
+    if not (_LENGTH.fullmatch(given) and int(given) <= length):
         message = f"a length of at most the body's {length} bytes is required; got {given[:20]!r}"
         error = FieldProblem(path=v2.HEADER_LENGTH, message=message)
         raise Refused(422, "invalid", f"{error.path}: {message}. Nothing was scored", errors=[error])

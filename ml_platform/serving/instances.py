@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import BeforeValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from ml_platform.features.aggregation import FieldType
@@ -16,6 +16,8 @@ from ml_platform.models.contract import Contract
 from ml_platform.serving.problems import FieldProblem, Refused
 
 _SHOWN = 20
+_TOLD_OF = 1000
+"""Errors over which none is told: to put so many into words would hold up everybody else."""
 _LONGEST_TEXT = 1024
 _LARGEST_FLOAT32 = 3.4028234663852886e38
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
@@ -47,6 +49,7 @@ class Instances:
     """
 
     def __init__(self, contract: Contract, *, max_batch: int) -> None:
+        self.max_batch = max_batch
         self.required: dict[str, FieldType] = {**contract.keys, **contract.request}
         self.event: tuple[str, FieldType] | None = None
         fields = {name: _TYPES[_narrowed(name, kind, contract)] for name, kind in self.required.items()}
@@ -84,7 +87,7 @@ def _closed(name: str, fields: Mapping[str, Any]) -> Any:
 
 
 def _many(row: Any, max_batch: int) -> Any:
-    return Annotated[list[row], Field(min_length=1, max_length=max_batch)]
+    return Annotated[list[row], FailFast(), Field(min_length=1, max_length=max_batch)]
 
 
 def _body(row: Any, max_batch: int) -> Any:
@@ -112,6 +115,11 @@ def told(
     try:
         return check(given)
     except ValidationError as err:
+        if err.error_count() > _TOLD_OF:
+            detail = (
+                f"the request is not what the model takes, in more than {_TOLD_OF} places. Nothing was scored"
+            )
+            raise Refused(422, "invalid", detail) from None
         found = err.errors(include_url=False, include_context=True, include_input=True)
         if found[0]["type"] == "json_invalid":
             raise Refused(

@@ -72,6 +72,7 @@ class Keys:
         self._file = settings.keys_file
         self._stamp: tuple[int, int, int] | None = None
         self._looked = time.monotonic()
+        self._said = ""
         self._of_file = self._read(self._file) if self._file else []
 
     def __len__(self) -> int:
@@ -110,15 +111,20 @@ class Keys:
             if _stamp(self._file) != self._stamp:
                 self._of_file = self._read(self._file)
                 _log.info("%s has changed: it has %d API keys now", self._file, len(self._of_file))
+                self._said = ""
         except InputError as err:
-            _log.error("%s. The keys that it had stay in force", err)
+            if str(err) != self._said:
+                _log.error("%s. The keys that it had stay in force", err)
+            self._said = str(err)
 
     def _read(self, file: Path) -> list[Key]:
         try:
-            self._stamp = _stamp(file)
-            return parse_keys(file.read_text(encoding="utf-8"), of=str(file))
+            stamp = _stamp(file)
+            found = parse_keys(file.read_text(encoding="utf-8"), of=str(file))
         except (OSError, UnicodeDecodeError) as err:
             raise InputError(f"{file}: a file of API keys that can be read is required: {err}") from err
+        self._stamp = stamp  # of what was read: what could not be is read again, however it looks
+        return found
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:

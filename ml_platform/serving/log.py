@@ -142,7 +142,7 @@ class PredictionLog:
                     self._written += commit.rows.num_rows
                     self._depth -= commit.rows.num_rows
             model.journal.merge_if_due()
-        except Exception:  # noqa: BLE001 - whatever the lake says, requests go on and it is tried again
+        except BaseException:  # noqa: BLE001 - whatever the lake says, requests go on and it is tried again
             self._failures += 1
             _log.warning(
                 "prediction log: %s could not be written; %s predictions wait and it is tried again",
@@ -160,24 +160,28 @@ class PredictionLog:
             self._waiting.clear()
         rows: dict[str, list[pa.Table]] = {}
         for group in _groups(taken):
-            table = self._columns(group)
-            if table is not None:
-                rows.setdefault(group[0][1].contract.model, []).append(table)
+            rows.setdefault(group[0][1].contract.model, []).extend(self._columns(group))
             time.sleep(_PAUSE_S)
         for name, tables in rows.items():
+            if not tables:
+                continue
             model = self._model(name)
             model.number += 1
             yield _Commit(pa.concat_tables(tables), model.number, taken[0][0]), model
 
-    def _columns(self, group: list[tuple[int, LoggedBatch]]) -> pa.Table | None:
+    def _columns(self, group: list[tuple[int, LoggedBatch]]) -> Iterator[pa.Table]:
+        """The rows of some requests; of those that can be no rows, each alone is lost."""
         try:
-            return encoded([batch for _, batch in group], [offered_at for offered_at, _ in group])
-        except Exception:  # noqa: BLE001 - one request's rows keep nobody else's out of the log
-            rows = sum(len(batch) for _, batch in group)
+            yield encoded([batch for _, batch in group], [offered_at for offered_at, _ in group])
+        except BaseException:  # noqa: BLE001 - one request's rows keep nobody else's out of the log
+            if len(group) > 1:
+                for one in group:
+                    yield from self._columns([one])
+                return
+            rows = len(group[0][1])
             _log.exception("prediction log: %s predictions cannot be rows of the log, and are lost", rows)
             with self._lock:
                 self._lost, self._depth = self._lost + rows, self._depth - rows
-            return None
 
     def _model(self, name: str) -> _ModelLog:
         if name not in self._models:

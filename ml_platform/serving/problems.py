@@ -122,7 +122,10 @@ def problem_of(err: Exception) -> Problem:
         case InputError():
             return Problem(422, "invalid", str(err))
         case StoreError():
-            return Problem(503, "store", str(err), headers={"Retry-After": "1"})
+            detail = "a store that the answer is made from did not answer as is required; the log has which by its id"
+            return Problem(
+                503, "store", f"{detail}. Nothing was scored; ask again", headers={"Retry-After": "1"}
+            )
         case HTTPException(status_code=405):
             detail = "a method that this route has is required; see the `allow` header, or /openapi.json"
             return Problem(405, "method", detail, headers=err.headers or {})

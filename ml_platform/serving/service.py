@@ -26,9 +26,9 @@ from ml_platform.serving.slots import Status
 
 _MICROS = 1_000_000
 T = TypeVar("T")
-Scored = tuple[Answer, Sequence[str]]
+Told = tuple[Answer, Sequence[str]]
 """What the rows of a request were answered, and the ids under which the predictions are logged."""
-Steps = Generator[Sequence[Row], Scored, T]
+Steps = Generator[Sequence[Row], Told, T]
 """Work on one request that checks its rows, gives them away to be scored, and tells what came of them."""
 
 
@@ -74,6 +74,18 @@ class Shadow(Protocol):
     """Who scores the same again, beside the answer; `shadow.Shadow` does it with a challenger."""
 
     def offer(self, answered: LoggedBatch, online: Sequence[ViewRows]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The rows of one request with what was read for them and answered, as of a time in microseconds."""
+
+    served: Served
+    at: int
+    rows: Sequence[Row]
+    answer: Answer
+    prediction_ids: Sequence[str]
+    online: Sequence[ViewRows]
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,7 @@ class Service:
             return to_json(ready.telling.document(answer, rows, ids, **head), inf_nan_mode="null")
 
     def score(self, ready: Ready, asked: Sequence[tuple[Exchange, Sequence[Row]]]) -> list[Scored]:
-        """Score the rows of some requests, which were checked; the predictions of each, with their ids, are logged."""
+        """Score the rows of some requests, which were checked: of each what was answered, and from what."""
         served, at = ready.served, self.now()
         rows = [row for _, own in asked for row in own]
         with all_in_stage("features", [exchange for exchange, _ in asked]):
@@ -147,17 +159,18 @@ class Service:
         start, found = 0, list[Scored]()
         for exchange, own in asked:
             mine = slice(start, start := start + len(own))
+            part = answer.part(mine)
             exchange.served, exchange.at = served, at
-            found.append(self._scored(exchange, own, answer.part(mine), [read.part(mine) for read in online]))
+            exchange.views, exchange.outcomes = part.views, part.outcomes
+            ids = _prediction_ids(len(own))
+            found.append(Scored(served, at, own, part, ids, [read.part(mine) for read in online]))
         return found
 
-    def _scored(
-        self, exchange: Exchange, rows: Sequence[Row], answer: Answer, online: Sequence[ViewRows]
-    ) -> Scored:
-        served = exchange.served
-        assert served is not None
-        exchange.views, exchange.outcomes = answer.views, answer.outcomes
-        ids = _prediction_ids(len(rows))
+    def keep(self, exchange: Exchange, scored: Scored) -> None:
+        """Log a request that was answered, and have it scored in shadow; not one that was given up meanwhile."""
+        if exchange.reason is not None:
+            return
+        served = scored.served
         logged = LoggedBatch(
             contract=served.contract,
             version=served.version,
@@ -165,16 +178,14 @@ class Service:
             role="champion",
             request_id=exchange.request_id,
             trace_id=exchange.trace_id,
-            as_of=exchange.at,
-            prediction_ids=ids,
-            rows=rows,
-            answer=answer,
+            as_of=scored.at,
+            prediction_ids=scored.prediction_ids,
+            rows=scored.rows,
+            answer=scored.answer,
         )
-        if exchange.reason is None:  # nobody is told any more what took too long
-            self._log.offer(logged)
-            if self._shadow is not None:
-                self._shadow.offer(logged, online)
-        return answer, ids
+        self._log.offer(logged)
+        if self._shadow is not None:
+            self._shadow.offer(logged, scored.online)
 
     def features(self, ready: Ready, exchange: Exchange, rows: Sequence[Row] | None = None) -> bytes:
         """Answer with the features of views alone, for keys that were checked or are in the body."""

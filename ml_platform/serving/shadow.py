@@ -141,7 +141,7 @@ class Shadow:
         """What the version in shadow says; None when it cannot, which is an error in the log once for each change."""
         try:
             scored = _scored(answered, online, shadow)
-        except Exception as err:  # noqa: BLE001 (whatever it is, it is of the shadow alone)
+        except BaseException as err:  # noqa: BLE001 (whatever it is, it is of the shadow alone)
             said = f"{answered.contract.model} version {shadow.version} is not scored in shadow: {_why(err)}"
             if said != self._said:
                 log.error("model %s. Answers are as before", said)
@@ -174,7 +174,7 @@ def _scored(answered: LoggedBatch, online: Sequence[ViewRows], shadow: Shadowing
     )
 
 
-def _why(err: Exception) -> str:
+def _why(err: BaseException) -> str:
     """What went wrong, without the values of a request that other errors than ours may quote."""
     if isinstance(err, StoreError):
         return str(err).rstrip(".")

@@ -7,7 +7,7 @@ A model takes one tensor for every join key and request value, with a row for ea
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic import ConfigDict, FailFast, Field, TypeAdapter, with_config
 from pydantic_core import to_json
 from typing_extensions import TypedDict
 
@@ -24,6 +24,7 @@ HEADER_LENGTH = "inference-header-content-length"
 OUTPUTS: Mapping[str, str] = {"score": "FP64", "decision": "BYTES", "detail": "BYTES"}
 _CLOSED = ConfigDict(strict=True, extra="forbid")
 _UNSUPPORTED = ("shared_memory_region", "classification")
+_MOST_TENSORS = 1000
 _LARGEST_SHAPE = Annotated[int, Field(ge=0, le=2**31)]
 Parameters = dict[str, Any]
 
@@ -53,8 +54,8 @@ class InferRequest(TypedDict):
 
     id: NotRequired[str]
     parameters: NotRequired[Parameters]
-    inputs: list[Input]
-    outputs: NotRequired[list[RequestedOutput]]
+    inputs: Annotated[list[Input], FailFast(), Field(max_length=_MOST_TENSORS)]
+    outputs: NotRequired[Annotated[list[RequestedOutput], FailFast(), Field(max_length=_MOST_TENSORS)]]
 
 
 @with_config(_CLOSED)
@@ -155,6 +156,8 @@ def _rows(ready: Ready, request: InferRequest, tail: bytes) -> list[dict[str, An
         raise wrong("inputs", f"one for {' and one for '.join(missing)} is required as well")
     if len({len(values) for values in columns.values()}) > 1:
         raise wrong("inputs", "as many rows in each input as in the others are required")
+    if len(next(iter(columns.values()))) > ready.instances.max_batch:
+        raise wrong("inputs", f"at most {ready.instances.max_batch} rows are required")
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return ready.instances.check(rows)
 

@@ -18,7 +18,7 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.model_registry import registry
 from ml_platform.models import contract as contracts
 from ml_platform.models.contract import Contract
-from ml_platform.serving.compute import Scorer, scorer
+from ml_platform.serving.compute import Scorer, ViewRows, scorer
 from ml_platform.serving.definitions import other_definitions
 from ml_platform.serving.store import OnlineFeatures
 
@@ -106,6 +106,7 @@ def loaded(settings: Settings, files: Files, *, origin: Origin) -> Loaded:
             f"{files.of}: a model that ONNX Runtime can run is required: {type(err).__name__}: {err}. "
             f"It is not served; train it again"
         ) from err
+    _require_answers(files, ready)
     return Loaded(
         name=files.name,
         version=files.version,
@@ -144,6 +145,23 @@ def definition_doubts(settings: Settings, files: Files, contract: Contract) -> t
     return ()
 
 
+def _require_answers(files: Files, found: Scorer) -> None:
+    """Requests would be answered, with values and without: functions give what the model is asked with."""
+    contract = found.contract
+    asked = {**contract.keys, **contract.request}
+    row = {name: "" if kind == "string" else 1 for name, kind in asked.items()}
+    there = [ViewRows([0], {name: [1] for name in view.features}) for view in contract.views]
+    missing = [ViewRows([None], {name: [None] for name in view.features}) for view in contract.views]
+    try:
+        for online in (there, missing):
+            found.score([row], online, at=0)
+    except Exception as err:  # functions are somebody else's
+        raise StoreError(
+            f"{files.of}: an answer to a made-up row is required before it serves; on-demand functions or columns "
+            f"of its contract fail: {type(err).__name__}: {err}. It is not served; see {CONTRACT}, and train it again"
+        ) from err
+
+
 def _require_own(files: Files, contract: Contract) -> None:
     """The contract is this version's, and the model is the one that it was written for."""
     if (contract.model, contract.training.run_id) != (files.name, files.run_id):
@@ -163,7 +181,7 @@ def _require_evidence(files: Files, contract: Contract) -> None:
     evidence = contract.gate_evidence
     parity = evidence.get("onnx_parity")
     worst = parity.get("max_difference") if isinstance(parity, Mapping) and parity.get("rows") else None
-    close = isinstance(worst, int | float) and math.isfinite(worst) and worst <= _PARITY_TOLERANCE
+    close = isinstance(worst, int | float) and math.isfinite(worst) and 0 <= worst <= _PARITY_TOLERANCE
     missing = [] if evidence.get("gates") else ["no gates that were open when it was trained"]
     missing += [] if close else ["no parity of its ONNX model with the estimator"]
     if missing:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
 
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
@@ -73,6 +74,23 @@ def test_one_that_cannot_be_scored_does_not_fail_the_others(looked_at: Settings,
         assert [answer.result().status_code for answer in answers] == [200, 500, 200]
         service.log.close()
         assert service.log.written == 1 + 2  # the one that was read first, and the two
+
+
+class Panic(BaseException):
+    """What a native library raises when it panics: no Exception."""
+
+
+@pytest.mark.parametrize("raised", [Panic("of a native library"), StopIteration("of a function")])
+def test_whatever_is_raised_is_one_answer_and_the_thread_goes_on(
+    looked_at: Settings, champion: Loaded, raised: BaseException
+) -> None:
+    def raises(keys: Sequence[Any]) -> None:
+        if any(key["customer_id"] == NOBODY["customer_id"] for key in keys):
+            raise raised
+
+    with waiting(looked_at, Stalled(champion, then=raises), [[ROW], [NOBODY], [OTHER]]) as (service, answers):
+        assert [answer.result().status_code for answer in answers] == [200, 500, 200]
+        assert service.predict(OTHER).status_code == 200
 
 
 def test_a_store_that_does_not_answer_is_asked_once_for_all_that_wait(

@@ -239,6 +239,22 @@ def test_a_method_that_a_path_does_not_have_is_told_those_that_it_has(service: R
     assert {"GET", "POST"} <= set(allowed.split(", "))
 
 
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/v2/models/fraud/infer", b'{"inputs":[' + b",".join([b"{}"] * 20_000) + b"]}"),
+        ("/v2/models/fraud/infer", b'{"inputs":[],"outputs":[' + b",".join([b"1"] * 20_000) + b"]}"),
+        (PREDICT, b'{"instances":[' + b",".join([b"{}"] * 20_000) + b"]}"),
+        (PREDICT, b'{"instance":{' + b",".join(b'"%d":0' % i for i in range(6_000)) + b"}}"),
+    ],
+)
+def test_a_request_that_is_wrong_in_thousands_of_places_is_refused_without_a_list_of_them(
+    service: Running, path: str, content: bytes
+) -> None:
+    found = problem(service.client.post(path, content=content, headers=JSON), 422, "invalid")
+    assert len(found.errors) <= 5
+
+
 def test_a_body_that_grows_over_the_limit_is_refused_before_it_is_whole(service: Running) -> None:
     response = service.client.post(PREDICT, content=(b" " * 8192 for _ in range(64)), headers=JSON)
     problem(response, 413, "too_large")
@@ -316,11 +332,11 @@ def test_a_store_that_does_not_answer_is_said_and_nothing_else_breaks(
     looked_at: Settings, champion: Loaded
 ) -> None:
     def read(keys: Any) -> Any:
-        raise StoreError("the online store is required and did not answer")
+        raise StoreError("the online store at 10.0.0.7 is required and did not answer")
 
     with running(looked_at, Held({"fraud": like(champion, features=Reads(read))})) as service:
         found = problem(service.predict(ROW), 503, "store")
-        assert "online store" in found.detail
+        assert "a store" in found.detail and "10.0.0.7" not in found.detail  # where it is, is for the log
         assert service.client.get("/readyz").status_code == 200
 
 

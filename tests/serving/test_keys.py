@@ -91,6 +91,20 @@ def test_keys_of_a_file_are_taken_and_changes_of_it_without_a_restart(
     assert "stay in force" in caplog.text and _taken(found, "newest")
 
 
+def test_a_file_that_could_not_be_read_once_is_read_again_although_it_looks_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(line("revoked"))
+    monkeypatch.setattr("ml_platform.serving.keys._LOOK_AGAIN_S", 0)
+    found = keys(file=file)
+    file.write_text(f"{line('new')}\n")
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(Path, "read_text", _refuses)
+        assert refusal(found, bearer("new")) == "unknown_key"
+    assert _taken(found, "new") and refusal(found, bearer("revoked")) == "unknown_key"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -188,3 +202,7 @@ def _taken(found: Keys, key: str) -> bool:
         return found.holder(bearer(key)) == "shop"
     except Refused:
         return False
+
+
+def _refuses(*_: object, **__: object) -> str:
+    raise PermissionError("not yours to read")

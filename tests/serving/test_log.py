@@ -140,6 +140,14 @@ def test_rows_that_are_no_rows_of_the_log_do_not_keep_the_others_out(here: Setti
     assert ids(here) == ["b"]
 
 
+def test_rows_that_wait_with_those_that_are_none_are_written(tmp_path: Path) -> None:
+    here = settings_of(tmp_path, seconds=NEVER)
+    with closing(PredictionLog(here)) as log:
+        for names in (["a"], ["b", 3], ["c"]):
+            log.offer(toy_batch(names))  # pyright: ignore[reportArgumentType]
+    assert (log.lost, log.written) == (2, 2) and ids(here) == ["a", "c"]
+
+
 def rows_of(*names: str) -> pa.Table:
     return encoded([toy_batch([name]) for name in names], [0] * len(names))
 
@@ -153,6 +161,21 @@ def test_a_commit_that_succeeded_without_the_writer_knowing_is_not_made_twice(tm
         writer.append(rows_of("a"), number=1)
         writer.append(rows_of("b"), number=2)
     assert sorted(small_answer(f"SELECT prediction_id FROM ({table.scan()})")) == [("a",), ("b",)]
+
+
+def test_a_writer_that_was_quiet_until_others_forgot_what_it_knows_writes_again(tmp_path: Path) -> None:
+    table = Lake(str(tmp_path)).table(log_table("toy"))
+    quiet, busy = Journal(table.uri, SCHEMA), Journal(table.uri, SCHEMA)
+    quiet.append(rows_of("quiet-1"), number=1)
+    long_ago = time.time() - 3600
+    for number in range(1, 31):
+        busy.append(rows_of(f"busy-{number:02}"), number=number)
+        for commit in Path(table.uri, "_delta_log").glob("*.json"):
+            os.utime(commit, (long_ago, long_ago))
+    assert not Path(table.uri, "_delta_log", f"{1:020}.json").exists()
+    quiet.append(rows_of("quiet-2"), number=2)
+    found = small_answer(f"SELECT count(*), count(DISTINCT prediction_id) FROM ({table.scan()})")
+    assert found == [(32, 32)]
 
 
 def test_many_small_commits_leave_a_table_of_few_files_that_opens_as_quickly(tmp_path: Path) -> None:

@@ -170,6 +170,10 @@ def test_a_row_that_the_policy_rejects_has_no_score_to_give(looked_at: Settings,
         found = refused(service.client.post(INFER, json=asked(ROW, NOBODY)), 422, "`reject`", "row 1")
         assert found.type.endswith("rejected_rows")
         assert service.client.post(INFER, json=asked(ROW)).status_code == 200
+    assert (service.log.written, service.log.lost) == (
+        1,
+        0,
+    )  # what was not answered is not logged as answered
 
 
 def changed(input_: str, **to: Any) -> dict[str, Any]:
@@ -266,6 +270,11 @@ def test_no_json_and_too_many_rows_are_refused_here_too(looked_at: Settings, cha
         refused(service.client.post(INFER, json=asked(ROW, ROW, ROW)), 422, "at most 2")
         refused(service.client.post("/v2/repository/index", content=b"nonsense"), 400)
         assert service.client.post("/v2/repository/index", json={"ready": True}).json()[0]["name"] == "fraud"
+
+
+def test_a_length_of_thousands_of_digits_is_refused(service: Running) -> None:
+    path, headers = "/v2/models/fraud/infer", {"inference-header-content-length": "9" * 5000}
+    refused(service.client.post(path, content=b"{}", headers=headers), 422, "a length of at most")
 
 
 def _nothing(champion: Loaded) -> Any:

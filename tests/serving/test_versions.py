@@ -102,6 +102,15 @@ WRONG: dict[str, tuple[Change, str]] = {
         at("gate_evidence", "onnx_parity", "max_difference", to=0.01),
         "no parity of its ONNX model",
     ),
+    "less parity than none": (
+        at("gate_evidence", "onnx_parity", "max_difference", to=-99),
+        "no parity of its ONNX model",
+    ),
+    "an output that no function has": (
+        at(*FUNCTION, "outputs", to=["is_weekend", "made_up"]),
+        "an answer to a made-up row is required",
+    ),
+    "no function": (at("on_demand", to=[]), "an answer to a made-up row is required"),
     "other scores": (at("self_test", 0, "score", to=0.987), "the scores of training are required"),
     "no self-test": (at("self_test", to=[]), "rows to test the version with are required"),
     "a changed function": (at(*FUNCTION, "digest", to="0" * 64), "transaction_context"),
