@@ -4,6 +4,7 @@ The check is strict and is done on the bytes of the request: no text becomes a n
 unknown is overlooked, and nothing that is not a finite number is one.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired
@@ -64,10 +65,10 @@ class Instances:
         self.key_fields = TypeAdapter(keys)
 
     def parse(self, body: bytes) -> list[Row]:
-        return _one_or_many(told(self.bodies.validate_json, body))
+        return _one_or_many(told_once(self.bodies.validate_json, body))
 
     def keys(self, body: bytes) -> list[Row]:
-        return _one_or_many(told(self.key_bodies.validate_json, body))
+        return _one_or_many(told_once(self.key_bodies.validate_json, body))
 
     def keys_of_query(self, query: Mapping[str, str]) -> list[Row]:
         row = {name: _of_text(text, self.required.get(name)) for name, text in query.items()}
@@ -134,6 +135,24 @@ def told(
             f"{f', and {len(found) - 1} more' if len(found) > 1 else ''}. Nothing was scored.{more}",
             errors=errors,
         ) from None
+
+
+def told_once(check: Callable[[Any], Any], body: bytes) -> Any:
+    """What a check makes of a JSON document; Refused also for a name that one object has twice."""
+    found = told(check, body)
+    json.loads(body, object_pairs_hook=_once_each)
+    return found
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        error = FieldProblem(path=twice[:100], message="once in an object is required; it came twice")
+        detail = f"{error.path}: {error.message}, and which is meant is not for the service to say"
+        raise Refused(422, "invalid", f"{detail}. Nothing was scored", errors=[error])
+    return found
 
 
 def _path(location: Sequence[int | str]) -> str:

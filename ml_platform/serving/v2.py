@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from ml_platform.serving.answers import decision, instant
 from ml_platform.serving.exchange import Exchange
-from ml_platform.serving.instances import told
+from ml_platform.serving.instances import told, told_once
 from ml_platform.serving.problems import Refused
 from ml_platform.serving.service import Ready, Steps
 from ml_platform.serving.slots import Status
@@ -73,7 +73,7 @@ def infer(ready: Ready, exchange: Exchange, header_length: int | None) -> Steps[
     """Answer a request: the body, and the length of its JSON where tensors follow it."""
     with exchange.stage("validate"):
         length = len(exchange.body) if header_length is None else header_length
-        request: InferRequest = told(_REQUEST.validate_json, exchange.body[:length])
+        request: InferRequest = told_once(_REQUEST.validate_json, exchange.body[:length])
         wanted = _wanted(request)
         rows = _rows(ready, request, exchange.body[length:])
     answer, ids = yield rows

@@ -255,6 +255,24 @@ def test_a_request_that_is_wrong_in_thousands_of_places_is_refused_without_a_lis
     assert len(found.errors) <= 5
 
 
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        (PREDICT, body().replace(b'"amount"', b'"amount": 1.0, "amount"')),
+        (FEATURES, b'{"instance":{"customer_id":1,"terminal_id":2,"customer_id":3}}'),
+        (
+            "/v2/models/fraud/infer",
+            b'{"inputs":[{"name":"a","name":"b","shape":[1],"datatype":"INT64","data":[1]}]}',
+        ),
+    ],
+)
+def test_a_name_that_comes_twice_is_refused_and_not_guessed_at(
+    service: Running, path: str, content: bytes
+) -> None:
+    found = problem(service.client.post(path, content=content, headers=JSON), 422, "invalid")
+    assert "twice" in found.detail
+
+
 def test_a_body_that_grows_over_the_limit_is_refused_before_it_is_whole(service: Running) -> None:
     response = service.client.post(PREDICT, content=(b" " * 8192 for _ in range(64)), headers=JSON)
     problem(response, 413, "too_large")
