@@ -86,7 +86,7 @@ class Feedback(SpecComponent):
 
 
 def retraining_sensor(spec: FeedbackSpec, catalog: Catalog) -> dg.SensorDefinition:
-    """Asks for the model's training when concept drift is found; its gates decide whether it may run."""
+    """Asks for the model's training when drift is found; its gates decide whether it may run."""
     model = spec.model_spec(catalog)
     wanted = [dg.AssetKey(key.split("/")) for key in (spec.training_set_spec(catalog).key, model.key)]
 
@@ -107,7 +107,7 @@ def retraining_sensor(spec: FeedbackSpec, catalog: Catalog) -> dg.SensorDefiniti
         evaluation_fn=look,
         asset_selection=dg.AssetSelection.assets(*wanted),
         minimum_interval_seconds=_INTERVAL_S,
-        description=f"Asks for {model.key} to be trained when its newest measured day has concept drift.",
+        description=f"Asks for {model.key} to be trained when the newest day has {' or '.join(spec.retrain)}.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"environment"},
     )

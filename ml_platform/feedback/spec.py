@@ -1,6 +1,6 @@
 """What can be declared about what becomes of a model's predictions."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,8 +14,11 @@ from ml_platform.models.spec import ModelSpec
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.training_sets.spec import TrainingSetSpec
 
-CONSISTENCY, PREDICTION_DRIFT = "online_offline_consistency", "prediction_drift"
-TRAINING_DRIFT, CONCEPT_DRIFT = "training_drift", "concept_drift"
+Drift = Literal["prediction_drift", "training_drift", "concept_drift"]
+CONSISTENCY = "online_offline_consistency"
+PREDICTION_DRIFT: Drift = "prediction_drift"
+TRAINING_DRIFT: Drift = "training_drift"
+CONCEPT_DRIFT: Drift = "concept_drift"
 
 
 class FeedbackSpec(NamedSpec):
@@ -70,10 +73,9 @@ class FeedbackSpec(NamedSpec):
     reference_days: int = Field(
         default=28, ge=1, le=366, description="Days before a day whose scores it is compared with."
     )
-    retrain: bool = Field(
-        default=False,
-        description="Ask for the newest training set and model when concept drift is found? Their gates decide as "
-        "ever.",
+    retrain: tuple[Drift, ...] = Field(
+        default=(),
+        description="Which kinds of drift ask for the newest training set and model; their gates decide as ever.",
     )
 
     @model_validator(mode="after")

@@ -97,7 +97,7 @@ def test_a_version_that_is_worse_than_it_was_has_concept_drift(worse: World) -> 
 
 def test_concept_drift_asks_for_the_newest_day_to_be_trained(worse: World) -> None:
     here = worse.platform
-    spec = declared(here, retrain=True)
+    spec = declared(here, retrain=["concept_drift"])
     assert wish(here.instance, here.settings, spec, here.catalog).partition == QUIET
     sensor = retraining_sensor(spec, here.catalog)
     defs = dg.Definitions(compiled(here.catalog), sensors=[sensor], resources=resources().resources)
@@ -113,21 +113,31 @@ def test_concept_drift_asks_for_the_newest_day_to_be_trained(worse: World) -> No
     assert selected == {"training_sets/fraud", "models/fraud"}
 
 
+def test_each_kind_of_drift_asks_where_it_is_declared_and_found(worse: World) -> None:
+    here = worse.platform
+    found = {
+        kind: wish(here.instance, here.settings, declared(here, retrain=[kind]), here.catalog)
+        for kind in ("prediction_drift", "training_drift", "concept_drift")
+    }
+    kinds = {kind: asked.because for kind, asked in found.items() if asked.partition == QUIET}
+    assert "prediction_drift" in kinds and kinds["prediction_drift"] == f"prediction_drift on {BAD}"
+    every = declared(here, retrain=list(found))
+    assert wish(here.instance, here.settings, every, here.catalog).because == ", ".join(kinds.values())
+
+
 def test_training_is_asked_for_only_where_it_is_declared(worse: World) -> None:
     from ml_platform.compiler import component_of
 
     here = worse.platform
     assert component_of(declared(here)).sensors(here.catalog) == []
-    assert len(component_of(declared(here, retrain=True)).sensors(here.catalog)) == 1
+    assert len(component_of(declared(here, retrain=["concept_drift"])).sensors(here.catalog)) == 1
 
 
 def test_without_drift_on_the_newest_day_nothing_is_trained(worse: World) -> None:
     here = worse.platform
     here.make(PERFORMANCE, BAD, changed=[declared(here, window="1d", minimum_positives=1000)])
-    assert (
-        wish(here.instance, here.settings, declared(here), here.catalog).because
-        == f"no concept drift on {BAD}"
-    )
+    asked = wish(here.instance, here.settings, declared(here, retrain=["concept_drift"]), here.catalog)
+    assert (asked.partition, asked.because) == (None, "none of concept_drift was found on the newest day")
 
 
 def test_a_snapshot_that_was_corrected_after_it_was_read_is_no_mismatch(world: World) -> None:

@@ -58,7 +58,7 @@ def test_feedback_of_a_model_that_is_not_declared_is_refused_with_near_names() -
 def test_what_only_judges_changes_no_row() -> None:
     catalog = declarations.load()
     spec = catalog.get(FeedbackSpec, "fraud", wanted_by="a test")
-    looser = spec.model_copy(update={"margin": 0.5, "score_bound": 0.5, "retrain": True})
+    looser = spec.model_copy(update={"margin": 0.5, "score_bound": 0.5, "retrain": ("concept_drift",)})
     assert looser.declarations(catalog) == spec.declarations(catalog)
     assert [node.checks for node in looser.nodes(catalog)] != [node.checks for node in spec.nodes(catalog)]
 
