@@ -97,11 +97,6 @@ class Scorer:
     session: "InferenceSession"
     functions: Mapping[str, Function]
 
-    @cached_property
-    def request_columns(self) -> dict[str, type[Any]]:
-        """The NumPy type of each request value."""
-        return {name: _DTYPES[kind] for name, kind in self.contract.request.items()}
-
     def score(self, rows: Sequence[Mapping[str, Any]], online: Sequence[ViewRows], *, at: Times) -> Answer:
         """Score rows of request values with what was read for them, as of a time, or of a time for each."""
         values, views = self.values(online, at=at)
@@ -157,7 +152,7 @@ class Scorer:
     def _on_demand(
         self, function: OnDemandContract, columns: Mapping[str, Sequence[Any]]
     ) -> dict[str, Sequence[Any]]:
-        names, own = (*function.request, *function.features), self.request_columns
+        names, own = (*function.request, *function.features), self.contract.request
         given = {name: _as_array(columns[name], self._types.get(name), name in own) for name in names}
         found = self.functions[function.name](given)
         return {name: found[name] for name in function.outputs}

@@ -85,7 +85,7 @@ def by_sql(memory_limit: str, transactions: list[str], labels: list[str]) -> Tab
     rows = f"SELECT *, epoch_us(event_timestamp) AS us FROM read_parquet({listed(transactions)})"
     labelled = f"({rows}) LEFT JOIN read_parquet({listed(labels)}) l USING (transaction_id)"
     with duckdb.connect() as connection:
-        connection.execute(f"SET memory_limit = '{memory_limit}'")
+        connection.execute(f"SET memory_limit = '{memory_limit}'; SET enable_progress_bar = false")
         customers = _windows_sql("customer", "amount", rows=f"({rows})", delay=0)
         terminals = _windows_sql("terminal", "is_fraud", rows=labelled, delay=7)
         return {

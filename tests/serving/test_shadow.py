@@ -255,7 +255,9 @@ def test_the_lake_has_what_was_answered_and_what_the_challenger_would_have_said(
     shadow = Shadow(champions, log)
     service = Service(given, champions, log, shadow)
     exchange = Exchange(request_id="r", method="POST", trace_id="t")
-    ((answer, ids),) = service.score(service.ready(MODEL), [(exchange, ROWS)])
+    (scored,) = service.score(service.ready(MODEL), [(exchange, ROWS)])
+    service.keep(exchange, scored)
+    answer, ids = scored.answer, scored.prediction_ids
     shadow.close()
     log.close()
     scan = Lake(here.lake_uri).table(log_table(MODEL)).scan()
