@@ -1,7 +1,6 @@
 """One request on its way to its answer: what is known of it, for whoever counts, traces or logs it afterwards."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -50,31 +49,26 @@ class Exchange:
 
     def stage(self, name: str) -> "Stage":
         """Time a part of the work."""
-        return Stage(self.stages, name)
+        return Stage(name, [self.stages])
 
 
 class Stage:
-    """A part of the work, timed whether it succeeds or not."""
+    """A part of the work on some requests, timed whether it succeeds or not."""
 
-    __slots__ = ("_name", "_stages", "_started")
+    __slots__ = ("_name", "_of_requests", "_started")
 
-    def __init__(self, stages: dict[str, tuple[int, int]], name: str) -> None:
-        self._stages, self._name = stages, name
+    def __init__(self, name: str, of_requests: Sequence[dict[str, tuple[int, int]]]) -> None:
+        self._name, self._of_requests = name, of_requests
 
     def __enter__(self) -> None:
         self._started = perf_counter_ns()
 
     def __exit__(self, *_: object) -> None:
-        self._stages[self._name] = (self._started, perf_counter_ns())
-
-
-@contextmanager
-def all_in_stage(name: str, exchanges: Sequence[Exchange]) -> Iterator[None]:
-    """Time a part of the work that is done for some requests at once: each has waited for all of it."""
-    started = perf_counter_ns()
-    try:
-        yield
-    finally:
         ended = perf_counter_ns()
-        for exchange in exchanges:
-            exchange.stages[name] = (started, ended)
+        for stages in self._of_requests:
+            stages[self._name] = (self._started, ended)
+
+
+def all_in_stage(name: str, exchanges: Sequence[Exchange]) -> Stage:
+    """Time a part of the work that is done for some requests at once: each has waited for all of it."""
+    return Stage(name, [exchange.stages for exchange in exchanges])

@@ -64,13 +64,13 @@ class Routes:
     async def predict(self, request: Request) -> Response:
         require_json(request)
         ready = self._service.ready(request.path_params["name"])
-        exchange = request.scope["exchange"]
+        exchange = _exchange(request)
         return _json(await self._batches.answer(ready, exchange, self._service.predict(ready, exchange)))
 
     async def features_of_body(self, request: Request) -> Response:
         require_json(request)
         ready = self._service.ready_for(request.path_params["service"])
-        return _json(await self._in_thread(self._service.features, ready, request.scope["exchange"]))
+        return _json(await self._in_thread(self._service.features, ready, _exchange(request)))
 
     async def features_of_query(self, request: Request) -> Response:
         ready = self._service.ready_for(request.path_params["service"])
@@ -83,12 +83,12 @@ class Routes:
                 "each key once is required in the query; one came twice. POST takes many",
             )
         rows = ready.instances.keys_of_query(query)
-        return _json(await self._in_thread(self._service.features, ready, request.scope["exchange"], rows))
+        return _json(await self._in_thread(self._service.features, ready, _exchange(request), rows))
 
     async def infer(self, request: Request) -> Response:
         ready = self._version(request)
         length = _header_length(request)
-        exchange = request.scope["exchange"]
+        exchange = _exchange(request)
         body, json_length = await self._batches.answer(ready, exchange, v2.infer(ready, exchange, length))
         if json_length is None:
             return _json(body)
