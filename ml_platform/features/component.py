@@ -121,7 +121,7 @@ def audited(
     """What is found in the view's rows of some days in the relation named `rows`."""
     stage_references(connection, lake, rows, spec.expectations)
     beside = Beside(
-        published=published_sizes(lake, spec.key, spec.expectations),
+        published=published_sizes(lake, spec.key, spec.expectations, partitions),
         schema=schema_differences(connection, rows, spec, catalog),
     )
     return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside)

@@ -5,6 +5,7 @@ it names the materialization that it judged, so materializations come first and 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import dagster as dg
@@ -45,12 +46,8 @@ def record(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> It
         yield _materialize_result(outcomes[0])
     else:
         yield from _materializations(context, published)
-    targets = _targets(context, outcomes)
-    for outcome in outcomes:
-        for evaluation in outcome.evaluations:
-            target = targets.get(outcome.partition)
-            judged = evaluation if outcome.published else evaluation.of_refused()
-            yield evaluation_event(context.asset_key, outcome.partition, judged, target)
+    alone = whole and len(outcomes) == 1 and context.has_partition_key
+    yield from _evaluations(context, outcomes, but=_asked(context) if alone else frozenset())
     if not whole:
         raise refusal(context.asset_key, failed)
     if len(outcomes) > 1:
@@ -180,18 +177,29 @@ def _materializations(
         )
 
 
-def _targets(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> dict[str | None, Target]:
-    partitions = [outcome.partition for outcome in outcomes]
-    return materialization_targets(context.instance, context.asset_key, partitions)
+def _evaluations(
+    context: dg.AssetExecutionContext, outcomes: Sequence[Outcome], *, but: AbstractSet[str]
+) -> Iterator[AssetCheckEvaluation]:
+    """Every evaluation of every partition, except of checks that Dagster itself will log as well and as fully."""
+    told = [(outcome, e) for outcome in outcomes for e in outcome.evaluations if e.check not in but]
+    partitions = [outcome.partition for outcome, _ in told]
+    targets = materialization_targets(context.instance, context.asset_key, partitions) if told else {}
+    for outcome, evaluation in told:
+        judged = evaluation if outcome.published else evaluation.of_refused()
+        yield evaluation_event(context.asset_key, outcome.partition, judged, targets.get(outcome.partition))
+
+
+def _asked(context: dg.AssetExecutionContext) -> AbstractSet[str]:
+    """The checks that Dagster asks of this step: it may be told to leave some out, which are evaluated all the same."""
+    return {key.name for key in context.selected_asset_check_keys}
 
 
 def _step_results(
     context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]
 ) -> Iterator[dg.AssetCheckResult]:
     """The results that Dagster asks of the step itself; the blocking ones passed, or the step has failed before."""
-    selected = {key.name for key in context.selected_asset_check_keys}
     single = outcomes[0] if len(outcomes) == 1 else None
-    for check in sorted(selected):
+    for check in sorted(_asked(context)):
         evaluation = next((e for e in single.evaluations if e.check == check), None) if single else None
         metadata = evaluation.all_metadata() if evaluation else {"partitions": len(outcomes)}
         yield dg.AssetCheckResult(
@@ -199,6 +207,7 @@ def _step_results(
             passed=evaluation is None or evaluation.passed,  # of a range, each partition has its own
             severity=_severity(evaluation) if evaluation else dg.AssetCheckSeverity.ERROR,
             metadata=metadata,
+            description=(evaluation.observed or None) if evaluation else None,
         )
 
 

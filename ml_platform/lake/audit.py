@@ -2,7 +2,7 @@
 
 import datetime as dt
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -11,11 +11,11 @@ from sqlglot import exp
 from ml_platform.kernel.durations import EPOCH, Duration
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.expectations import Expectation, RowsWithin, Severity
-from ml_platform.kernel.partitions import EVENT_TIME, PARTITION_COLUMN, complete_at
+from ml_platform.kernel.partitions import EVENT_TIME, ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
 from ml_platform.lake import dialect
 from ml_platform.lake.broken_rows import JUDGED, breaks, failing_rows, from_rows
 from ml_platform.lake.dialect import column
-from ml_platform.lake.ledger import published
+from ml_platform.lake.ledger import published, published_since
 from ml_platform.lake.tables import Lake
 
 NOT_JUDGED = "not judged: no reference yet"
@@ -74,13 +74,23 @@ class Beside:
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict[str, Sequence[Finding]])
 
 
-def published_sizes(lake: Lake, asset: str, expectations: Iterable[Expectation]) -> dict[str, int]:
-    """Events, or else rows, of each published partition; nothing is read where no expectation asks for them."""
-    if not any(expectation.rows_within for expectation in expectations):
+def published_sizes(
+    lake: Lake, asset: str, expectations: Iterable[Expectation], partitions: Collection[str]
+) -> dict[str, int]:
+    """Events, or else rows, of the published partitions that expectations on some partitions compare with.
+
+    Nothing is read where no expectation asks for any, and days long past only where there were no later ones.
+    """
+    wanted = max((e.rows_within.days for e in expectations if e.rows_within), default=0)
+    if not wanted or not partitions:
         return {}
+    first = min(partitions)
+    found = published_since(lake, asset, key_of(day(first) - 2 * wanted * ONE_DAY))
+    if sum(partition < first for partition in found) < wanted:
+        found = published(lake, asset)
     return {
         partition: publication.rows if publication.events is None else publication.events
-        for partition, publication in published(lake, asset).items()
+        for partition, publication in found.items()
     }
 
 

@@ -1,8 +1,12 @@
-"""The compute engine: one in-memory DuckDB connection per step, which spills to disk past its limit."""
+"""The compute engine: one in-memory DuckDB database of a process, which spills to disk past its limit.
+
+Opening a database takes longer than a day's smaller questions, and what it has once taken of memory it need not take
+again. So every step of a process has a connection of its own to the same one, with temporary tables of its own.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -14,7 +18,7 @@ from ml_platform.kernel.settings import Settings
 def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection in UTC with the declared memory limit; closed at the end of the block."""
     limits = {"memory_limit": settings.memory_limit, "temp_directory": settings.spill_folder}
-    with database(**limits, threads=settings.threads or None) as connection:
+    with _connected(**limits, threads=settings.threads or None) as connection:
         yield connection
 
 
@@ -27,15 +31,23 @@ def database(**limits: object) -> duckdb.DuckDBPyConnection:
 
 
 def small_answer(query: str) -> list[tuple[Any, ...]]:
-    """The answer to a question that needs little memory, for who has no settings at hand; times are UTC.
-
-    All of a process are asked of one database: opening one takes longer than most answers.
-    """
-    with _of_this_process().cursor() as connection:
+    """The answer to a question that needs little memory, for who has no settings at hand; times are UTC."""
+    with _connected() as connection:
         return connection.execute(query).fetchall()
 
 
-@cache
-def _of_this_process() -> duckdb.DuckDBPyConnection:
-    """What it reads it forgets, so that it holds no memory between questions."""
-    return database(enable_external_file_cache=False)
+@contextmanager
+def _connected(**limits: object) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the database with such limits; one that broke is left to those who have it already."""
+    with _of_this_process(**limits).cursor() as connection:
+        try:
+            yield connection
+        except (duckdb.FatalException, duckdb.InternalException):
+            _of_this_process.cache_clear()
+            raise
+
+
+@lru_cache(maxsize=2)
+def _of_this_process(**limits: object) -> duckdb.DuckDBPyConnection:
+    """What it reads of files it forgets, so that it holds no memory between steps."""
+    return database(**limits, enable_external_file_cache=False)

@@ -42,13 +42,29 @@ class Ledger:
 
     def entries(self, lake: Lake, /, **wanted: Collection[str]) -> list[dict[str, Any]]:
         """All entries, oldest first; only those that have one of the wanted values of a column, if any are named."""
-        found = self._answer(lake, exp.select("*"), wanted)
-        return sorted(found, key=itemgetter("recorded_at"))
+        return self.entries_from(lake, {}, **wanted)
 
-    def greatest(self, lake: Lake, column: str, /, **wanted: Collection[str]) -> Any:
-        """The greatest value of a column, of such entries; None when there are none."""
-        found = self._answer(lake, exp.select(exp.func("max", exp.column(column)).as_("value")), wanted)
-        return found[0]["value"] if found else None
+    def entries_from(
+        self, lake: Lake, least: Mapping[str, Any], /, **wanted: Collection[str]
+    ) -> list[dict[str, Any]]:
+        """The same of those that have at least such values; what has none of them costs nothing to leave out."""
+        query = exp.select("*").where(*(exp.column(name) >= value for name, value in least.items()))
+        return sorted(self._answer(lake, query, wanted), key=itemgetter("recorded_at"))
+
+    def greatest(
+        self, lake: Lake, column: str, /, *, near: int | None = None, **wanted: Collection[str]
+    ) -> Any:
+        """The greatest value of a column, of such entries; None when there are none.
+
+        It is looked for from `near` on first: where it is found there, the files of all that came before stay shut.
+        """
+        every = exp.select(exp.func("max", exp.column(column)).as_("value"))
+        nearby = [] if near is None else [every.where(exp.column(column) >= near)]
+        for query in (*nearby, every):
+            found = self._answer(lake, query, wanted)
+            if found and found[0]["value"] is not None:
+                return found[0]["value"]
+        return None
 
     def greatest_by(self, lake: Lake, column: str, *, by: str) -> dict[str, Any]:
         """The greatest value of a column for each value of another, of all entries."""
@@ -113,7 +129,7 @@ def publish_days(lake: Lake, rows: Rows, publications: Sequence[Publication]) ->
     (asset,) = {publication.asset for publication in publications}
     told = {_TOLD: [asdict(publication) for publication in publications]}
     version = lake.table(asset).replace_days(rows, days=[p.partition for p in publications], told=told)
-    _record(lake, asset)
+    _record(lake, asset, version)
     return [replace(publication, table_version=version) for publication in publications]
 
 
@@ -122,8 +138,8 @@ def restamp(lake: Lake, publications: Sequence[Publication]) -> None:
 
     Each has the table version of the one that it stands for, so that a later commit still counts for more.
     """
-    for asset in {publication.asset for publication in publications}:
-        _record(lake, asset)
+    for asset, mine in _recorded(publications).items():
+        _record(lake, asset, max(map(_version, mine)))
     _append(lake, publications)
 
 
@@ -153,6 +169,13 @@ def published(lake: Lake, asset: str) -> dict[str, Publication]:
     return publications_of(lake, [asset]).get(asset, {})
 
 
+def published_since(lake: Lake, asset: str, first: str) -> dict[str, Publication]:
+    """The same of the partitions from a first one on: it costs what these are, and not what the history is."""
+    entries = _PUBLICATIONS.entries_from(lake, {"partition": first}, asset=[asset])
+    newest = _newest(lake, [asset], {asset: [_publication(entry) for entry in entries]})
+    return {key: publication for key, publication in newest.get(asset, {}).items() if key >= first}
+
+
 def newest_partitions(lake: Lake, assets: Iterable[str]) -> dict[str, str]:
     """The last partition, by its name, that is published of each of some assets; nothing of one that has none."""
     partitions = _PUBLICATIONS.greatest_by(lake, "partition", by="asset")
@@ -179,12 +202,14 @@ def _newest(
     return found
 
 
-def _record(lake: Lake, asset: str) -> None:
+def _record(lake: Lake, asset: str, version: int) -> None:
     """Bring the ledger up to the asset's newest commit, with those of processes that died before they could.
 
     So an entry means that all commits before it are recorded too, and readers need to look at later ones only.
+    Most often the one before `version`, which is a commit of the asset, is the last that was recorded.
     """
-    missing = _unrecorded(lake, asset, _PUBLICATIONS.greatest(lake, "table_version", asset=[asset]))
+    recorded = _PUBLICATIONS.greatest(lake, "table_version", near=version - 1, asset=[asset])
+    missing = _unrecorded(lake, asset, recorded)
     if missing:
         _append(lake, missing)
 

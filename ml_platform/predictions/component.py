@@ -85,7 +85,7 @@ def audited(
     """What is found in the scores of some days in the relation named `rows`."""
     declared = {**spec.row_types(catalog), PARTITION_COLUMN: "date"}
     beside = Beside(
-        published=published_sizes(lake, spec.key, spec.expectations),
+        published=published_sizes(lake, spec.key, spec.expectations, partitions),
         schema=differences(columns_of(connection, f"FROM {rows}"), declared),
     )
     return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside)

@@ -109,7 +109,7 @@ def audited(
     declared = {**spec.column_types(), PARTITION_COLUMN: "date"}
     known = replace(
         beside,
-        published=published_sizes(lake, spec.key, spec.expectations),
+        published=published_sizes(lake, spec.key, spec.expectations, partitions),
         schema=differences(columns_of(connection, f"FROM {rows}"), declared),
     )
     return audit(connection, rows, spec.expectations, partitions=partitions, beside=known)

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.expectations import Expectation
-from ml_platform.lake.audit import Beside, Finding, audit
+from ml_platform.lake.audit import Beside, Finding, audit, published_sizes
 from ml_platform.lake.broken_rows import failing_rows, stage_references
 from ml_platform.lake.engine import database
+from ml_platform.lake.ledger import Publication, publish_days
 from ml_platform.lake.tables import Lake
 
 A, B, C = DAYS = "2018-06-01", "2018-06-02", "2018-06-03"
@@ -254,6 +255,29 @@ def test_row_counts_are_judged_by_the_accepted_days_before(
         assert only(found, key).passed == expected
         if expected is not False:
             accepted[key] = count
+
+
+@given(st.sets(st.integers(1, 25), min_size=1), st.integers(1, 25), st.integers(1, 4))
+def test_the_sizes_of_the_days_before_are_found_however_long_ago_they_were(
+    tmp_path_factory: pytest.TempPathFactory, days: set[int], first: int, wanted: int
+) -> None:
+    lake = Lake(str(tmp_path_factory.mktemp("sizes")))
+    sizes = {f"2018-06-{number:02}": number for number in days}
+    dates = pa.array(map(dt.date.fromisoformat, sizes), pa.date32())
+    rows = pa.table({"size": list(sizes.values()), "partition_date": dates})
+    publish_days(lake, rows, [Publication("a/b", day, "", size, 0, "", "") for day, size in sizes.items()])
+    declared = Expectation.model_validate({"rows_within": {"of_mean": 0.5, "days": wanted}})
+    partition = f"2018-06-{first:02}"
+    found = published_sizes(lake, "a/b", [declared], [partition])
+    before = sorted(day for day in sizes if day < partition)[-wanted:]
+    assert [found[day] for day in sorted(found) if day < partition][-wanted:] == [
+        sizes[day] for day in before
+    ]
+    assert found.items() <= sizes.items()
+
+
+def test_no_size_is_looked_for_where_no_expectation_asks(tmp_path: Path) -> None:
+    assert published_sizes(Lake(str(tmp_path / "none")), "a/b", [], [A]) == {}
 
 
 def test_a_finding_says_what_was_seen_and_what_was_required(judge: Judge) -> None:

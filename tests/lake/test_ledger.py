@@ -9,7 +9,14 @@ import pyarrow as pa
 import pytest
 
 from ml_platform.lake import ledger
-from ml_platform.lake.ledger import Ledger, Publication, publications_by_asset, publish_days, published
+from ml_platform.lake.ledger import (
+    Ledger,
+    Publication,
+    publications_by_asset,
+    publish_days,
+    published,
+    published_since,
+)
 from ml_platform.lake.tables import Lake, Table
 
 A, B, C = "2018-06-01", "2018-06-02", "2018-06-03"
@@ -108,6 +115,29 @@ def test_what_a_dead_process_committed_is_published_and_the_next_publisher_recor
     publish(lake, (C, 5))
     assert contents(lake) == {A: "2", B: "3", C: "5"}
     assert recorded(lake)[1:] == [("features/toy", A, 2), ("features/toy", B, 2), ("features/toy", C, 3)]
+
+
+def test_the_greatest_value_is_the_same_wherever_it_is_looked_for_first(lake: Lake) -> None:
+    numbers = Ledger("numbers", {"asset": pa.string(), "number": pa.int64()})
+    for number in (3, 7, 5):
+        numbers.append(lake, [{"asset": "a", "number": number}, {"asset": "b", "number": 10 * number}])
+    for near in (None, 0, 6, 7, 8, 60):
+        assert numbers.greatest(lake, "number", near=near, asset=["a"]) == 7
+        assert numbers.greatest(lake, "number", near=near, asset=["c"]) is None
+
+
+def test_partitions_since_a_first_one_have_their_newest_publication_recorded_or_not(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(lake, (A, 1), (B, 2))
+    publish(lake, (C, 3))
+    publish(lake, (A, 4))
+    with monkeypatch.context() as dying:
+        dying.setattr(ledger, "_record", lambda *_: None)
+        publish(lake, (B, 5), (A, 6))
+    for first, wanted in {A: {A: "6", B: "5", C: "3"}, B: {B: "5", C: "3"}, "2018-06-04": {}}.items():
+        found = published_since(lake, "features/toy", first)
+        assert {day: publication.content_hash for day, publication in found.items()} == wanted
 
 
 def test_readers_open_no_table_that_has_no_commits_beyond_the_ledger(

@@ -45,6 +45,17 @@ def test_a_good_range_materializes_and_judges_each_day_once(toys: Toys) -> None:
     assert judged(toys, toys.raw, "quality", run.run_id) == {key: (True, ids[key]) for key in DAYS}
 
 
+def test_a_good_day_alone_is_judged_once_and_told_as_in_a_range(toys: Toys) -> None:
+    toys.make(toys.raw, first=FIRST, last=LAST)
+    [in_range] = [e for e, _ in evaluations_of(toys.instance, toys.raw, "quality") if e.partition == FIRST]
+    alone = toys.make(toys.raw, first=FIRST)
+    [told] = [e for e, run in evaluations_of(toys.instance, toys.raw, "quality") if run == alone.run_id]
+    ids = latest_ids(toys, toys.raw)
+    assert judged(toys, toys.raw, "quality", alone.run_id) == {FIRST: (True, ids[FIRST])}
+    for name in ("passed", "metadata", "severity", "description", "blocking", "partition"):
+        assert getattr(told, name) == getattr(in_range, name), name
+
+
 def test_a_mixed_range_materializes_the_good_days_judges_all_and_names_the_bad_ones(toys: Toys) -> None:
     toys.fail(toys.raw, *BAD)
     run = toys.run(toys.raw, first=FIRST, last=LAST)
