@@ -4,8 +4,7 @@ Dagster's own bookkeeping covers one partition or none. For a range, an evaluati
 it names the materialization that it judged, so materializations come first and evaluations point at them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -42,12 +41,14 @@ def record(context: dg.AssetExecutionContext, outcomes: Sequence[Outcome]) -> It
     published = [outcome for outcome in outcomes if outcome.published]
     failed = [outcome for outcome in outcomes if not outcome.passed]
     whole = len(published) == len(outcomes) and not failed
-    if whole and len(outcomes) == 1:
+    alone = whole and len(outcomes) == 1
+    if alone:
         yield _materialize_result(outcomes[0])
     else:
         yield from _materializations(context, published)
-    alone = whole and len(outcomes) == 1 and context.has_partition_key
-    yield from _evaluations(context, outcomes, but=_asked(context) if alone else frozenset())
+    # Dagster knows the partition of a result only in a run of one partition, which a range of one day is not.
+    logged_by_dagster = _asked(context) if alone and context.has_partition_key else ()
+    yield from _evaluations(context, outcomes, but=logged_by_dagster)
     if not whole:
         raise refusal(context.asset_key, failed)
     if len(outcomes) > 1:
@@ -178,7 +179,7 @@ def _materializations(
 
 
 def _evaluations(
-    context: dg.AssetExecutionContext, outcomes: Sequence[Outcome], *, but: AbstractSet[str]
+    context: dg.AssetExecutionContext, outcomes: Sequence[Outcome], *, but: Collection[str]
 ) -> Iterator[AssetCheckEvaluation]:
     """Every evaluation of every partition, except of checks that Dagster itself will log as well and as fully."""
     told = [(outcome, e) for outcome in outcomes for e in outcome.evaluations if e.check not in but]
@@ -189,7 +190,7 @@ def _evaluations(
         yield evaluation_event(context.asset_key, outcome.partition, judged, targets.get(outcome.partition))
 
 
-def _asked(context: dg.AssetExecutionContext) -> AbstractSet[str]:
+def _asked(context: dg.AssetExecutionContext) -> set[str]:
     """The checks that Dagster asks of this step: it may be told to leave some out, which are evaluated all the same."""
     return {key.name for key in context.selected_asset_check_keys}
 

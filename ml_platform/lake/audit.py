@@ -118,7 +118,7 @@ def audit(
     for partition in sorted(measured):
         count, *measures = measured[partition]
         size = (count or 0) if beside.events is None else beside.events.get(partition, 0)
-        before = [accepted[day] for day in days[: bisect_left(days, partition)]]
+        before = [accepted[key] for key in days[: bisect_left(days, partition)]]
         found = [
             _judged(expectation, _Seen(partition, count or 0, size, measure, before, beside))
             for expectation, measure in zip(expectations, measures, strict=True)

@@ -49,5 +49,8 @@ def _connected(**limits: object) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @lru_cache(maxsize=2)
 def _of_this_process(**limits: object) -> duckdb.DuckDBPyConnection:
-    """What it reads of files it forgets, so that it holds no memory between steps."""
+    """What it reads of files it forgets, so that it holds no memory between steps.
+
+    Two are kept: a process has one with the limits of its settings, and one for small questions.
+    """
     return database(**limits, enable_external_file_cache=False)

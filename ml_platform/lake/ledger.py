@@ -170,7 +170,7 @@ def published(lake: Lake, asset: str) -> dict[str, Publication]:
 
 
 def published_since(lake: Lake, asset: str, first: str) -> dict[str, Publication]:
-    """The same of the partitions from a first one on: it costs what these are, and not what the history is."""
+    """The same of the partitions from a first one on; those before it are read only where there are none."""
     entries = _PUBLICATIONS.entries_from(lake, {"partition": first}, asset=[asset])
     newest = _newest(lake, [asset], {asset: [_publication(entry) for entry in entries]})
     return {key: publication for key, publication in newest.get(asset, {}).items() if key >= first}
