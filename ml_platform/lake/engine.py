@@ -16,7 +16,10 @@ from ml_platform.kernel.settings import Settings
 
 @contextmanager
 def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection in UTC with the declared memory limit; closed at the end of the block."""
+    """A DuckDB connection in UTC with the declared memory limit; closed at the end of the block.
+
+    Make temporary tables and views only: others would stay, and be met by every step of the process after this one.
+    """
     limits = {"memory_limit": settings.memory_limit, "temp_directory": settings.spill_folder}
     with _connected(**limits, threads=settings.threads or None) as connection:
         yield connection

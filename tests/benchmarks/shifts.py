@@ -128,9 +128,9 @@ class ShiftedHome:
         """Make the shifted rows of some days the only ones of a source."""
         in_days = ", ".join(f"'{key}'" for key in days)
         with connect(self.home.settings) as connection:
-            connection.execute(f"CREATE VIEW events AS {self.stable.lake.table(source).scan()}")
+            connection.execute(f"CREATE TEMP VIEW events AS {self.stable.lake.table(source).scan()}")
             connection.execute(
-                f"CREATE VIEW days AS SELECT * FROM events WHERE {PARTITION_COLUMN} IN ({in_days})"
+                f"CREATE TEMP VIEW days AS SELECT * FROM events WHERE {PARTITION_COLUMN} IN ({in_days})"
             )
             rows = connection.sql(f"SELECT * FROM ({sql}) ORDER BY {PARTITION_COLUMN}, transaction_id")
             self.home.lake.table(source).replace(rows, predicate="true")
