@@ -203,6 +203,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             description=plan.description or plan.spec.description or None,
             code_version=plan.code_version or plan.spec.digest(),
             metadata=dict(plan.metadata),
+            op_tags=_pod_tags(plan.spec),
             automation_condition=_automation(plan, catalog),
             output_required=False,
             required_resource_keys=set(plan.resources),
@@ -216,6 +217,13 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             yield from record(context, [outcome.judged_by(node.checks) for outcome in outcomes])
 
     return compiled
+
+
+def _pod_tags(spec: NamedSpec) -> dict[str, Any]:
+    """What dagster-k8s gives the pod of the asset's step; it means nothing to other executors."""
+    if spec.compute is None:
+        return {}
+    return {"dagster-k8s/config": {"container_config": spec.compute.container()}}
 
 
 def _check_spec(

@@ -34,6 +34,12 @@ telemetry:
 nux:
   enabled: false
 """
+_IN_POSTGRES = """\
+storage:
+  postgres:
+    postgres_url:
+      env: ML_PLATFORM_DAGSTER_STORAGE
+"""
 _QUIET_RUN = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -42,7 +48,7 @@ def prepare_home(settings: Settings) -> Path:
     settings.prepare()
     config = settings.dagster_home / "dagster.yaml"
     if not config.exists():
-        config.write_text(_INSTANCE_CONFIG)
+        config.write_text(_INSTANCE_CONFIG + (_IN_POSTGRES if settings.dagster_storage is not None else ""))
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     return settings.dagster_home
 

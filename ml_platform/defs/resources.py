@@ -12,8 +12,9 @@ from ml_platform.kernel.settings import Settings, settings
 
 @dg.definitions
 def resources() -> dg.Definitions:
-    """The settings of this environment, and the connection to MLflow that dagster-mlflow makes."""
+    """The settings of this environment, the executor of its runs, and the connection to MLflow of dagster-mlflow."""
     return dg.Definitions(
+        executor=executor_of(settings()),
         resources={
             "environment": dg.ResourceDefinition(
                 resource_fn=lambda _: settings().prepare(),
@@ -24,8 +25,17 @@ def resources() -> dg.Definitions:
                 required_resource_keys={"environment"},
                 description="MLflow, with one parent run per Dagster run that is always ended.",
             ),
-        }
+        },
     )
+
+
+def executor_of(here: Settings) -> dg.ExecutorDefinition:
+    """Where this environment executes the steps of a run."""
+    if here.executor == "k8s":
+        from dagster_k8s import k8s_job_executor
+
+        return k8s_job_executor
+    return {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}[here.executor]
 
 
 def mlflow_connection(context: dg.InitResourceContext) -> Iterator[Any]:

@@ -95,6 +95,10 @@ class Settings(BaseSettings):
         default=None,
         description="redis://[[user]:password@]host[:port][/db], rediss:// for TLS; default SQLite below HOME/feast.",
     )
+    dagster_storage: SecretStr | None = Field(
+        default=None,
+        description="postgresql://… that holds runs and the event log; default SQLite below HOME/dagster.",
+    )
     serving: ServingSettings = Field(default=ServingSettings(), description="How the service answers.")
     otlp_endpoint: str | None = Field(
         default=None, description="OpenTelemetry collector that traces are sent to, over HTTP; default: none."
@@ -102,8 +106,9 @@ class Settings(BaseSettings):
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit in one step.")
     threads: int | None = Field(default=None, description="DuckDB's threads; default: all cores.")
     actor: str | None = Field(default=None, description="Who acts, for the ledgers; default: the login name.")
-    executor: Literal["in_process", "multiprocess"] = Field(
-        default="in_process", description="How the steps of a run are executed."
+    executor: Literal["in_process", "multiprocess", "k8s"] = Field(
+        default="in_process",
+        description="Where the steps of a run are executed: in its process, in one each, or in a pod each.",
     )
     webhooks: dict[str, SecretStr] = Field(
         default_factory=dict[str, SecretStr],

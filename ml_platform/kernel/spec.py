@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
+from ml_platform.kernel.compute import Compute
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.durations import Duration
 
@@ -14,10 +15,12 @@ class Spec(BaseModel):
     """A declaration. Unknown fields are refused, values never change after loading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    no_content: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how something is made, and from which no row differs."""
 
     def digest(self) -> str:
         """Sixteen hex digits that change when, and only when, the declared content changes."""
-        return digest_of(self.model_dump(mode="json", by_alias=True))
+        return digest_of(self.model_dump(mode="json", by_alias=True, exclude=set(self.no_content)))
 
     def digest_of_fields(self, *fields: str) -> str:
         """The same of some of its fields."""
@@ -61,8 +64,13 @@ DurationField = Annotated[Duration, BeforeValidator(_duration, json_schema_input
 class NamedSpec(Spec):
     """A declaration that becomes an asset."""
 
+    no_content: ClassVar[frozenset[str]] = frozenset({"compute"})
+
     name: Name = Field(description="Name of the asset; unique within its stage.")
     description: str = Field(default="", description="One sentence for people, shown in the Dagster UI.")
     owners: tuple[str, ...] = Field(
         default=(), description="Dagster owners: `team:payments-risk` or an e-mail address."
+    )
+    compute: Compute | None = Field(
+        default=None, description="Resources of the pod in which it is made, where steps have pods."
     )

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from ml_platform.kernel.settings import Settings
+from ml_platform.lake import object_store
 
 
 @contextmanager
@@ -26,9 +27,13 @@ def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def database(**limits: object) -> duckdb.DuckDBPyConnection:
-    """A new in-memory database whose zone is UTC, also in cursors; a limit of None is DuckDB's own."""
+    """A new in-memory database whose zone is UTC, also in cursors; a limit of None is DuckDB's own.
+
+    It reads files of this machine and of an object store.
+    """
     config = {name: str(value) for name, value in limits.items() if value is not None}
     connection = duckdb.connect(":memory:", config=dict(config))
+    object_store.register(connection)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     return connection
 
