@@ -37,6 +37,11 @@ class RecordingApi:
         return answer
 
 
+def launcher_settings() -> dict[str, Any]:
+    """The launcher's configuration as dagster.yaml has it."""
+    return yaml.safe_load(INSTANCE.read_text())["run_launcher"]["config"]
+
+
 def launcher_config(given: dict[str, Any]) -> dict[str, Any]:
     """The launcher's configuration as Dagster resolves it; AssertionError that says what is wrong with it."""
     with pytest.MonkeyPatch.context() as patch:
@@ -49,10 +54,11 @@ def launcher_config(given: dict[str, Any]) -> dict[str, Any]:
 
 def launcher(api: RecordingApi) -> K8sRunLauncher:
     """The launcher as a process in the cluster builds it."""
-    given = yaml.safe_load(INSTANCE.read_text())["run_launcher"]["config"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kubernetes.config, "load_incluster_config", lambda: None)
-        return K8sRunLauncher(**launcher_config(given), k8s_client_batch_api=api, k8s_client_core_api=api)
+        return K8sRunLauncher(
+            **launcher_config(launcher_settings()), k8s_client_batch_api=api, k8s_client_core_api=api
+        )
 
 
 @cache

@@ -11,7 +11,7 @@ from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 
 from tests.k8s.cluster import K8S, of_kind, quantity, rendered
-from tests.k8s.jobs import INSTANCE, RecordingApi, job_manifest, launcher, launcher_config
+from tests.k8s.jobs import INSTANCE, RecordingApi, job_manifest, launcher, launcher_config, launcher_settings
 from tests.k8s.test_schemas import VERSIONS
 
 VERBS = {
@@ -29,10 +29,6 @@ RESOURCES = {
 }
 
 
-def config() -> dict[str, Any]:
-    return yaml.safe_load(INSTANCE.read_text())
-
-
 def test_dagster_takes_the_instance_as_it_is() -> None:
     told, _ = dagster_instance_config(str(INSTANCE.parent))
     assert told["run_monitoring"]["enabled"] is True
@@ -41,12 +37,12 @@ def test_dagster_takes_the_instance_as_it_is() -> None:
 
 
 def test_the_launcher_takes_its_part_and_no_field_that_it_does_not_have() -> None:
-    given = config()["run_launcher"]["config"]
+    given = launcher_settings()
     assert launcher_config(given)["job_namespace"] == "somewhere"
     with pytest.raises(AssertionError):
         launcher_config({**given, "service_acount_name": "x"})
+    run = {**given["run_k8s_config"], "job_spec": {}}
     with pytest.raises(AssertionError):
-        run = {**given["run_k8s_config"], "job_spec": {}}
         launcher_config({**given, "run_k8s_config": run})
 
 

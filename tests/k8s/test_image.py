@@ -55,7 +55,7 @@ def leaves() -> set[str]:
 def test_what_developers_need_leaves_and_what_the_project_needs_stays(leaves: set[str]) -> None:
     assert leaves >= DEVELOPERS
     text = re.search(
-        r"^dependencies = \[(.*?)^\]", (PROJECT_ROOT / "pyproject.toml").read_text(), re.M | re.S
+        r"^dependencies = \[(.*?)^\]", (PROJECT_ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
     )
     assert text
     wanted = {Requirement(line).name.lower() for line in re.findall(r'^    "(.*?)",', text[1], re.MULTILINE)}

@@ -1,4 +1,4 @@
-"""Every manifest is of a kind that is known, and has no field that its kind does not have, in two Kubernetes versions."""
+"""Every manifest is of a known kind and has only fields of that kind, in two versions of Kubernetes."""
 
 from typing import Any
 
