@@ -204,6 +204,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             code_version=plan.code_version or plan.spec.digest(),
             metadata=dict(plan.metadata),
             op_tags=_pod_tags(plan.spec),
+            pool=node.key,
             automation_condition=_automation(plan, catalog),
             output_required=False,
             required_resource_keys=set(plan.resources),

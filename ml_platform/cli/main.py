@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from ml_platform.cli import (
     ci,
+    doctor,
     drift,
     features,
     gates,
@@ -53,6 +54,7 @@ app.command()(ci.ci)
 app.command()(serve.serve)
 app.command()(serve.serving_key)
 app.command()(metrics.metrics)
+app.command()(doctor.doctor)
 
 
 @app.command()
