@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ml_platform.cli.output import Json, say, telling_errors
-from ml_platform.cli.systems import System, passwords, systems, without_password
+from ml_platform.cli.systems import System, passwords, shown, systems, without_password
 from ml_platform.kernel.settings import settings
 
 _LOADING_S = 20.0
@@ -53,7 +53,7 @@ def doctor(
 
 def examined(asked: Sequence[System], *, timeout_s: float, loading_s: float = _LOADING_S) -> list[Finding]:
     """What each system answers, in their order; one that has not answered in time is told as such."""
-    found = [Finding(system.name, to_do=system.remedy) for system in asked]
+    found = [Finding(system.name, to_do=f"look at {system.look_at}") for system in asked]
     threads = [
         # A thread that hangs ends with the process.
         threading.Thread(target=_examine, args=(system, finding, timeout_s), daemon=True)
@@ -72,8 +72,8 @@ def _examine(system: System, finding: Finding, timeout_s: float) -> None:
     try:
         where = system.where()
         secrets = passwords(where)
-        finding.configured = without_password(where)
-        finding.said, finding.answers, finding.to_do = system.ask(timeout_s), True, ""
+        finding.configured = shown(where)
+        finding.said, finding.answers, finding.to_do = system.ask(where, timeout_s), True, ""
     except Exception as err:  # noqa: BLE001 - whichever system it is, its client has errors of its own
         finding.said = _in_a_line(err, secrets)
 
@@ -87,7 +87,7 @@ def _in_a_line(err: Exception, secrets: set[str]) -> str:
 
 
 def _tell(console: Console, found: Sequence[Finding]) -> None:
-    table = Table("system", "configured", "answers", box=None)
+    table = Table("system", Column("configured", overflow="fold"), "answers", box=None)
     for finding in found:
         answer = f"yes: {finding.said}" if finding.answers else "no"
         table.add_row(*(escape(text) for text in (finding.system, finding.configured, answer)))

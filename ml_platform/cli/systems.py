@@ -3,11 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from ml_platform.kernel.errors import InputError
+from pyarrow.fs import FileSystem, FileType
+
+from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 
@@ -20,71 +23,44 @@ _NOT_MADE = "not made yet: the first command that needs it makes it"
 
 @dataclass(frozen=True)
 class System:
-    """One external system: where it is, a question that costs nothing, and what to do where it is not answered.
+    """One external system: where it is, a question that costs nothing, and what to look at where it is not answered.
 
-    `where` connects to nobody. `ask` gives what was answered, in words, and raises what the system's client raises.
+    `where` connects to nobody. `ask` is given its address and the seconds that it has; it gives the answer in words,
+    and raises whatever the system's client raises.
     """
 
     name: str
     where: Callable[[], str]
-    ask: Callable[[float], str]
-    remedy: str
+    ask: Callable[[str, float], str]
+    look_at: str
 
 
 def systems(here: Settings) -> list[System]:
     """The external systems of this environment, in the order in which data comes through them."""
     found = [
-        System("lake", lambda: here.lake_uri, lambda _: _lake(here), _set("LAKE", "AWS_* for s3://")),
-        System(
-            "Dagster storage",
-            lambda: _storage(here),
-            lambda timeout_s: _database(_storage(here), timeout_s),
-            _set("DAGSTER_STORAGE", "dagster.yaml of DAGSTER_HOME"),
-        ),
-        System(
-            "MLflow",
-            lambda: here.tracking_uri,
-            lambda timeout_s: _mlflow(here.tracking_uri, timeout_s),
-            _set("MLFLOW_TRACKING_URI"),
-        ),
-        System(
-            "Feast registry",
-            lambda: here.registry_url,
-            lambda timeout_s: _database(here.registry_url, timeout_s),
-            _set("FEAST_REGISTRY"),
-        ),
-        System(
-            "online store",
-            lambda: here.redis_url or str(here.online_store_path),
-            lambda timeout_s: _online_store(here, timeout_s),
-            _set("ONLINE_STORE"),
-        ),
+        System("lake", lambda: here.lake_uri, _lake, "ML_PLATFORM_LAKE, and AWS_… for s3://"),
+        System("Dagster storage", partial(_storage, here), _database, f"{here.dagster_home}/dagster.yaml"),
+        System("MLflow", lambda: here.tracking_uri, _mlflow, "ML_PLATFORM_MLFLOW_TRACKING_URI"),
+        System("Feast registry", lambda: here.registry_url, _database, "ML_PLATFORM_FEAST_REGISTRY"),
+        System("online store", partial(_online_address, here), _online_store, "ML_PLATFORM_ONLINE_STORE"),
     ]
     if here.otlp_endpoint:
         endpoint = here.otlp_endpoint
-        found.append(
-            System(
-                "OTLP endpoint",
-                lambda: endpoint,
-                lambda timeout_s: _collector(endpoint, timeout_s),
-                _set("OTLP_ENDPOINT"),
-            )
-        )
+        found.append(System("OTLP endpoint", lambda: endpoint, _collector, "ML_PLATFORM_OTLP_ENDPOINT"))
     if here.executor == "k8s":
-        found.append(
-            System(
-                "Kubernetes API",
-                lambda: _cluster(here).configuration.host,
-                lambda timeout_s: _kubernetes(here, timeout_s),
-                "look at run_launcher in dagster.yaml, and at the Role of the service account (k8s/base/dagster)",
-            )
-        )
+        look_at = f"run_launcher in {here.dagster_home}/dagster.yaml, and the Role of the service account"
+        found.append(System("Kubernetes API", partial(_api_host, here), partial(_kubernetes, here), look_at))
     return found
 
 
+def shown(where: str) -> str:
+    """An address without its password; nothing of what cannot be read as one and might have a password in it."""
+    return without_password(where) if "://" in where or "@" not in where else "no address, and so not shown"
+
+
 def without_password(text: str) -> str:
-    """An address, or words that have some in them, without passwords, and without options that might be one."""
-    text = re.sub(r"(\w+://[^\s/@:]*):[^\s]*@", r"\1:***@", text)
+    """Words without the passwords of the addresses in them, and without options that might be one."""
+    text = re.sub(r"(\w+://[^\s/@:\[]*):\S*@", r"\1:***@", text)
     return re.sub(r"(\w+://[^\s?]*)\?\S+", r"\1?…", text)
 
 
@@ -97,16 +73,19 @@ def passwords(where: str) -> set[str]:
     return {found, unquote(found)} if found else set()
 
 
-def _set(variable: str, *others: str) -> str:
-    return f"look at ML_PLATFORM_{variable}{''.join(f', or at {other}' for other in others)}"
-
-
-def _lake(here: Settings) -> str:
-    lake = Lake(here.lake_uri)
+def _lake(uri: str, _: float) -> str:
+    lake = Lake(uri)
     filesystem, path = lake.filesystem
-    if filesystem.get_file_info(path).type.name == "NotFound":
+    if _is_missing(filesystem, path):
+        bucket = path.split("/")[0]
+        if "://" in uri and _is_missing(filesystem, bucket):
+            raise StoreError(f"the bucket {bucket} is required, and is not there or not to be seen")
         return _NOT_MADE
     return f"{len(lake.table_names())} tables"
+
+
+def _is_missing(filesystem: FileSystem, path: str) -> bool:
+    return filesystem.get_file_info(path).type == FileType.NotFound
 
 
 def _storage(here: Settings) -> str:
@@ -176,10 +155,13 @@ def _mlflow(uri: str, timeout_s: float) -> str:
     return f"version {answer.text.strip()[:20]}"
 
 
-def _online_store(here: Settings, timeout_s: float) -> str:
-    url = here.redis_url
-    if url is None:
-        return _database(f"sqlite:///{here.online_store_path}", timeout_s)
+def _online_address(here: Settings) -> str:
+    return here.redis_url or f"sqlite:///{here.online_store_path}"
+
+
+def _online_store(url: str, timeout_s: float) -> str:
+    if url.startswith("sqlite:"):
+        return _database(url, timeout_s)
     from redis import Redis
 
     with Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s) as client:
@@ -200,8 +182,13 @@ def _collector(endpoint: str, timeout_s: float) -> str:
     return "takes traces"
 
 
-def _cluster(here: Settings) -> Any:
-    """A client of the API that the run launcher talks to, and the namespace of its Jobs."""
+def _api_host(here: Settings) -> str:
+    with _api_client(here) as api:
+        return api.configuration.host
+
+
+def _api_client(here: Settings) -> Any:
+    """A client of the API that the run launcher talks to."""
     from kubernetes import client, config
 
     told = _launcher(here)
@@ -220,11 +207,14 @@ def _launcher(here: Settings) -> Mapping[str, Any]:
     return _configured(data)
 
 
-def _kubernetes(here: Settings, timeout_s: float) -> str:
+def _kubernetes(here: Settings, _: str, timeout_s: float) -> str:
     from kubernetes import client
 
     namespace = _launcher(here)["job_namespace"]
-    with _cluster(here) as api:
+    with _api_client(here) as api:
         version: Any = client.VersionApi(api).get_code(_request_timeout=timeout_s)
-        client.BatchV1Api(api).list_namespaced_job(namespace, limit=1, _request_timeout=timeout_s)
+        try:
+            client.BatchV1Api(api).list_namespaced_job(namespace, limit=1, _request_timeout=timeout_s)
+        except client.ApiException as err:  # its own text begins with all headers of the answer
+            raise StoreError(f"{err.status} {err.reason}: {err.body}") from err
     return f"{version.git_version}, lists the Jobs of {namespace}"

@@ -122,7 +122,14 @@ class KubernetesApi:
             raise RefusedError(401, "a token is required")
         address = urlsplit(url)
         if address.path == "/version/":
-            return {"major": "1", "minor": "37", "gitVersion": "v1.37.0", "platform": "linux/amd64"}
+            unknown = dict.fromkeys(("buildDate", "compiler", "gitCommit", "gitTreeState", "goVersion"), "")
+            return {
+                **unknown,
+                "major": "1",
+                "minor": "37",
+                "gitVersion": "v1.37.0",
+                "platform": "linux/amd64",
+            }
         found = _PATH.fullmatch(address.path)
         if found is None:
             raise RefusedError(404, f"{address.path} is not known")
