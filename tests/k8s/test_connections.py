@@ -207,6 +207,25 @@ def test_only_who_has_a_reason_reaches_the_outside_and_nobody_the_nodes_credenti
     assert reach == {443: S3_CLIENTS | api | proxies, 6443: api}
 
 
+def test_traces_leave_for_the_collector_that_is_configured_and_only_with_its_component() -> None:
+    for variant in VARIANTS:
+        endpoint = config_map(variant, "ml-platform").get("ML_PLATFORM_OTLP_ENDPOINT")
+        out = {
+            (name_of(pods), *peer["namespaceSelector"]["matchLabels"].values(), port["port"])
+            for pods in all_pods(variant)
+            for rule in policies(variant, "egress", pods.labels)
+            for peer in rule["to"]
+            if "namespaceSelector" in peer and "podSelector" not in peer
+            for port in rule["ports"]
+        }
+        if endpoint is None:
+            assert out == set()
+        else:
+            address = urlsplit(endpoint)
+            _, namespace = str(address.hostname).split(".")
+            assert out == {(name, namespace, address.port) for name in ("dagster", "serving")}
+
+
 def from_other_namespaces(variant: str, pods: Pods) -> Iterator[tuple[str, int]]:
     for rule in policies(variant, "ingress", pods.labels):
         for peer in rule["from"]:

@@ -1,5 +1,6 @@
 """Every pod satisfies the Pod Security level `restricted`, has limits, and has all that it names."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -190,7 +191,13 @@ def test_no_secret_value_is_in_a_manifest(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_config_map_and_service_account_that_is_named_is_there(variant: str) -> None:
-    maps, accounts = names(variant, "ConfigMap"), names(variant, "ServiceAccount")
+    accounts = names(variant, "ServiceAccount")
+    maps = {
+        manifest["metadata"]["name"]
+        for manifest in of_kind(variant, "ConfigMap")
+        if "grafana_dashboard"
+        not in manifest["metadata"].get("labels", {})  # Grafana finds those by their label
+    }
     used: set[str] = set()
     for pods in [*workloads(variant), job_of_a_run(), job_of_a_step()]:
         assert pods.spec["serviceAccountName"] in accounts
@@ -211,6 +218,12 @@ def test_what_mounts_a_file_of_a_config_map_finds_it(variant: str) -> None:
         for mount in (m for c in pods.containers for m in c.get("volumeMounts", ())):
             if mount["name"] in sources and "subPath" in mount:
                 assert mount["subPath"] in config_map(variant, sources[mount["name"]])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_kubectl_applies_fits_into_the_annotation_that_it_keeps_it_in(variant: str) -> None:
+    for manifest in rendered(variant):
+        assert len(json.dumps(manifest)) < 262_144, manifest["metadata"]["name"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,5 +1,6 @@
 """Every manifest is of a known kind and has only fields of that kind, in two versions of Kubernetes."""
 
+import json
 from typing import Any
 
 import kubernetes_validate
@@ -22,9 +23,10 @@ KSERVE_FIELDS = {
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_manifest_fits_the_schema_of_its_kind(variant: str, version: str) -> None:
-    for manifest in rendered(variant):
+def test_every_manifest_of_every_variant_fits_the_schema_of_its_kind(version: str) -> None:
+    different = {json.dumps(manifest): manifest for variant in VARIANTS for manifest in rendered(variant)}
+    assert len(different) > 60
+    for manifest in different.values():
         if manifest["apiVersion"] not in OPERATORS:
             validate(manifest, version)
 
@@ -56,8 +58,8 @@ def test_what_the_prometheus_operator_reads_has_fields_that_it_knows() -> None:
 
     monitors = of_kind("production", "ServiceMonitor")
     assert monitors
-    for manifest in [*monitors, *of_kind("production", "PrometheusRule")]:
-        model = getattr(v1, manifest["kind"])
+    for manifest in (m for m in rendered("production") if m["apiVersion"] == "monitoring.coreos.com/v1"):
+        model = getattr(v1, manifest["kind"])  # a kind that it does not have is an error too
         assert dropped(model, manifest) == {}, (
             "fields that the operator does not know are dropped without a word"
         )
@@ -73,7 +75,11 @@ def dropped(model: Any, manifest: Manifest) -> dict[str, Any]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_inference_service_is_a_pod_with_fields_of_kserve(version: str) -> None:
-    (service,) = of_kind("production with KServe", "InferenceService")
+    of_kserve = [
+        m for m in rendered("production with KServe") if m["apiVersion"] == "serving.kserve.io/v1beta1"
+    ]
+    assert [manifest["kind"] for manifest in of_kserve] == ["InferenceService"]
+    (service,) = of_kserve
     assert set(service) == {"apiVersion", "kind", "metadata", "spec"}
     assert set(service["spec"]) == {"predictor"}
     predictor = dict(service["spec"]["predictor"])

