@@ -1,5 +1,6 @@
 """What `ml-platform doctor` asks each external system, and how it tells where that is without its password."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -183,20 +184,30 @@ def _collector(endpoint: str, timeout_s: float) -> str:
 
 
 def _api_host(here: Settings) -> str:
+    if _has_no_token(_launcher(here)):
+        return "the cluster's own"
     with _api_client(here) as api:
         return api.configuration.host
+
+
+def _has_no_token(launcher: Mapping[str, Any]) -> bool:
+    """Whether this is a pod that may not ask the API, as those of the code location and of serving are."""
+    from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME, SERVICE_TOKEN_FILENAME
+
+    in_pod = launcher["load_incluster_config"] and SERVICE_HOST_ENV_NAME in os.environ
+    return in_pod and not Path(SERVICE_TOKEN_FILENAME).exists()
 
 
 def _api_client(here: Settings) -> Any:
     """A client of the API that the run launcher talks to."""
     from kubernetes import client, config
 
-    told = _launcher(here)
-    if told.get("load_incluster_config", True):
+    launcher = _launcher(here)
+    if launcher["load_incluster_config"]:
         found = client.Configuration()
         config.load_incluster_config(client_configuration=found)
         return client.ApiClient(found)
-    return config.new_client_from_config(config_file=told.get("kubeconfig_file"))
+    return config.new_client_from_config(config_file=launcher.get("kubeconfig_file"))
 
 
 def _launcher(here: Settings) -> Mapping[str, Any]:
@@ -210,7 +221,10 @@ def _launcher(here: Settings) -> Mapping[str, Any]:
 def _kubernetes(here: Settings, _: str, timeout_s: float) -> str:
     from kubernetes import client
 
-    namespace = _launcher(here)["job_namespace"]
+    launcher = _launcher(here)
+    if _has_no_token(launcher):
+        return "not asked: this pod has no token for it; the daemon and runs have"
+    namespace = launcher["job_namespace"]
     with _api_client(here) as api:
         version: Any = client.VersionApi(api).get_code(_request_timeout=timeout_s)
         try:

@@ -137,6 +137,14 @@ def test_a_system_that_hangs_holds_up_no_other() -> None:
     ]
 
 
+def write_launcher(home: Settings, **changed: Any) -> None:
+    """An instance whose runs are Jobs."""
+    required = ("service_account_name", "instance_config_map", "dagster_home")
+    launcher = {"job_namespace": "here", **dict.fromkeys(required, "x"), **changed}
+    instance = {"run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": launcher}}
+    (home.dagster_home / "dagster.yaml").write_text(yaml.safe_dump(instance))
+
+
 @pytest.mark.parametrize("allowed", [allowed_by(role()), frozenset()], ids=["with its Role", "without"])
 def test_the_kubernetes_api_is_asked_where_steps_are_pods(
     home: Settings, allowed: Allowed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,22 +152,24 @@ def test_the_kubernetes_api_is_asked_where_steps_are_pods(
     monkeypatch.setenv("ML_PLATFORM_EXECUTOR", "k8s")
     assert "K8sRunLauncher is required" in told(healthy=False)["Kubernetes API"]["said"]
     with KubernetesApi("here", allowed, Node({}, {}, {}, tmp_path)).serving() as api:
-        launcher = {
-            "job_namespace": "here",
-            "service_account_name": "x",
-            "instance_config_map": "x",
-            "dagster_home": "x",
-            "load_incluster_config": False,
-            "kubeconfig_file": str(api.kubeconfig(tmp_path / "kubeconfig")),
-        }
-        instance = {"run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": launcher}}
-        (home.dagster_home / "dagster.yaml").write_text(yaml.safe_dump(instance))
+        kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
+        write_launcher(home, load_incluster_config=False, kubeconfig_file=str(kubeconfig))
         found = told(healthy=bool(allowed))["Kubernetes API"]
     assert found["configured"] == api.url
     if allowed:
         assert found["said"] == "v1.37.0, lists the Jobs of here"
     else:
         assert "list of jobs in here is not allowed" in found["said"] and "Role" in found["to_do"]
+
+
+def test_a_pod_that_may_not_ask_the_kubernetes_api_is_healthy_without(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_EXECUTOR", "k8s")
+    write_launcher(home)
+    assert told(healthy=False)["Kubernetes API"]["said"].startswith("ConfigException"), "this is no pod"
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert told(healthy=True)["Kubernetes API"]["said"].startswith("not asked")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,14 @@ def test_every_asset_has_an_owner_a_description_kinds_and_a_code_version() -> No
         assert spec.code_version, spec.key
 
 
+def test_every_asset_is_a_pool_of_its_own() -> None:
+    pools = {
+        asset.key.to_user_string(): asset.op.pool
+        for asset in all_assets().asset_layer.asset_graph.assets_defs
+    }
+    assert pools == {key: key for key in recorded()}
+
+
 def test_every_feature_and_every_training_column_says_where_it_comes_from() -> None:
     for key, asset in graph().items():
         if key.startswith(("features/", "training_sets/")):
