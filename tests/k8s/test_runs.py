@@ -20,6 +20,7 @@ DAYS = ("2018-06-23", "2018-06-24", "2018-06-25")
 BAD = "2018-06-26"
 RUN = "run"
 DEFAULT = ("500m-2", "2Gi-4Gi")
+NEVER_AGAIN_AND_GONE_AFTER_A_DAY = (0, 86400)
 DECLARED = ("0.75-0.75", "3Gi-3Gi")
 
 
@@ -37,6 +38,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         land(here, bad)
         with no_waiting_for_the_disk(), running(home) as found:
             yield found
+            assert found.api.asked <= found.api.allowed, "dagster-k8s asks for what the Role does not allow"
 
 
 def made(cluster: Cluster, asset: str) -> set[str]:
@@ -44,7 +46,7 @@ def made(cluster: Cluster, asset: str) -> set[str]:
 
 
 def resources(cluster: Cluster, run: str) -> dict[str, tuple[str, str]]:
-    """Cores and memory of the pods of a run: the run's own, and each asset's. Requests and limits are told apart."""
+    """Cores and memory of the pods of a run, its own and each asset's, as request-limit."""
     return {job_of(job): cores_and_memory(job) for job in cluster.jobs(run)}
 
 
@@ -57,6 +59,12 @@ def cores_and_memory(job: Object) -> tuple[str, str]:
     (container,) = job["spec"]["template"]["spec"]["containers"]
     requests, limits = container["resources"]["requests"], container["resources"]["limits"]
     return f"{requests['cpu']}-{limits['cpu']}", f"{requests['memory']}-{limits['memory']}"
+
+
+def endings(cluster: Cluster, run: str) -> set[tuple[int, int]]:
+    """How often Kubernetes tries a Job of a run again, and after how many seconds it removes it."""
+    specs = [job["spec"] for job in cluster.jobs(run)]
+    return {(spec["backoffLimit"], spec["ttlSecondsAfterFinished"]) for spec in specs}
 
 
 def limits_told(cluster: Cluster, run: str) -> set[str]:
@@ -74,6 +82,7 @@ def test_assets_are_made_by_a_pod_for_the_run_and_one_for_each_step_with_what_it
     assert made(cluster, TRANSACTIONS) == made(cluster, LABELS) == {DAYS[0]}
     assert resources(cluster, run) == {RUN: DEFAULT, TRANSACTIONS: DECLARED, LABELS: DEFAULT}
     assert limits_told(cluster, run) == {"1843MiB", "2GB"}
+    assert endings(cluster, run) == {NEVER_AGAIN_AND_GONE_AFTER_A_DAY}
     assert not cluster.api.alive()
 
 
@@ -85,6 +94,7 @@ def test_what_an_asset_declares_reaches_its_step_in_a_backfill_too(cluster: Clus
     assert made(cluster, TRANSACTIONS) >= set(DAYS[1:])
     assert resources(cluster, run) == {RUN: DEFAULT, TRANSACTIONS: DECLARED}
     assert limits_told(cluster, run) == {"1843MiB"}
+    assert endings(cluster, run) == {NEVER_AGAIN_AND_GONE_AFTER_A_DAY}
 
 
 def test_a_failed_blocking_check_fails_the_run_and_closes_the_gate_below(cluster: Cluster) -> None:
@@ -117,18 +127,7 @@ def test_a_second_run_of_an_asset_waits_and_terminating_the_first_leaves_no_job_
         assert cluster.finished(first) is dg.DagsterRunStatus.CANCELED
         cluster.wait(lambda: not cluster.api.alive())
         assert cluster.left_of(first) == []
+        assert ("", "pods", "delete") in cluster.api.asked
         assert DAYS[1] not in made(cluster, LABELS)
     cluster.dequeue()
     assert resources(cluster, second) == {RUN: DEFAULT}, "it was launched as soon as the first had ended"
-
-
-def test_every_job_is_removed_a_day_later_and_never_tried_again_by_kubernetes(cluster: Cluster) -> None:
-    kinds = {job["metadata"]["labels"]["app.kubernetes.io/component"] for job in cluster.api.posted}
-    assert kinds == {"run_worker", "step_worker"}
-    for job in cluster.api.posted:
-        assert (job["spec"]["ttlSecondsAfterFinished"], job["spec"]["backoffLimit"]) == (86400, 0)
-
-
-def test_dagster_asked_the_api_for_nothing_but_what_its_role_allows(cluster: Cluster) -> None:
-    assert ("", "pods", "delete") in cluster.api.asked
-    assert cluster.api.asked <= cluster.api.allowed
