@@ -16,6 +16,7 @@ from tests.k8s.loopback import NAMESPACE, Cluster, running
 from tests.support import land, land_simulated
 
 TRANSACTIONS, LABELS, MODEL = "sources/transactions", "sources/fraud_labels", "models/fraud"
+NEW = "features/customer_spending"  # nothing else here runs it
 DAYS = ("2018-06-23", "2018-06-24", "2018-06-25")
 BAD = "2018-06-26"
 RUN = "run"
@@ -117,8 +118,9 @@ def test_a_second_run_of_an_asset_waits_and_terminating_the_first_leaves_no_job_
     cluster: Cluster,
 ) -> None:
     with cluster.steps_held():
-        first, second = cluster.submit(LABELS, day=DAYS[1]), cluster.submit(LABELS, day=DAYS[1])
+        first, second = cluster.submit(NEW, day=DAYS[0]), cluster.submit(NEW, day=DAYS[0])
         cluster.dequeue()
+        assert cluster.jobs(second) == [], "the limit holds for the first runs of a pool too"
         cluster.wait(lambda: bool(limits_told(cluster, first)))
         cluster.dequeue()
         assert cluster.status(second) is dg.DagsterRunStatus.QUEUED
@@ -128,6 +130,6 @@ def test_a_second_run_of_an_asset_waits_and_terminating_the_first_leaves_no_job_
         cluster.wait(lambda: not cluster.api.alive())
         assert cluster.left_of(first) == []
         assert ("", "pods", "delete") in cluster.api.asked
-        assert DAYS[1] not in made(cluster, LABELS)
+        assert made(cluster, NEW) == set()
     cluster.dequeue()
     assert resources(cluster, second) == {RUN: DEFAULT}, "it was launched as soon as the first had ended"
