@@ -222,9 +222,7 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
 
 def _pod_tags(spec: NamedSpec) -> dict[str, Any]:
     """What dagster-k8s gives the pod of the asset's step; it means nothing to other executors."""
-    if spec.compute is None:
-        return {}
-    return {"dagster-k8s/config": {"container_config": spec.compute.container()}}
+    return {"dagster-k8s/config": {"container_config": spec.compute.container()}} if spec.compute else {}
 
 
 def _check_spec(
