@@ -50,6 +50,7 @@ def test_requests_rows_ages_and_refusals_are_counted(looked_at: Settings, champi
         service.predict({**ROW, "amount": "x"})
         service.predict(ROW, model="other")
         service.client.get("/nothing")
+        service.client.get("/healthz")
         found = metrics(service)
     route = "/v1/models/{name}:predict"
     assert found("requests_total", route=route, status="200") == 1
@@ -62,6 +63,7 @@ def test_requests_rows_ages_and_refusals_are_counted(looked_at: Settings, champi
     assert found("features_age_seconds_sum", model="fraud", view="terminal_risk") == 3 * 43_200
     for stage in ("validate", "features", "predict", "answer"):
         assert found("stage_seconds_count", stage=stage) >= 1
+    assert found("stage_seconds_count", stage="request") == found("stage_seconds_count", stage="validate")
     whole = found("stage_seconds_sum", stage="request")
     assert whole >= sum(found("stage_seconds_sum", stage=s) for s in ("features", "predict", "answer")) > 0
     assert found("stage_seconds_bucket", stage="request", le="+Inf") == found(
