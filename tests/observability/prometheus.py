@@ -81,9 +81,8 @@ class Prometheus:
             return json.load(answer)["data"]
 
 
-@contextlib.contextmanager
-def scraping(folder: Path, jobs: Mapping[str, str]) -> Iterator[Prometheus]:
-    """A server that scrapes an address for each job until the end of the block."""
+def configuration(folder: Path, jobs: Mapping[str, str]) -> Path:
+    """The file of a server that evaluates the rules, and scrapes an address for each job."""
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(rule_file(folder))],
@@ -91,8 +90,15 @@ def scraping(folder: Path, jobs: Mapping[str, str]) -> Iterator[Prometheus]:
             {"job_name": job, "static_configs": [{"targets": [address]}]} for job, address in jobs.items()
         ],
     }
-    file = folder / "prometheus.yaml"
-    file.write_text(yaml.safe_dump(config))
+    path = folder / "prometheus.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@contextlib.contextmanager
+def scraping(folder: Path, jobs: Mapping[str, str]) -> Iterator[Prometheus]:
+    """A server that scrapes an address for each job until the end of the block."""
+    file = configuration(folder, jobs)
     command = [tool("prometheus"), f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"]
     with started([*command, "--web.listen-address=127.0.0.1:0"], "Listening on. address=") as address:
         found, deadline = Prometheus(address), time.monotonic() + _STARTS_WITHIN

@@ -5,11 +5,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer.main
 import yaml
 
 from ml_platform.cli.main import app
 from ml_platform.kernel.settings import PROJECT_ROOT
+from tests.observability.prometheus import configuration
 from tests.observability.rules import ALERTS, promtool, rule_file
 
 CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "alerts.yaml").read_text())
@@ -21,11 +23,15 @@ SECTIONS: dict[str, str] = dict(
 
 
 def test_prometheus_takes_the_rules_and_a_configuration_that_names_them(tmp_path: Path) -> None:
-    rules = rule_file(tmp_path)
-    assert "SUCCESS" in promtool("check", "rules", rules)
-    config = tmp_path / "prometheus.yaml"
-    config.write_text(yaml.safe_dump({"rule_files": [str(rules)]}))
-    assert "SUCCESS" in promtool("check", "config", config)
+    assert "SUCCESS" in promtool("check", "rules", rule_file(tmp_path))
+    config = configuration(tmp_path, {"serving": "127.0.0.1:8080"})
+    assert f"{config} is valid prometheus config" in promtool("check", "config", config)
+
+
+def test_a_machine_without_prometheus_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(pytest.fail.Exception, match=r"promtool is required.*apt-get install prometheus"):
+        promtool("--version")
 
 
 def test_every_alert_fires_and_is_silent_when_it_should(tmp_path: Path) -> None:
