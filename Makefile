@@ -74,7 +74,7 @@ check: .venv ## Format, lint, types, import contracts, declarations and definiti
 	$(DG) check defs --no-check-yaml
 
 # A module stays with one worker: what its tests share is built once. The order is that of tests/conftest.py.
-test: .venv ## All tests; some of them: make test ARGS="-k drift".
+test: .venv tools ## All tests; some of them: make test ARGS="-k drift".
 	@$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 bench: .venv ## Benchmarks: make bench [NAME="drift windows"] [DATA=transactions.parquet] [ARGS=--json].

@@ -7,6 +7,7 @@ import importlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -26,6 +27,7 @@ from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
+from ml_platform.kernel.telemetry import step_span
 from ml_platform.lake.tables import Lake
 
 DAILY = "0 6 * * *"
@@ -212,10 +214,11 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
         )
         def compiled(context: dg.AssetExecutionContext):  # noqa: ANN202 - Dagster would read it as an output type
             keys = tuple(context.partition_keys) if partitions is not None else ()
-            if plan.gated:
-                _require_open_gates(plan, context, keys, catalog)
-            outcomes = plan.work(Step(context, keys, catalog))
-            yield from record(context, [outcome.judged_by(node.checks) for outcome in outcomes])
+            with _traced(plan, context, keys):
+                if plan.gated:
+                    _require_open_gates(plan, context, keys, catalog)
+                outcomes = plan.work(Step(context, keys, catalog))
+                yield from record(context, [outcome.judged_by(node.checks) for outcome in outcomes])
 
     return compiled
 
@@ -223,6 +226,14 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
 def _pod_tags(spec: NamedSpec) -> dict[str, Any]:
     """What dagster-k8s gives the pod of the asset's step; it means nothing to other executors."""
     return {"dagster-k8s/config": {"container_config": spec.compute.container()}} if spec.compute else {}
+
+
+def _traced(
+    plan: AssetPlan, context: dg.AssetExecutionContext, keys: Sequence[str]
+) -> AbstractContextManager[None]:
+    """The span of a step, where a collector is set."""
+    endpoint = context.resources.environment.otlp_endpoint if "environment" in plan.resources else None
+    return step_span(endpoint, asset=plan.node.key, partitions=keys, run_id=context.run.run_id)
 
 
 def _check_spec(

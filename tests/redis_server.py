@@ -29,7 +29,7 @@ class RedisServer:
     def __init__(self, *, password: str | None = None, folder: Path | None = None) -> None:
         self.password = password
         self._folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -131,7 +131,7 @@ def redis_online(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisSe
     return redis
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

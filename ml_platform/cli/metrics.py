@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ml_platform.cli.output import say, telling_errors, write_text
 from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.json_logs import log_as_json
 from ml_platform.kernel.settings import Settings, settings
 
 if TYPE_CHECKING:  # they take seconds to load
@@ -111,6 +112,7 @@ def _serve(host: str, port: int, console: Console) -> None:
 
     from ml_platform.asset_metrics.collector import PATIENCE_S
 
+    log_as_json()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

@@ -41,7 +41,7 @@ def card(
         here = settings().prepare()
         version = named_version(here, model if "@" in model else f"{model}@{registry.CHAMPION}")
         text = registry.load_text(here, version, DOCUMENT)
-        known = registry.client(here).get_registered_model(version.name).aliases
+        known = registry.client(here).get_registered_model(version.registered_name).aliases
         moves = moves_of(here, version.name, version.version)
     aliases = sorted(alias for alias, number in known.items() if int(number) == version.version)
     say(console, f"{version.name} version {version.version}, {', '.join(aliases) or 'without an alias'}")

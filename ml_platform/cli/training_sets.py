@@ -71,8 +71,7 @@ def manifest(model: Model) -> None:
 def named_version(here: Settings, model: str) -> registry.Registered:
     """The registered version that `NAME@ALIAS` or `NAME@VERSION` names; InputError says which there are."""
     name, _, which = model.partition("@")
-    client = registry.client(here)
-    models = {found.name: found for found in client.search_registered_models()}
+    models = registry.aliases(here)
     if name not in models or not which:
         known = ", ".join(sorted(models)) or "none yet"
         raise InputError(
@@ -80,7 +79,7 @@ def named_version(here: Settings, model: str) -> registry.Registered:
             f"{model!r}; registered are: {known}"
         )
     versions = {str(version.version): version for version in registry.versions(here, name)}
-    aliases = {alias: versions[str(number)] for alias, number in models[name].aliases.items()}
+    aliases = {alias: versions[str(number)] for alias, number in models[name].items()}
     found = {**versions, **aliases}.get(which)
     if found is None:
         raise InputError(

@@ -58,7 +58,7 @@ def mlflow_connection(context: dg.InitResourceContext) -> Iterator[Any]:
         run_id=run.run_id if run else "none",
         resource_config={
             "mlflow_tracking_uri": here.tracking_uri,
-            "experiment_name": here.feast_project,
+            "experiment_name": here.project,
             "env": {},
             "extra_tags": {},
         },

@@ -35,7 +35,7 @@ _PATIENCE = 10  # seconds that Redis may take to answer where no request waits f
 def store_config(settings: Settings) -> dict[str, Any]:
     """What `feature_store.yaml` says, for the stores that the settings name."""
     return {
-        "project": settings.feast_project,
+        "project": settings.project,
         "provider": "local",
         "registry": {"registry_type": "sql", "path": settings.registry_url, "cache_ttl_seconds": 60},
         "offline_store": {"type": OFFLINE_STORE, "known_at": True},

@@ -82,7 +82,16 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default=PROJECT_ROOT / ".ml_platform", description="Everything embedded lives here.")
-    lake: str | None = Field(default=None, description="URI of the lake's root; default HOME/lake.")
+    environment: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9_]{0,31}$",
+        description="Such as `production` or `branch_42`: its lake, Feast project and models are apart from those of "
+        "others in the same stores; default: the stores have one environment.",
+    )
+    lake: str | None = Field(
+        default=None,
+        description="URI of the lake's root, below which each environment has its own; default HOME/lake.",
+    )
     mlflow_tracking_uri: str | None = Field(default=None, description="Default: SQLite below HOME/mlflow.")
     mlflow_artifacts: str | None = Field(
         default=None, description="Artifact root; default HOME/mlflow/artifacts."
@@ -90,7 +99,9 @@ class Settings(BaseSettings):
     feast_registry: str | None = Field(
         default=None, description="SQLAlchemy URL; default SQLite below HOME/feast."
     )
-    feast_project: str = Field(default="ml_platform", description="Feast project that the registry holds.")
+    feast_project: str | None = Field(
+        default=None, description="Feast project; default: ml_platform, or ml_platform_ENVIRONMENT."
+    )
     online_store: SecretStr | None = Field(
         default=None,
         description="redis://[[user]:password@]host[:port][/db], rediss:// for TLS; default SQLite below HOME/feast.",
@@ -122,7 +133,18 @@ class Settings(BaseSettings):
 
     @property
     def lake_uri(self) -> str:
-        return self.lake or str(self.root / "lake")
+        if self.lake is None:
+            return str(self.root / "lake")
+        return self.lake if self.environment is None else f"{self.lake.rstrip('/')}/{self.environment}"
+
+    @property
+    def project(self) -> str:
+        """The Feast project of this environment, which is also its experiment in MLflow and part of its online keys."""
+        return self.feast_project or "_".join(filter(None, ("ml_platform", self.environment)))
+
+    def registered_name(self, model: str) -> str:
+        """What a declared model is called in the registry, so that no environment moves an alias of another."""
+        return model if self.environment is None else f"{self.environment}.{model}"
 
     @property
     def spill_folder(self) -> Path:
@@ -134,7 +156,7 @@ class Settings(BaseSettings):
 
     @property
     def tracking_uri(self) -> str:
-        return self.mlflow_tracking_uri or f"sqlite:///{self.root}/mlflow/mlflow.db"
+        return _with_driver(self.mlflow_tracking_uri or f"sqlite:///{self.root}/mlflow/mlflow.db")
 
     @property
     def artifact_root(self) -> str:
@@ -142,7 +164,7 @@ class Settings(BaseSettings):
 
     @property
     def registry_url(self) -> str:
-        return self.feast_registry or f"sqlite:///{self.root}/feast/registry.db"
+        return _with_driver(self.feast_registry or f"sqlite:///{self.root}/feast/registry.db")
 
     @property
     def online_store_path(self) -> Path:
@@ -179,6 +201,11 @@ class Settings(BaseSettings):
         for folder in ("dagster", "feast", "mlflow", "spill"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         return self
+
+
+def _with_driver(url: str) -> str:
+    """The driver of Postgres that is installed; without one named, some ask for another."""
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
 
 
 def _require_usable(path: str, *, name: str) -> None:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from ml_platform.kernel.compute import Compute
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.durations import Duration
+from ml_platform.kernel.pods import Compute
 
 
 class Spec(BaseModel):

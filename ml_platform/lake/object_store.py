@@ -5,26 +5,83 @@ Delta log. Commits are made by the Delta log's owner with conditional puts; no t
 """
 
 from functools import cached_property
+from threading import Lock, local
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.fs as pa_fs
+from cachetools import TTLCache
 from fsspec import AbstractFileSystem
 from fsspec.implementations.arrow import ArrowFSWrapper
+
+_KNOWN_FOR = 60.0
+"""Seconds for which a file is not looked at again: DuckDB asks four times for its size and age when it opens it, and
+no file of the lake ever changes."""
 
 
 class S3(ArrowFSWrapper):
     """An S3-compatible store, as AWS's standard variables say; nobody connects before a file is opened."""
 
-    protocol = "s3"
+    protocol = "s3"  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
     def __init__(self) -> None:
         AbstractFileSystem.__init__(self)
+        self._looked: TTLCache[str, dict[str, Any]] = TTLCache(10_000, _KNOWN_FOR)
+        self._looking = Lock()
 
     @cached_property
     def fs(self) -> pa_fs.FileSystem:
-        return pa_fs.FileSystem.from_uri("s3://any")[
-            0
-        ]  # made without a URI, it would not know AWS_ENDPOINT_URL
+        store, _ = pa_fs.FileSystem.from_uri(
+            "s3://any"
+        )  # made without a URI, it would not know AWS_ENDPOINT_URL
+        return store
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        with self._looking:
+            found = self._looked.get(path)
+        if found is None:
+            found = super().info(path, **kwargs)
+            with self._looking:
+                self._looked[path] = found
+        return found
+
+    def modified(self, path: str) -> Any:
+        return self.info(path)["mtime"]
+
+    def _open(self, path: str, *_: Any, **kwargs: Any) -> Any:
+        return _File(self, path)
+
+
+class _File:
+    """A file of the store, opened when it is first read: of most that DuckDB opens it only wants the size.
+
+    Its threads share one, and say where to read before each read: every thread has a place of its own.
+    """
+
+    def __init__(self, store: S3, path: str) -> None:
+        self._store, self._path = store, path
+        self._here = local()
+
+    @cached_property
+    def _opened(self) -> pa.NativeFile:
+        return self._store.fs.open_input_file(self._path)
+
+    def seek(self, offset: int) -> int:
+        self._here.offset = offset
+        return offset
+
+    def tell(self) -> int:
+        return getattr(self._here, "offset", 0)
+
+    def read(self, size: int) -> bytes:
+        found = self._opened.read_at(size, self.tell())
+        self._here.offset = self.tell() + len(found)
+        return found
+
+    def close(self) -> None:
+        if "_opened" in self.__dict__:
+            self._opened.close()
 
 
 def register(connection: duckdb.DuckDBPyConnection) -> None:

@@ -18,8 +18,8 @@ def prepare(settings: Settings) -> None:
 
     mlflow.set_tracking_uri(settings.tracking_uri)
     client = mlflow.MlflowClient()
-    if client.get_experiment_by_name(settings.feast_project) is None:
-        client.create_experiment(settings.feast_project, artifact_location=settings.artifact_root)
+    if client.get_experiment_by_name(settings.project) is None:
+        client.create_experiment(settings.project, artifact_location=settings.artifact_root)
 
 
 @contextmanager

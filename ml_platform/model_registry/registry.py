@@ -20,11 +20,16 @@ MODEL_FILE = "model.onnx"
 class Registered:
     """One registered model version and where it came from."""
 
-    name: str
+    registered_name: str
     version: int
     run_id: str
     source: str
     tags: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """What the model is declared as."""
+        return _declared(self.registered_name)
 
     @property
     def partition(self) -> str:
@@ -35,11 +40,11 @@ class Registered:
 class Candidate:
     """Everything that is registered with a new version.
 
-    `documents` are JSON files that travel inside the model's artifact (contract.json, manifest.json);
-    `pictures` are PNG bytes by file name.
+    `registered_name` is the model's name in the registry; `documents` are JSON files that travel inside the model's
+    artifact (contract.json, manifest.json); `pictures` are PNG bytes by file name.
     """
 
-    name: str
+    registered_name: str
     onnx: bytes
     feature_names: tuple[str, ...]
     parameters: Mapping[str, Any]
@@ -87,9 +92,13 @@ def register(mlflow: Any, candidate: Candidate, *, run_id: str) -> Registered:
             save_as_external_data=False,
         )
     client = mlflow.MlflowClient()
-    _ensure_registered_model(client, candidate.name)
+    _ensure_registered_model(client, candidate.registered_name)
     version = client.create_model_version(
-        candidate.name, logged.model_uri, run_id=run_id, tags=dict(candidate.tags), model_id=logged.model_id
+        candidate.registered_name,
+        logged.model_uri,
+        run_id=run_id,
+        tags=dict(candidate.tags),
+        model_id=logged.model_id,
     )
     return _registered(version)
 
@@ -101,7 +110,7 @@ def describe(mlflow: Any, registered: Registered, *, text: str, short: str, name
     """
     client = mlflow.MlflowClient()
     client.log_text(registered.run_id, text, name)
-    client.update_model_version(registered.name, str(registered.version), description=short)
+    client.update_model_version(registered.registered_name, str(registered.version), description=short)
 
 
 def client(settings: Settings) -> Any:
@@ -114,25 +123,28 @@ def client(settings: Settings) -> Any:
 def versions(settings: Settings, name: str) -> list[Registered]:
     """All versions of a model, oldest first; empty when it was never registered."""
     with _asked(settings):
-        found = client(settings).search_model_versions(f"name='{name}'", max_results=1000)
+        wanted = f"name='{settings.registered_name(name)}'"
+        found = client(settings).search_model_versions(wanted, max_results=1000)
     return sorted((_registered(version) for version in found), key=lambda version: version.version)
 
 
 def version(settings: Settings, name: str, number: int) -> Registered | None:
     """One version of a model, or None when there is none of that number, or it was deleted."""
     with _asked(settings):
-        return _found(lambda: client(settings).get_model_version(name, str(number)))
+        return _found(lambda: client(settings).get_model_version(settings.registered_name(name), str(number)))
 
 
 def aliases(settings: Settings) -> dict[str, dict[str, int]]:
-    """Version by alias of every registered model, by name."""
+    """Version by alias of every model that this environment registered, by declared name."""
     found: dict[str, dict[str, int]] = {}
     token: str | None = None
     with _asked(settings):
         while token != "":
             page = client(settings).search_registered_models(max_results=100, page_token=token)
             found |= {
-                model.name: {alias: int(number) for alias, number in model.aliases.items()} for model in page
+                _declared(model.name): {alias: int(number) for alias, number in model.aliases.items()}
+                for model in page
+                if _is_of(settings, model.name)
             }
             token = page.token or ""
     return found
@@ -141,20 +153,21 @@ def aliases(settings: Settings) -> dict[str, dict[str, int]]:
 def champion(settings: Settings, name: str) -> Registered | None:
     """The version that the champion alias points at, or None."""
     with _asked(settings):
-        return _found(lambda: client(settings).get_model_version_by_alias(name, CHAMPION))
+        mine = settings.registered_name(name)
+        return _found(lambda: client(settings).get_model_version_by_alias(mine, CHAMPION))
 
 
 def set_champion(settings: Settings, name: str, number: int) -> None:
     """Point the champion alias at a version."""
     with _asked(settings):
-        client(settings).set_registered_model_alias(name, CHAMPION, str(number))
+        client(settings).set_registered_model_alias(settings.registered_name(name), CHAMPION, str(number))
 
 
 def tag(settings: Settings, name: str, number: int, **tags: str) -> None:
     """Give a version tags, in place of others of their names."""
     with _asked(settings):
         for key, value in tags.items():
-            client(settings).set_model_version_tag(name, str(number), key, value)
+            client(settings).set_model_version_tag(settings.registered_name(name), str(number), key, value)
 
 
 def metrics(settings: Settings, registered: Registered) -> dict[str, float]:
@@ -208,7 +221,7 @@ def load_text(settings: Settings, registered: Registered, name: str) -> str:
 
 
 def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]:
-    """Every version of every registered model with its manifest.json, which says what it was trained from.
+    """Every version of every model of this environment with its manifest.json: what it was trained from.
 
     Raises StoreError when the registry, or one of the manifests, cannot be read: who asks what models need
     must not take silence for an answer.
@@ -216,6 +229,8 @@ def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]
     with _asked(settings):
         found = _all_versions(client(settings))
     for registered in found:
+        if not _is_of(settings, registered.registered_name):
+            continue
         yield registered, load_document(settings, registered, "manifest.json")
 
 
@@ -266,8 +281,17 @@ def _downloaded(settings: Settings, registered: Registered, path: str = "") -> I
 
     mlflow.set_tracking_uri(settings.tracking_uri)
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
-        uri = f"models:/{registered.name}/{registered.version}{path}"
+        uri = f"models:/{registered.registered_name}/{registered.version}{path}"
         yield Path(download_artifacts(artifact_uri=uri, dst_path=folder))
+
+
+def _declared(registered_name: str) -> str:
+    """The name that a registered model is declared with: declared names have no dot."""
+    return registered_name.rpartition(".")[2]
+
+
+def _is_of(settings: Settings, registered_name: str) -> bool:
+    return registered_name == settings.registered_name(_declared(registered_name))
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:

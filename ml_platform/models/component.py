@@ -168,7 +168,7 @@ def _candidate(
 ) -> registry.Candidate:
     partition, content = manifest["partition"], manifest["content_hash"]
     return registry.Candidate(
-        name=spec.name,
+        registered_name=step.resources.environment.registered_name(spec.name),
         onnx=trained.onnx,
         feature_names=trained.test.names,
         parameters={"estimator": spec.estimator, **spec.parameters, "training_set": content},

@@ -67,7 +67,10 @@ class Metrics(Collector):
         )
         self.store_errors = Counts(f"{_P}store_errors", "Requests that a store did not answer.", ("route",))
         self.seconds = Histogram(
-            f"{_P}stage_seconds", "Seconds of each stage; `request` is all.", ("stage",), _SECONDS
+            f"{_P}stage_seconds",
+            "Seconds of each stage; `request` is all of a request that has any.",
+            ("stage",),
+            _SECONDS,
         )
         self.ages = Histogram(
             f"{_P}features_age_seconds", "Age of the values of a view, of each row.", ("model", "view"), _AGES
@@ -82,7 +85,8 @@ class Metrics(Collector):
         seconds = (perf_counter_ns() - exchange.started) / _NS
         with self._lock:
             self.requests.add((exchange.route, str(exchange.status)))
-            self.seconds.add(("request",), seconds)
+            if exchange.stages:  # probes and scrapes would make every quantile a small one
+                self.seconds.add(("request",), seconds)
             for name, (began, ended) in list(exchange.stages.items()):
                 self.seconds.add((name,), (ended - began) / _NS)
             if exchange.reason is not None:

@@ -10,10 +10,10 @@ import threading
 import uvicorn
 
 from ml_platform.kernel.errors import InputError, StoreError
+from ml_platform.kernel.json_logs import log_as_json
 from ml_platform.kernel.settings import ServingSettings, Settings
 from ml_platform.serving.app import application
 from ml_platform.serving.following import Champions
-from ml_platform.serving.json_logs import log_as_json
 from ml_platform.serving.keys import Keys
 from ml_platform.serving.log import PredictionLog
 from ml_platform.serving.shadow import Shadow

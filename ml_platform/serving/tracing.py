@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ml_platform.kernel.telemetry import provider
 from ml_platform.serving.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -45,15 +46,7 @@ class Spans:
     """Spans sent to an OpenTelemetry collector over HTTP, in the background."""
 
     def __init__(self, endpoint: str) -> None:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-        address = endpoint.rstrip("/")
-        address = address if address.endswith("/v1/traces") else f"{address}/v1/traces"
-        self._provider = TracerProvider(resource=Resource.create({"service.name": "ml-platform-serving"}))
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=address)))
+        self._provider = provider(endpoint, service="ml-platform-serving")
         self._tracer: Tracer = self._provider.get_tracer("ml_platform.serving")
         self._epoch = time.time_ns() - time.perf_counter_ns()
 

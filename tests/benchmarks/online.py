@@ -118,7 +118,7 @@ def hashes(platform: Released) -> dict[str, tuple[dict[Any, bytes], list[bytes |
 
     def key(join_key: str, value: int) -> bytes:
         entity = EntityKey(join_keys=[join_key], entity_values=[Value(int64_val=value)])
-        return _redis_key(platform.settings.feast_project, entity, entity_key_serialization_version=3)
+        return _redis_key(platform.settings.project, entity, entity_key_serialization_version=3)
 
     return {
         view.join_key: (

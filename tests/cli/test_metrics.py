@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -25,9 +26,12 @@ from ml_platform.asset_metrics.lake import notifications
 from ml_platform.asset_metrics.readings import EVENT_LOG, LAKE, MODEL_REGISTRY
 from ml_platform.cli.story import corrupted
 from ml_platform.drift_profiles.metrics import DRIFT_METRICS
+from ml_platform.feedback.performance import PERFORMANCE
+from ml_platform.feedback.spec import FeedbackSpec
+from ml_platform.feedback.store import publish
 from ml_platform.gates.outcomes import Evaluation
 from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
-from ml_platform.kernel.partitions import complete_at
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
@@ -38,7 +42,7 @@ from ml_platform.sources.feed import write_delivery
 from tests.built import CUSTOMERS, NEXT_DAY, Platform, day_of_transactions
 from tests.commands import invoke, words
 from tests.releases.test_releases import declared, released
-from tests.support import LAST_DAY
+from tests.support import LAST_DAY, all_assets
 
 TRANSACTIONS, PROFILE, RELEASE = "sources/transactions", "drift_profiles/fraud", "releases/fraud"
 Told = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -149,19 +153,13 @@ def test_drift_is_told_as_it_was_gated(shared: Platform) -> None:
     assert [row["feature"] for row in rows if not row["gated"]] == ["is_weekend"]
 
 
-def test_the_document_has_every_metric_and_its_alerts_are_of_metrics_that_there_are(shared: Platform) -> None:
+def test_the_document_has_every_metric_and_no_other(platform: Platform) -> None:
+    measured(platform, LAST_DAY, value=0.5)
     text = (PROJECT_ROOT / "docs" / "metrics.md").read_text()
     listed = re.findall(r"^\| `ml_platform_(\w+)` \| ([^|]*)", text, re.MULTILINE)
     labels = {name: {label for label, _ in of_series} for name, of_series in told()}
     without_values = {name: re.sub(r"\(.*?\)", "", said) for name, said in listed}
     assert {name: set(re.findall(r"\w+", said)) for name, said in without_values.items()} == labels
-    alerts = re.findall(r"```promql\n(.*?)```", text, re.DOTALL)
-    assert len(alerts) == 3
-    for alert in alerts:
-        found = re.findall(r"ml_platform_(\w+)(?:\{(.*?)\})?", alert)
-        assert found
-        for name, matchers in found:
-            assert set(re.findall(r"(\w+)=", matchers)) <= labels[name]
 
 
 def test_the_champion_is_told_with_when_it_was_promoted(shared: Platform) -> None:
@@ -267,6 +265,67 @@ def test_a_promotion_is_told_and_so_is_an_alias_that_somebody_moved_without_the_
     assert "model_champion_promoted_timestamp_seconds" not in names(found)
 
 
+def test_an_asset_whose_run_broke_is_told_with_when_and_one_that_was_refused_is_not(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = "asset_last_failure_timestamp_seconds"
+    before, began = told(), time.time()
+    platform.deliver("transactions", corrupted(day_of_transactions(NEXT_DAY), "terminal_id"))
+    platform.refused(TRANSACTIONS, NEXT_DAY)
+    assert value(told(), failures, asset=TRANSACTIONS) == 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ml_platform.releases.component.challenge", breaks)
+        assert not platform.run(RELEASE).success
+    died = platform.instance.create_run_for_job(
+        all_assets(), asset_selection=frozenset({dg.AssetKey(["drift_profiles", "fraud"])})
+    )
+    platform.instance.report_run_failed(died)
+    found = told()
+    assert began < value(found, failures, asset=RELEASE) <= value(found, failures, asset=PROFILE)
+    assert value(found, failures, asset=TRANSACTIONS) == value(found, failures, asset=CUSTOMERS) == 0
+    assert value(found, "runs", status="failure") == value(before, "runs", status="failure") + 3
+    assert value(found, "runs", status="success") == value(before, "runs", status="success") > 0
+
+
+def breaks(*_: object, **__: object) -> None:
+    raise ConnectionError("the store went away")
+
+
+def test_the_performance_of_the_newest_measured_day_is_told_by_version(platform: Platform) -> None:
+    measured(platform, "2018-06-25", value=0.25)
+    measured(platform, LAST_DAY, value=0.5)
+    found = told()
+    version = {"feedback": "fraud", "model": "fraud", "version": "1", "role": "champion", "days": "7"}
+    metric = {"metric": "average_precision"}
+    assert value(found, "model_performance", **version, **metric) == 0.5
+    assert value(found, "model_performance_at_evaluation", **version, **metric) == 0.75
+    assert ("model_performance", tuple(sorted({**version, "metric": "roc_auc"}.items()))) not in found
+    measured_at = value(
+        found, "model_performance_partition_timestamp_seconds", feedback="fraud", model="fraud"
+    )
+    assert measured_at == ends(LAST_DAY)
+
+
+def measured(platform: Platform, day: str, *, value: float) -> None:
+    """Publish the performance of version 1 on a day: one metric that could be measured, and one that could not."""
+    spec = platform.catalog.get(FeedbackSpec, "fraud", wanted_by="a test")
+    of_day = {"version": 1, "role": "champion", "days": 7, PARTITION_COLUMN: dt.date.fromisoformat(day)}
+    rows = [
+        {**of_day, "metric": "average_precision", "value": value, "evaluation": 0.75},
+        {**of_day, "metric": "roc_auc", "value": None, "evaluation": None},
+    ]
+    publish(
+        platform.lake,
+        spec.performance_key,
+        pa.Table.from_pylist(rows, schema=PERFORMANCE),
+        days=[day],
+        declaration="",
+        inputs={day: ""},
+        run_id="",
+    )
+
+
 def test_messages_that_no_webhook_has_taken_are_counted(home: Settings) -> None:
     lake, now = Lake(home.lake_uri), dt.datetime.now(dt.UTC)
     for number in range(3):
@@ -299,6 +358,8 @@ ONLY = {
     MODEL_REGISTRY: {"model_champion_version"},
 }
 """What is told as long as one store answers; the others need two."""
+RUNS = {"asset_last_failure_timestamp_seconds", "runs"}
+"""What is told of Dagster's runs: in SQLite they are in another file than the events."""
 BOTH = {
     (LAKE, EVENT_LOG): {"asset_refused_partitions"},
     (MODEL_REGISTRY, LAKE): {"model_champion_promoted_timestamp_seconds", "release_alias_state"},
@@ -326,6 +387,7 @@ def test_a_store_that_does_not_answer_is_told_as_down_and_the_others_all_the_sam
     assert told_of - ONLY[LAKE] == (
         set().union(*(ONLY[store] for store in ONLY if store not in (broken, LAKE)))
         | set().union(*(both for stores, both in BOTH.items() if broken not in stores))
+        | RUNS
     )
     assert broken == LAKE or told_of >= ONLY[LAKE]
 

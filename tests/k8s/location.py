@@ -14,7 +14,7 @@ from ml_platform.compiler import AssetPlan, Step, compile_asset, component_of
 from ml_platform.defs.resources import resources
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.compute import Compute
+from ml_platform.kernel.pods import Compute
 from ml_platform.kernel.settings import settings
 from ml_platform.sources.spec import SourceSpec
 

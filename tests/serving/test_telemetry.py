@@ -2,21 +2,18 @@
 
 import json
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ml_platform.kernel.errors import StoreError
+from ml_platform.kernel.json_logs import JsonFormatter
 from ml_platform.kernel.settings import Settings
-from ml_platform.serving.json_logs import JsonFormatter
 from ml_platform.serving.versions import Loaded
+from tests.otlp import attributes, collector
 from tests.serving.served import NOBODY, OTHER, ROW, Held, Reads, Running, like, reading, running
 
 PREFIX = "ml_platform_serving_"
@@ -50,6 +47,7 @@ def test_requests_rows_ages_and_refusals_are_counted(looked_at: Settings, champi
         service.predict({**ROW, "amount": "x"})
         service.predict(ROW, model="other")
         service.client.get("/nothing")
+        service.client.get("/healthz")
         found = metrics(service)
     route = "/v1/models/{name}:predict"
     assert found("requests_total", route=route, status="200") == 1
@@ -62,6 +60,7 @@ def test_requests_rows_ages_and_refusals_are_counted(looked_at: Settings, champi
     assert found("features_age_seconds_sum", model="fraud", view="terminal_risk") == 3 * 43_200
     for stage in ("validate", "features", "predict", "answer"):
         assert found("stage_seconds_count", stage=stage) >= 1
+    assert found("stage_seconds_count", stage="request") == found("stage_seconds_count", stage="validate")
     whole = found("stage_seconds_sum", stage="request")
     assert whole >= sum(found("stage_seconds_sum", stage=s) for s in ("features", "predict", "answer")) > 0
     assert found("stage_seconds_bucket", stage="request", le="+Inf") == found(
@@ -117,13 +116,13 @@ def test_a_trace_goes_from_the_caller_through_the_feature_read_to_the_prediction
         assert span.parent_span_id == request.span_id
         assert request.start_time_unix_nano <= span.start_time_unix_nano
         assert span.start_time_unix_nano < span.end_time_unix_nano <= request.end_time_unix_nano
-        assert _attributes(span) == {
+        assert attributes(span) == {
             "ml_platform.model": "fraud",
             "ml_platform.model_version": champion.version,
             "ml_platform.training_run": champion.run_id,
         }
     assert read.end_time_unix_nano <= predicted.start_time_unix_nano
-    about = _attributes(request)
+    about = attributes(request)
     assert about["ml_platform.request_id"] == said["request_id"]
     assert (about["http.response.status_code"], about["ml_platform.rows"]) == (200, 1)
     assert abs(request.start_time_unix_nano / 1e9 - time.time()) < 600
@@ -138,8 +137,8 @@ def test_a_refused_request_is_a_trace_of_its_own_that_says_why(looked_at: Settin
             service.predict(ROW, model="other")
             service.predict(ROW)
         refused, failed = [span for span in spans() if span.name.startswith("POST")]
-    assert _attributes(refused)["ml_platform.refused"] == "unknown_model" and refused.status.code == 0
-    assert _attributes(failed)["ml_platform.refused"] == "store" and failed.status.code == 2
+    assert attributes(refused)["ml_platform.refused"] == "unknown_model" and refused.status.code == 0
+    assert attributes(failed)["ml_platform.refused"] == "store" and failed.status.code == 2
     assert refused.trace_id != failed.trace_id and not refused.parent_span_id
 
 
@@ -185,38 +184,3 @@ def _fails(keys: Any) -> Any:
 
 def _breaks(keys: Any) -> Any:
     raise KeyError(keys[0]["customer_id"], keys[0]["amount"])
-
-
-def _attributes(span: Any) -> dict[str, Any]:
-    return {given.key: getattr(given.value, given.value.WhichOneof("value")) for given in span.attributes}
-
-
-@contextmanager
-def collector() -> Iterator[tuple[str, Callable[[], list[Any]]]]:
-    """An OpenTelemetry collector: its address, and the spans that it was sent."""
-    received: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.headers.get("content-encoding") == "gzip":
-                import gzip
-
-                body = gzip.decompress(body)
-            assert self.path == "/v1/traces"
-            request = ExportTraceServiceRequest.FromString(body)
-            for resource in request.resource_spans:
-                for scope in resource.scope_spans:
-                    received.extend(scope.spans)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing is printed."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", lambda: list(received)
-        server.shutdown()
-        thread.join(10)

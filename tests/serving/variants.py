@@ -73,7 +73,7 @@ def registered(
         values = np.array([[np.nan if v is None else v for v in row["features"]]], np.float32)
         row["score"] = float(predict_onnx(onnx, values)[0])
     connection.prepare(here)
-    mlflow.set_experiment(here.feast_project)
+    mlflow.set_experiment(here.project)
     with registry.partition_run(mlflow, name=f"{MODEL} {seed}") as run_id:
         said["training"]["run_id"] = run_id
         contract(said)

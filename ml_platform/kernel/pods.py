@@ -10,8 +10,13 @@ _MEBIBYTES = {"Mi": 1, "Gi": 1024}
 _ENGINES_SHARE = 0.6
 
 
+def _mebibytes(value: str) -> int:
+    found = _MEMORY.fullmatch(value)
+    return int(found[1]) * _MEBIBYTES[found[2]] if found else 0
+
+
 def _memory(value: str) -> str:
-    if not _MEMORY.fullmatch(value) or not int(_MEMORY.fullmatch(value)[1]):  # pyright: ignore[reportOptionalSubscript]
+    if not _mebibytes(value):
         raise ValueError(
             f"must be mebibytes or gibibytes as Kubernetes writes them, such as 512Mi or 4Gi; got {value!r}"
         )
@@ -43,9 +48,6 @@ class Compute(BaseModel):
         }
         found: dict[str, Any] = {"resources": {"requests": wanted, "limits": wanted}}
         if self.memory is not None:
-            found["env"] = [{"name": "ML_PLATFORM_MEMORY_LIMIT", "value": f"{self._engine_mebibytes()}MiB"}]
+            engines = int(_mebibytes(self.memory) * _ENGINES_SHARE)
+            found["env"] = [{"name": "ML_PLATFORM_MEMORY_LIMIT", "value": f"{engines}MiB"}]
         return found
-
-    def _engine_mebibytes(self) -> int:
-        number, unit = _MEMORY.fullmatch(self.memory or "").groups()  # pyright: ignore[reportOptionalMemberAccess]
-        return int(int(number) * _MEBIBYTES[unit] * _ENGINES_SHARE)

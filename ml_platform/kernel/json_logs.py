@@ -1,4 +1,4 @@
-"""The log of a process that serves: one JSON object on a line, with the ids by which a request is found again.
+"""Logs as JSON: one object on a line, with the ids by which a request, or a run, is found again.
 
 Neither keys nor features are in it. Errors of Python's own may quote a value, so of those only kind and place are told.
 """
@@ -28,11 +28,15 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        document |= {name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None}
+        document |= self.about(record)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             document["error"] = _error(error)
         return json.dumps(document, default=str)
+
+    def about(self, record: logging.LogRecord) -> dict[str, Any]:
+        """What a record is about, by name."""
+        return {name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None}
 
 
 def log_as_json(level: int = logging.INFO) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ml_platform.compiler import compile_asset, component_of
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.compute import Compute
+from ml_platform.kernel.pods import Compute
 from tests.lifecycle.worlds import payments, spending
 
 

@@ -1,0 +1,109 @@
+"""The whole life of a model on a cluster's stores: Postgres, Redis and an object store, by settings alone.
+
+What comes of it is what the embedded stores give, to the bit; and any other pod finds all of it.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ml_platform import declarations
+from ml_platform.cli.instance import open_instance
+from ml_platform.kernel.durations import since_epoch
+from ml_platform.kernel.settings import Settings, settings
+from ml_platform.lake.ledger import published
+from ml_platform.lake.tables import Lake
+from ml_platform.model_registry import registry
+from ml_platform.serving.versions import load
+from tests.object_store import BUCKET, running_store
+from tests.postgres_server import running_postgres
+from tests.redis_server import running_redis
+from tests.support import LAST_DAY, build_platform, copied_home
+
+AT = since_epoch(dt.datetime(2018, 6, 27, 12, tzinfo=dt.UTC))
+ASKED = [
+    {
+        "customer_id": number,
+        "terminal_id": 2 * number,
+        "amount": 55.5 * number,
+        "transaction_time": 1530000000,
+    }
+    for number in range(1, 9)
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A platform with everything up to a release, of which nothing but scratch lies in its home."""
+    with ExitStack() as stack:
+        variables = stack.enter_context(running_store())
+        urls = stack.enter_context(running_postgres(["mlflow", "feast", "dagster"]))
+        redis = stack.enter_context(running_redis(password="tests"))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        variables |= {
+            "ML_PLATFORM_LAKE": f"s3://{BUCKET}/staging",
+            "ML_PLATFORM_MLFLOW_ARTIFACTS": f"s3://{BUCKET}/mlflow",
+            "ML_PLATFORM_MLFLOW_TRACKING_URI": urls["mlflow"],
+            "ML_PLATFORM_FEAST_REGISTRY": urls["feast"],
+            "ML_PLATFORM_DAGSTER_STORAGE": urls["dagster"],
+            "ML_PLATFORM_ONLINE_STORE": redis.url,
+        }
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        here = _pod(tmp_path_factory.mktemp("pod"), patch)
+        build_platform(here)
+        yield here
+
+
+def _pod(home: Path, patch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a pod that begins with an empty home."""
+    patch.setenv("ML_PLATFORM_HOME", str(home))
+    patch.setenv("DAGSTER_HOME", str(home / "dagster"))
+    return settings().prepare()
+
+
+def scores(here: Settings) -> list[float | None]:
+    """What the champion answers, of the features that are online."""
+    champion = registry.champion(here, "fraud")
+    assert champion is not None
+    served = load(here, champion)
+    online = served.features.read(ASKED)
+    assert all(time is not None for view in online for time in view.times), "every key is online"
+    return list(served.scorer.score(ASKED, online, at=AT).scores)
+
+
+def test_every_partition_has_the_content_that_embedded_stores_give(
+    cluster: Settings, built_once: Path
+) -> None:
+    here, embedded = Lake(cluster.lake_uri), Lake(str(built_once / "lake"))
+    assets = [key for key in declarations.load().lineage.nodes if published(embedded, key)]
+    assert {"sources/transactions", "features/terminal_risk", "training_sets/fraud"} <= set(assets)
+    for key in assets:
+        found, expected = published(here, key), published(embedded, key)
+        assert {day: entry.content_hash for day, entry in found.items()} == {
+            day: entry.content_hash for day, entry in expected.items()
+        }, key
+
+
+def test_the_champion_answers_what_it_answers_embedded(
+    cluster: Settings, built_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = scores(cluster)
+    for name in ("LAKE", "MLFLOW_ARTIFACTS", "MLFLOW_TRACKING_URI", "FEAST_REGISTRY", "ONLINE_STORE"):
+        monkeypatch.delenv(f"ML_PLATFORM_{name}")
+    assert answered == scores(_pod(copied_home(built_once), monkeypatch))
+
+
+def test_another_pod_finds_everything(
+    cluster: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = _pod(tmp_path / "other", monkeypatch)
+    assert scores(other) == scores(cluster)
+    with open_instance(other) as instance:
+        assert LAST_DAY in instance.get_materialized_partitions(dg.AssetKey(["models", "fraud"]))
+        assert instance.get_latest_materialization_event(dg.AssetKey(["releases", "fraud"])) is not None
+    assert [path.name for path in (other.root / "mlflow").rglob("*")] == []
