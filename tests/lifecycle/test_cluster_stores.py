@@ -4,26 +4,31 @@ What comes of it is what the embedded stores give, to the bit; and any other pod
 """
 
 import datetime as dt
+import re
+import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.fs as pa_fs
 import pytest
 
 from ml_platform import declarations
 from ml_platform.cli.instance import open_instance
 from ml_platform.kernel.durations import since_epoch
-from ml_platform.kernel.settings import Settings, settings
+from ml_platform.kernel.settings import PROJECT_ROOT, Settings, settings
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
 from ml_platform.serving.versions import load
 from tests.object_store import BUCKET, running_store
-from tests.postgres_server import running_postgres
+from tests.postgres_server import running_postgres, with_programs
 from tests.redis_server import running_redis
-from tests.support import LAST_DAY, build_platform, copied_home
+from tests.support import LAST_DAY, build_platform, copied_home, made
 
+DATABASES = ("dagster", "mlflow", "feast")
+OPERATIONS = (PROJECT_ROOT / "docs" / "operations.md").read_text()
 AT = since_epoch(dt.datetime(2018, 6, 27, 12, tzinfo=dt.UTC))
 ASKED = [
     {
@@ -39,24 +44,32 @@ ASKED = [
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A platform with everything up to a release, of which nothing but scratch lies in its home."""
+    with pytest.MonkeyPatch.context() as patch, _stores(patch):
+        here = _pod(tmp_path_factory.mktemp("pod"), patch)
+        build_platform(here)
+        yield here
+
+
+@contextmanager
+def _stores(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Empty stores, and the variables by which a pod finds them."""
     with ExitStack() as stack:
         variables = stack.enter_context(running_store())
-        urls = stack.enter_context(running_postgres(["mlflow", "feast", "dagster"]))
+        urls = stack.enter_context(running_postgres(DATABASES))
         redis = stack.enter_context(running_redis(password="tests"))
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
         variables |= {
-            "ML_PLATFORM_LAKE": f"s3://{BUCKET}/staging",
+            "ML_PLATFORM_ENVIRONMENT": "staging",
+            "ML_PLATFORM_LAKE": f"s3://{BUCKET}/lake",
             "ML_PLATFORM_MLFLOW_ARTIFACTS": f"s3://{BUCKET}/mlflow",
             "ML_PLATFORM_MLFLOW_TRACKING_URI": urls["mlflow"],
             "ML_PLATFORM_FEAST_REGISTRY": urls["feast"],
             "ML_PLATFORM_DAGSTER_STORAGE": urls["dagster"],
             "ML_PLATFORM_ONLINE_STORE": redis.url,
+            **{name.upper(): url for name, url in urls.items()},
         }
         for name, value in variables.items():
             patch.setenv(name, value)
-        here = _pod(tmp_path_factory.mktemp("pod"), patch)
-        build_platform(here)
-        yield here
+        yield
 
 
 def _pod(home: Path, patch: pytest.MonkeyPatch) -> Settings:
@@ -93,7 +106,14 @@ def test_the_champion_answers_what_it_answers_embedded(
     cluster: Settings, built_once: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered = scores(cluster)
-    for name in ("LAKE", "MLFLOW_ARTIFACTS", "MLFLOW_TRACKING_URI", "FEAST_REGISTRY", "ONLINE_STORE"):
+    for name in (
+        "ENVIRONMENT",
+        "LAKE",
+        "MLFLOW_ARTIFACTS",
+        "MLFLOW_TRACKING_URI",
+        "FEAST_REGISTRY",
+        "ONLINE_STORE",
+    ):
         monkeypatch.delenv(f"ML_PLATFORM_{name}")
     assert answered == scores(_pod(copied_home(built_once), monkeypatch))
 
@@ -107,3 +127,34 @@ def test_another_pod_finds_everything(
         assert LAST_DAY in instance.get_materialized_partitions(dg.AssetKey(["models", "fraud"]))
         assert instance.get_latest_materialization_event(dg.AssetKey(["releases", "fraud"])) is not None
     assert [path.name for path in (other.root / "mlflow").rglob("*")] == []
+
+
+def run_documented(section: str, folder: Path) -> None:
+    """Run the commands that a section of the document shows, with this process's variables."""
+    commands = re.findall(rf"## {section}\n.*?```bash\n(.*?)```", OPERATIONS, re.DOTALL)[0]
+    done = subprocess.run(
+        ["bash", "-euc", commands],
+        cwd=folder,
+        env=with_programs(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_restored_in_an_empty_place_the_champion_answers_the_same(
+    cluster: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, bucket = scores(cluster), tmp_path / "bucket"
+    bucket.mkdir()
+    run_documented("Back up", tmp_path)
+    pa_fs.copy_files(f"s3://{BUCKET}", str(bucket))
+    with _stores(monkeypatch):
+        run_documented("Restore", tmp_path)
+        pa_fs.copy_files(str(bucket), f"s3://{BUCKET}")
+        restored = _pod(tmp_path / "restored", monkeypatch)
+        with open_instance(restored) as instance:
+            for view in ("customer_spending", "terminal_risk"):
+                made(instance, f"online/{view}", LAST_DAY)
+        assert scores(restored) == answered
