@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ml_platform.cli.output import Json, say, telling_errors
-from ml_platform.cli.systems import System, passwords, shown, systems, without_password
+from ml_platform.cli.systems import System, passwords, shown, systems
+from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.settings import settings
 
 _LOADING_S = 20.0

@@ -49,6 +49,11 @@ def prepare_home(settings: Settings) -> Path:
     config = settings.dagster_home / "dagster.yaml"
     if not config.exists():
         config.write_text(_INSTANCE_CONFIG + (_IN_POSTGRES if settings.dagster_storage is not None else ""))
+    elif settings.dagster_storage is not None and "\nstorage:" not in f"\n{config.read_text()}":
+        raise InputError(
+            f"ML_PLATFORM_DAGSTER_STORAGE: a home whose instance has its storage there is required; {config} was "
+            f"written for SQLite. Nothing was read; add its `storage:`, or set ML_PLATFORM_HOME to a new folder"
+        )
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     return settings.dagster_home
 

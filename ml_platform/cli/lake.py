@@ -12,6 +12,7 @@ from rich.progress import track
 from rich.table import Table
 
 from ml_platform.cli.output import Json, telling_errors
+from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.settings import Settings, settings
@@ -129,9 +130,9 @@ def _manifests(here: Settings) -> dict[str, dict[str, Any]]:
     ]
     if strangers:
         raise StoreError(
-            f"{here.tracking_uri}: the registry that models of this lake were released in is required; this one "
-            f"does not know {', '.join(strangers)}. Nothing was removed; set ML_PLATFORM_MLFLOW_TRACKING_URI to the "
-            f"right one"
+            f"{without_password(here.tracking_uri)}: the registry that models of this lake were released in is "
+            f"required; this one does not know {', '.join(strangers)}. Nothing was removed; set "
+            f"ML_PLATFORM_MLFLOW_TRACKING_URI to the right one"
         )
     return {f"model {name} version {version}": manifest for (name, version), manifest in known.items()}
 

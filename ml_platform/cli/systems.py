@@ -1,7 +1,6 @@
 """What `ml-platform doctor` asks each external system, and how it tells where that is without its password."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyarrow.fs import FileSystem, FileType
 
+from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
@@ -57,12 +57,6 @@ def systems(here: Settings) -> list[System]:
 def shown(where: str) -> str:
     """An address without its password; nothing of what cannot be read as one and might have a password in it."""
     return without_password(where) if "://" in where or "@" not in where else "no address, and so not shown"
-
-
-def without_password(text: str) -> str:
-    """Words without the passwords of the addresses in them, and without options that might be one."""
-    text = re.sub(r"(\w+://[^\s/@:\[]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(\w+://[^\s?]*)\?\S+", r"\1?…", text)
 
 
 def passwords(where: str) -> set[str]:

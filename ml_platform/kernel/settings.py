@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.process import set_library_defaults
 
+DEVELOPMENT = "development"
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -82,11 +83,11 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default=PROJECT_ROOT / ".ml_platform", description="Everything embedded lives here.")
-    environment: str | None = Field(
-        default=None,
+    environment: str = Field(
+        default=DEVELOPMENT,
         pattern=r"^[a-z][a-z0-9_]{0,31}$",
         description="Such as `production` or `branch_42`: its lake, Feast project and models are apart from those of "
-        "others in the same stores; default: the stores have one environment.",
+        "others in the same stores.",
     )
     lake: str | None = Field(
         default=None,
@@ -97,15 +98,19 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"),
         description="Region of an object store; S3-compatible ones take any. Keys and AWS_ENDPOINT_URL are AWS's too.",
     )
-    mlflow_tracking_uri: str | None = Field(default=None, description="Default: SQLite below HOME/mlflow.")
+    mlflow_tracking_uri: str | None = Field(
+        default=None, repr=False, description="Default: SQLite below HOME/mlflow."
+    )
     mlflow_artifacts: str | None = Field(
         default=None, description="Artifact root; default HOME/mlflow/artifacts."
     )
     feast_registry: str | None = Field(
-        default=None, description="SQLAlchemy URL; default SQLite below HOME/feast."
+        default=None, repr=False, description="SQLAlchemy URL; default SQLite below HOME/feast."
     )
     feast_project: str | None = Field(
-        default=None, description="Feast project; default: ml_platform, or ml_platform_ENVIRONMENT."
+        default=None,
+        description="Feast project; default: ml_platform_ENVIRONMENT, which alone others than development "
+        "may have, and ml_platform in development.",
     )
     online_store: SecretStr | None = Field(
         default=None,
@@ -126,6 +131,10 @@ class Settings(BaseSettings):
         default="in_process",
         description="Where the steps of a run are executed: in its process, in one each, or in a pod each.",
     )
+    automation: bool = Field(
+        default=False,
+        description="Whether the daily chain runs by itself; without it, somebody starts its sensor in the UI.",
+    )
     webhooks: dict[str, SecretStr] = Field(
         default_factory=dict[str, SecretStr],
         description="Addresses of declared webhooks by name: ML_PLATFORM_WEBHOOKS__ON_CALL is that of `on_call`.",
@@ -138,18 +147,22 @@ class Settings(BaseSettings):
 
     @property
     def lake_uri(self) -> str:
-        if self.lake is None:
-            return str(self.root / "lake")
-        return self.lake if self.environment is None else f"{self.lake.rstrip('/')}/{self.environment}"
+        if self.lake is not None:
+            return f"{self.lake.rstrip('/')}/{self.environment}"
+        return str(self.root / ("lake" if self.environment == DEVELOPMENT else f"lake_{self.environment}"))
 
     @property
     def project(self) -> str:
         """The Feast project of this environment, which is also its experiment in MLflow and part of its online keys."""
-        return self.feast_project or "_".join(filter(None, ("ml_platform", self.environment)))
+        return self.feast_project or self._own_project
+
+    @property
+    def _own_project(self) -> str:
+        return "ml_platform" if self.environment == DEVELOPMENT else f"ml_platform_{self.environment}"
 
     def registered_name(self, model: str) -> str:
         """What a declared model is called in the registry, so that no environment moves an alias of another."""
-        return model if self.environment is None else f"{self.environment}.{model}"
+        return model if self.environment == DEVELOPMENT else f"{self.environment}.{model}"
 
     @property
     def spill_folder(self) -> Path:
@@ -201,6 +214,11 @@ class Settings(BaseSettings):
         """
         _require_usable(str(self.root), name="ML_PLATFORM_HOME")
         _require_usable(self.lake_uri, name="ML_PLATFORM_LAKE")
+        if self.environment != DEVELOPMENT and self.project != self._own_project:
+            raise InputError(
+                f"ML_PLATFORM_FEAST_PROJECT: {self._own_project} is required in the environment {self.environment}, "
+                f"which else would publish into another's keys; got {self.project}. Nothing was made; leave it out"
+            )
         if self.lake_uri.startswith("s3://") and self.region is None:
             raise InputError(
                 f"AWS_REGION: a region is required for a lake at {self.lake_uri}; none is set, and clients would ask "

@@ -15,6 +15,8 @@ from cachetools import TTLCache
 from fsspec import AbstractFileSystem
 from fsspec.implementations.arrow import ArrowFSWrapper
 
+from ml_platform.kernel.settings import settings
+
 _KNOWN_FOR = 60.0
 """Seconds for which a file is not looked at again: DuckDB asks four times for its size and age when it opens it, and
 no file of the lake ever changes."""
@@ -32,9 +34,8 @@ class S3(ArrowFSWrapper):
 
     @cached_property
     def fs(self) -> pa_fs.FileSystem:
-        store, _ = pa_fs.FileSystem.from_uri(
-            "s3://any"
-        )  # made without a URI, it would not know AWS_ENDPOINT_URL
+        # Made without a URI it would not know AWS_ENDPOINT_URL, and without a region it would ask AWS for the bucket's.
+        store, _ = pa_fs.FileSystem.from_uri(f"s3://any?region={settings().region or 'us-east-1'}")
         return store
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
@@ -61,11 +62,14 @@ class _File:
 
     def __init__(self, store: S3, path: str) -> None:
         self._store, self._path = store, path
-        self._here = local()
+        self._here, self._opening = local(), Lock()
+        self._opened: pa.NativeFile | None = None
 
-    @cached_property
-    def _opened(self) -> pa.NativeFile:
-        return self._store.fs.open_input_file(self._path)
+    def _file(self) -> pa.NativeFile:
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._store.fs.open_input_file(self._path)
+            return self._opened
 
     def seek(self, offset: int) -> int:
         self._here.offset = offset
@@ -75,12 +79,12 @@ class _File:
         return getattr(self._here, "offset", 0)
 
     def read(self, size: int) -> bytes:
-        found = self._opened.read_at(size, self.tell())
+        found = self._file().read_at(size, self.tell())
         self._here.offset = self.tell() + len(found)
         return found
 
     def close(self) -> None:
-        if "_opened" in self.__dict__:
+        if self._opened is not None:
             self._opened.close()
 
 

@@ -26,6 +26,11 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable | None:
     """The Delta table at a version (default: the newest), or None when nothing was ever written."""
     try:
         return DeltaTable(uri, version=version)
+    except OSError as err:
+        raise StoreError(
+            f"{uri}: the store of the lake is required and does not answer as it should: {err}. Nothing was read; see "
+            f"that it is there and that this process may read it"
+        ) from err
     except DeltaError as err:
         if version is not None:
             raise StoreError(f"{uri}: version {version} is required and is not there") from err

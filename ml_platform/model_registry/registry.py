@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
 from ml_platform.model_registry.connection import quiet_imports, status_of
@@ -244,7 +245,8 @@ def _asked(settings: Settings) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ValueError) as err:
         raise StoreError(
-            f"{settings.tracking_uri}: the model registry is required and does not answer as it should: {err}"
+            f"{without_password(settings.tracking_uri)}: the model registry is required and does not answer as it "
+            f"should: {err}"
         ) from err
 
 

@@ -78,11 +78,13 @@ def last(settings: Settings, name: str) -> Files | None:
 
 def kept(settings: Settings) -> list[str]:
     """Names of the models that have a copy."""
-    return sorted(path.parent.name for path in (settings.root / "serving").glob(f"*/{_POINTER}"))
+    found = (path.parent for path in (settings.root / "serving").glob(f"*/{_POINTER}"))
+    names = {folder: folder.name.rpartition(".")[2] for folder in found}
+    return sorted(name for folder, name in names.items() if folder == _folder(settings, name))
 
 
 def _folder(settings: Settings, name: str) -> Path:
-    return settings.root / "serving" / name
+    return settings.root / "serving" / settings.registered_name(name)
 
 
 def _pointed(folder: Path) -> _Pointer | None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.process import set_service_defaults
 from ml_platform.kernel.settings import Settings
@@ -42,7 +43,7 @@ class Champions:
     def __init__(self, settings: Settings) -> None:
         set_service_defaults()
         self._settings = settings
-        self._registry = Patience(settings.tracking_uri, seconds=_REGISTRY_SECONDS)
+        self._registry = Patience(without_password(settings.tracking_uri), seconds=_REGISTRY_SECONDS)
         self._roles: dict[Role, str] = {"champion": CHAMPION}
         if settings.serving.shadow:
             self._roles["shadow"] = settings.serving.shadow

@@ -50,10 +50,10 @@ def run(settings: Settings, *, without_keys: bool = False) -> None:
             signal.signal(number, _ends_in_order)
         uvicorn.Server(served).run(sockets=[listening])
     finally:
-        champions.stop()
         if shadow is not None:
-            shadow.close()
+            shadow.close()  # it logs too
         log.close()
+        champions.stop()
 
 
 def _ends_in_order(*_: object) -> None:

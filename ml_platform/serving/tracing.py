@@ -27,6 +27,9 @@ class Tracing(Protocol):
     def close(self) -> None: ...
 
 
+_PATIENCE_S = 2  # a service that ends waits no longer for a collector
+
+
 class TraceIds:
     """Ids alone: the caller's own trace, or a new one."""
 
@@ -46,7 +49,7 @@ class Spans:
     """Spans sent to an OpenTelemetry collector over HTTP, in the background."""
 
     def __init__(self, endpoint: str) -> None:
-        self._provider = provider(endpoint, service="ml-platform-serving")
+        self._provider = provider(endpoint, service="ml-platform-serving", patience_s=_PATIENCE_S)
         self._tracer: Tracer = self._provider.get_tracer("ml_platform.serving")
         self._epoch = time.time_ns() - time.perf_counter_ns()
 

@@ -12,11 +12,13 @@ import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 import pytest
 
+from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake import documents
 from ml_platform.lake.engine import connect, database, small_answer
 from ml_platform.lake.ledger import Publication, publish_days, published
 from ml_platform.lake.maintenance import compact
+from ml_platform.lake.object_store import S3
 from ml_platform.lake.tables import Lake
 
 DAYS = tuple(f"2018-06-{day:02}" for day in range(1, 9))
@@ -118,3 +120,18 @@ def test_threads_that_share_a_file_read_each_what_it_asked_for(wide_file: str) -
 def test_a_file_that_is_not_there_is_said_to_be_missing(object_store: str) -> None:
     with database(threads=1) as connection, pytest.raises(duckdb.IOException, match=r"nothing\.parquet"):
         connection.execute(f"SELECT * FROM read_parquet('{object_store}/nothing.parquet')")
+
+
+def test_the_store_of_aws_is_found_by_its_region_and_nobody_is_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    store = S3(skip_instance_cache=True)
+    assert isinstance(store.fs, pa_fs.S3FileSystem)
+    assert store.fs.region == "eu-central-1"
+
+
+def test_a_bucket_that_is_not_there_is_one_clear_error(object_store: str) -> None:
+    with pytest.raises(StoreError, match="store of the lake is required"):
+        Lake(f"{object_store}-of-nobody/lake").table(NAME).version()

@@ -6,10 +6,13 @@ import mlflow
 import pytest
 from pydantic import ValidationError
 
+from ml_platform.cli.instance import prepare_home
 from ml_platform.features.store import store_config
-from ml_platform.kernel.settings import Settings
+from ml_platform.kernel.errors import InputError, StoreError
+from ml_platform.kernel.settings import Settings, settings
 from ml_platform.model_registry import registry
 from ml_platform.model_registry.connection import prepare
+from ml_platform.serving import copies
 
 MODEL = "fraud"
 
@@ -25,7 +28,7 @@ def shared(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def of(shared: dict[str, str], environment: str | None) -> Settings:
+def of(shared: dict[str, str], environment: str) -> Settings:
     return Settings.model_validate({**shared, "environment": environment})
 
 
@@ -43,8 +46,12 @@ def registered(here: Settings) -> registry.Registered:
 
 
 def test_lake_and_project_are_apart(shared: dict[str, str]) -> None:
-    found = [of(shared, name) for name in (None, "production", "branch_42")]
-    assert [here.lake_uri for here in found] == ["s3://lake/", "s3://lake/production", "s3://lake/branch_42"]
+    found = [of(shared, name) for name in ("development", "production", "branch_42")]
+    assert [here.lake_uri for here in found] == [
+        "s3://lake/development",
+        "s3://lake/production",
+        "s3://lake/branch_42",
+    ]
     assert [store_config(here)["project"] for here in found] == [
         "ml_platform",
         "ml_platform_production",
@@ -52,17 +59,28 @@ def test_lake_and_project_are_apart(shared: dict[str, str]) -> None:
     ]
 
 
-def test_a_project_that_is_named_stays(shared: dict[str, str]) -> None:
-    assert of({**shared, "feast_project": "payments"}, "production").project == "payments"
+def test_only_a_laptop_may_name_its_project(shared: dict[str, str]) -> None:
+    other = {**shared, "feast_project": "ml_platform_production", "lake": f"{shared['home']}/lakes"}
+    assert of(other, "development").prepare().project == "ml_platform_production"
+    assert of(other, "production").prepare().project == "ml_platform_production"
+    with pytest.raises(InputError, match="ml_platform_branch_42 is required in the environment branch_42"):
+        of(other, "branch_42").prepare()
 
 
-def test_an_embedded_home_needs_no_prefix(tmp_path: Path) -> None:
-    here = Settings(home=tmp_path, environment="staging")
-    assert here.lake_uri == str(tmp_path / "lake")
+def test_environments_in_one_home_have_lakes_beside_each_other(tmp_path: Path) -> None:
+    lakes = [Settings(home=tmp_path, environment=name).lake_uri for name in ("development", "staging")]
+    assert lakes == [str(tmp_path / "lake"), str(tmp_path / "lake_staging")]
+
+
+def test_the_copy_of_a_champion_is_that_of_its_environment(tmp_path: Path) -> None:
+    production, branch = (Settings(home=tmp_path, environment=name) for name in ("production", "branch_42"))
+    copies.keep(production, copies.Files(MODEL, 7, "run", "2018-06-26", {"model.onnx": b"theirs"}))
+    assert (copies.kept(production), copies.kept(branch)) == ([MODEL], [])
+    assert copies.last(branch, MODEL) is None
 
 
 def test_a_branch_moves_no_alias_of_another(shared: dict[str, str]) -> None:
-    production, branch, alone = (of(shared, name) for name in ("production", "branch_42", None))
+    production, branch, alone = (of(shared, name) for name in ("production", "branch_42", "development"))
     theirs, mine = registered(production), registered(branch)
     registry.set_champion(production, MODEL, theirs.version)
     registry.set_champion(branch, MODEL, mine.version)
@@ -86,3 +104,19 @@ def test_postgres_is_asked_by_the_driver_that_is_installed(scheme: str, shared: 
     here = Settings.model_validate({**shared, "feast_registry": url, "mlflow_tracking_uri": url})
     expected = "postgresql+psycopg2://user:secret@db/feast?sslmode=require"
     assert (here.registry_url, here.tracking_uri) == (expected, expected)
+
+
+def test_no_password_of_a_database_is_told(shared: dict[str, str]) -> None:
+    url = "postgresql://mlflow:hunter2@127.0.0.1:1/mlflow"
+    here = Settings.model_validate({**shared, "mlflow_tracking_uri": url, "feast_registry": url})
+    with pytest.raises(StoreError, match="model registry is required") as told:
+        registry.champion(here, MODEL)
+    assert "hunter2" not in f"{told.value} {here!r}"
+
+
+def test_a_home_that_was_made_for_sqlite_is_not_taken_for_one_in_postgres(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_DAGSTER_STORAGE", "postgresql://dagster@db/dagster")
+    with pytest.raises(InputError, match="was written for SQLite"):
+        prepare_home(settings())

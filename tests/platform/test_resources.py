@@ -24,6 +24,19 @@ def test_mlflow_is_that_of_the_given_environment_not_of_the_process(home: Settin
     assert not (home.root / "mlflow" / "mlflow.db").exists()
 
 
+@pytest.mark.parametrize("wanted", [None, "true"])
+def test_the_daily_chain_runs_by_itself_where_that_is_set(
+    wanted: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ml_platform.definitions import defs
+
+    if wanted is not None:
+        monkeypatch.setenv("ML_PLATFORM_AUTOMATION", wanted)
+    found = [s for s in defs().sensors or [] if isinstance(s, dg.AutomationConditionSensorDefinition)]
+    expected = dg.DefaultSensorStatus.RUNNING if wanted else dg.DefaultSensorStatus.STOPPED
+    assert [sensor.default_status for sensor in found] == [expected]
+
+
 def test_nothing_is_printed_when_mlflow_makes_its_tables(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
