@@ -25,7 +25,7 @@ STORES_READ_BY = {"asset-metrics", "code-location", "dagster", "serving"}
 EVENT_LOG_READ_BY = {"asset-metrics", "code-location", "dagster", "dagster-daemon", "dagster-webserver"}
 
 CONNECTIONS = {
-    "postgres": EVENT_LOG_READ_BY | {"mlflow"},
+    "postgres": EVENT_LOG_READ_BY | {"mlflow", "serving"},
     "redis": STORES_READ_BY,
     "mlflow": STORES_READ_BY,
     "code-location": {"dagster-daemon", "dagster-webserver"},
@@ -134,6 +134,24 @@ def addresses(variant: str) -> Iterator[tuple[str, int]]:
     workspace = yaml.safe_load(config_map(variant, "dagster-instance")["workspace.yaml"])
     for entry in workspace["load_from"]:
         yield entry["grpc_server"]["host"], entry["grpc_server"]["port"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_whoever_reads_features_is_told_where_both_of_their_stores_are(variant: str) -> None:
+    stores = {"ML_PLATFORM_ONLINE_STORE", "ML_PLATFORM_FEAST_REGISTRY"}
+    readers = [pods for pods in workloads(variant) if name_of(pods) in STORES_READ_BY]
+    assert {name_of(pods) for pods in readers} == STORES_READ_BY - {"dagster"}, "runs have the whole Secret"
+    for pods in readers:
+        (container,) = pods.containers
+        single = {
+            env["name"]: env["valueFrom"]["secretKeyRef"]
+            for env in container["env"]
+            if "secretKeyRef" in env.get("valueFrom", {})
+        }
+        whole = {"secretRef": {"name": "ml-platform"}} in container["envFrom"]
+        assert whole or {name: single.get(name) for name in stores} == {
+            name: {"name": "ml-platform", "key": name} for name in stores
+        }, pods.name
 
 
 def policies(variant: str, direction: str, labels: Mapping[str, str]) -> list[Mapping[str, Any]]:
