@@ -32,7 +32,7 @@ class Declared:
         return cls(declarations.load(), tuple(assets), dict(sorted(checks.items())))
 
     def days_read(self, newest: str) -> Mapping[str, Days]:
-        """Of each asset the covering range of days that anything reads which is made of the newest day, itself included."""
+        """By asset the days that are read by whatever is made of the newest day, that itself included."""
         lineage = self.catalog.lineage
         found: dict[str, Days] = {}
         for key, node in lineage.nodes.items():

@@ -72,7 +72,9 @@ def checks(declared: Declared, instance: Callable[[], dg.DagsterInstance]) -> It
         failing = [partition for partition, passed in states.items() if not passed]
         failed.add_metric([asset, check], len(failing))
         if blocking:
-            closing.add_metric([asset, check], sum(_is_read(partition, read.get(asset)) for partition in failing))
+            closing.add_metric(
+                [asset, check], sum(_is_read(partition, read.get(asset)) for partition in failing)
+            )
     yield from (state, failed, closing)
 
 
