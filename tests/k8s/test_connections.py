@@ -166,6 +166,11 @@ def policies(variant: str, direction: str, labels: Mapping[str, str]) -> list[Ma
     return [rule for spec in found for rule in spec.get(direction, ())]
 
 
+def is_of_names(rule: Mapping[str, Any]) -> bool:
+    """Whether a rule lets nothing out but questions for names."""
+    return {port["port"] for port in rule["ports"]} == {53}
+
+
 def allows(rule: Mapping[str, Any], peer: str, labels: Mapping[str, str], port: int) -> bool:
     """Whether a rule's peers (`from` or `to`) include pods of this namespace with these labels, on a TCP port."""
     ports = rule.get("ports")
@@ -201,12 +206,12 @@ def test_everything_is_denied_that_is_not_allowed_and_names_are_resolved(variant
     by_name = {m["metadata"]["name"]: m["spec"] for m in of_kind(variant, "NetworkPolicy")}
     assert by_name["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     for pods in all_pods(variant):
-        ports = {
-            (port.get("protocol", "TCP"), port["port"])
-            for rule in policies(variant, "egress", pods.labels)
-            for port in rule["ports"]
-        }
-        assert {("UDP", 53), ("TCP", 53)} <= ports
+        names = [rule for rule in policies(variant, "egress", pods.labels) if is_of_names(rule)]
+        assert [{(port["protocol"], port["port"]) for port in rule["ports"]} for rule in names] == [
+            {("UDP", 53), ("TCP", 53)}
+        ]
+        peers = [peer.get("ipBlock", {}).get("cidr", "cluster") for rule in names for peer in rule["to"]]
+        assert peers == ["cluster", "169.254.20.10/32"], "the cluster's, and what nodes may have in its place"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -215,14 +220,14 @@ def test_only_who_has_a_reason_reaches_the_outside_and_nobody_the_nodes_credenti
     for pods in all_pods(variant):
         for rule in policies(variant, "egress", pods.labels):
             for peer in rule["to"]:
-                if "ipBlock" in peer:
+                if "ipBlock" in peer and not is_of_names(rule):
                     assert peer["ipBlock"]["except"] == ["169.254.0.0/16"]
                     for port in rule["ports"]:
                         reach.setdefault(port["port"], set()).add(name_of(pods))
     signed_in = variant == "production with sign-in"
     proxies = {"oauth2-proxy-dagster", "oauth2-proxy-mlflow"} if signed_in else set()
     api = {"dagster", "dagster-daemon"} | ({"dagster-webserver"} if signed_in else set())
-    assert reach == {443: S3_CLIENTS | api | proxies, 6443: api}
+    assert reach == {443: S3_CLIENTS | api | proxies, 6443: api, 8443: api}
 
 
 def test_traces_leave_for_the_collector_that_is_configured_and_only_with_its_component() -> None:
