@@ -117,7 +117,9 @@ def test_redis_starts_with_its_file_and_asks_for_the_password(tmp_path: Path) ->
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_client_of_the_object_store_is_told_the_same_region(overlay: str) -> None:
     told = config_map(overlay, "ml-platform")
-    region = told["AWS_REGION"]  # read by the lake's client; boto3, by which MLflow asks, knows the other name alone
+    region = told[
+        "AWS_REGION"
+    ]  # read by the lake's client; boto3, by which MLflow asks, knows the other name alone
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("AWS_DEFAULT_REGION", raising=False)
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
