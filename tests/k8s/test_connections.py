@@ -314,6 +314,16 @@ def test_an_ingress_leads_to_the_port_of_a_service() -> None:
     assert exposed == []
 
 
+def test_who_signs_in_has_to_be_of_a_group_to_reach_what_takes_all_that_they_write() -> None:
+    proxies = [p for p in workloads("production with sign-in") if p.name.startswith("oauth2-proxy-")]
+    upstreams = {}
+    for pods in proxies:
+        given = dict(arg.removeprefix("--").split("=", 1) for arg in pods.containers[0]["args"])
+        upstreams[given["upstream"]] = given.get("allowed-group")
+    assert set(upstreams) == {"http://mlflow:5000", "http://dagster-webserver:3000"}
+    assert all(upstreams.values()), upstreams
+
+
 def test_mlflow_answers_under_every_name_that_it_is_asked_by() -> None:
     for variant in VARIANTS:
         (server,) = [p for p in workloads(variant) if p.name == "mlflow"]
