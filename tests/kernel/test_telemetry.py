@@ -1,4 +1,4 @@
-"""The span of a step: what it costs where no collector takes it, and runs that are called otherwise than Dagster does."""
+"""The span of a step: what it costs where no collector takes it, and runs that Dagster did not name."""
 
 import socket
 import time

@@ -94,7 +94,9 @@ def test_every_branch_has_an_environment_of_its_own_before_anything_is_declared(
 def environments(declared: Path) -> list[str]:
     """The environment of each location of a dagster_cloud.yaml."""
     locations = load_dagster_cloud_yaml(declared.read_text()).locations
-    pairs = [pair.split("=", 1) for one in locations for pair in one.container_context["k8s"]["env_vars"]]
+    pairs = [
+        pair.split("=", 1) for one in locations for pair in (one.container_context or {})["k8s"]["env_vars"]
+    ]
     return [value for name, value in pairs if name == "ML_PLATFORM_ENVIRONMENT"]
 
 
