@@ -10,10 +10,13 @@ from ml_platform.asset_metrics.declared import Declared
 from ml_platform.gates.evaluations import all_latest_states, last_made
 from ml_platform.gates.refusals import QUALITY
 from ml_platform.gates.refused import refused_partitions
-from ml_platform.kernel.partitions import complete_at
+from ml_platform.kernel.lineage import Days
+from ml_platform.kernel.partitions import complete_at, day
 from ml_platform.lake.tables import Lake
 
 State = Literal["passed", "failed", "never"]
+States = Mapping[str | None, bool]
+"""Whether the latest evaluation of each partition passed."""
 STATES: tuple[State, ...] = ("passed", "failed", "never")
 
 
@@ -52,17 +55,27 @@ def checks(declared: Declared, instance: Callable[[], dg.DagsterInstance]) -> It
         "Partitions of the asset whose latest evaluation by the check failed.",
         labels=["asset", "check"],
     )
-    evaluated = all_latest_states(instance())
+    closing = GaugeMetricFamily(
+        "ml_platform_asset_check_closing_partitions",
+        "Partitions whose latest evaluation by the blocking check failed, and which something that is made of the "
+        "newest day reads.",
+        labels=["asset", "check"],
+    )
+    evaluated = _by_day(declared, all_latest_states(instance()))
+    newest = max((day for states in evaluated.values() for day in states if day is not None), default=None)
+    read = declared.days_read(newest) if newest is not None else {}
     for (asset, check), blocking in declared.checks.items():
-        states: Mapping[str | None, bool] = evaluated.get((asset, check), {})
-        if declared.partitioned(asset):
-            # of a run over several days Dagster keeps one more, of no partition
-            states = {partition: passed for partition, passed in states.items() if partition is not None}
+        states = evaluated.get((asset, check), {})
         found = _newest(states)
         for name in STATES:
             state.add_metric([asset, check, str(blocking).lower(), name], float(name == found))
-        failed.add_metric([asset, check], sum(not passed for passed in states.values()))
-    yield from (state, failed)
+        failing = [partition for partition, passed in states.items() if not passed]
+        failed.add_metric([asset, check], len(failing))
+        if blocking:
+            closing.add_metric(
+                [asset, check], sum(_is_read(partition, read.get(asset)) for partition in failing)
+            )
+    yield from (state, failed, closing)
 
 
 def refused(declared: Declared, instance: Callable[[], dg.DagsterInstance], lake: Lake) -> Iterator[Metric]:
@@ -80,7 +93,21 @@ def refused(declared: Declared, instance: Callable[[], dg.DagsterInstance], lake
     yield count
 
 
-def _newest(states: Mapping[str | None, bool]) -> State:
+def _by_day(declared: Declared, evaluated: Mapping[tuple[str, str], States]) -> dict[tuple[str, str], States]:
+    """Of declared checks what is of a day, where assets have days: of a run over several Dagster keeps one more."""
+    return {
+        key: {day: passed for day, passed in states.items() if day or not declared.partitioned(key[0])}
+        for key, states in evaluated.items()
+        if key in declared.checks
+    }
+
+
+def _is_read(partition: str | None, days: Days | None) -> bool:
+    """Whether a partition is in a range of days; without days it is always read."""
+    return partition is None or (days is not None and days[0] <= day(partition) <= days[1])
+
+
+def _newest(states: States) -> State:
     """The state of the last partition, by its name; of an asset without partitions, of the asset."""
     if not states:
         return "never"

@@ -6,13 +6,13 @@ OpenTelemetry is loaded only where a collector is set.
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-_PATIENCE_S = 5  # a step that is done waits no longer for a collector
+PATIENCE_S = 5  # a step that is done waits no longer for a collector
 
 
 def provider(
@@ -32,8 +32,14 @@ def provider(
 
 
 def trace_id_of(run_id: str) -> str:
-    """The trace of a run: the run's own id, so that steps in other processes and all of its logs are of it too."""
-    return UUID(run_id).hex
+    """The trace of a run: the run's own id, so that steps in other processes and all of its logs are of it too.
+
+    Who launches a run may call it otherwise than Dagster does: of an id that is no UUID the trace is made.
+    """
+    try:
+        return UUID(run_id).hex
+    except ValueError:
+        return uuid5(NAMESPACE_OID, run_id).hex
 
 
 @contextmanager
@@ -46,7 +52,7 @@ def step_span(
         return
     from opentelemetry.trace import SpanKind, StatusCode
 
-    spans = provider(endpoint, service="ml-platform-assets", ids=_of_run(run_id), patience_s=_PATIENCE_S)
+    spans = provider(endpoint, service="ml-platform-assets", ids=_of_run(run_id), patience_s=PATIENCE_S)
     span = spans.get_tracer("ml_platform.assets").start_span(
         f"materialize {asset}",
         kind=SpanKind.INTERNAL,
@@ -75,6 +81,6 @@ def _of_run(run_id: str) -> "IdGenerator":
         """Every span that begins a trace begins that of the run."""
 
         def generate_trace_id(self) -> int:
-            return UUID(run_id).int
+            return int(trace_id_of(run_id), 16)
 
     return OfRun()

@@ -31,7 +31,7 @@ from ml_platform.feedback.spec import FeedbackSpec
 from ml_platform.feedback.store import publish
 from ml_platform.gates.outcomes import Evaluation
 from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
-from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
@@ -232,10 +232,27 @@ def test_an_older_day_that_fails_is_counted_and_the_state_stays_that_of_the_newe
     assert value(found, "asset_check_failed_partitions", asset=PROFILE, check="drift") == 0
 
 
+def test_a_day_that_fails_closes_gates_as_long_as_something_reads_it(platform: Platform) -> None:
+    bad, later = "2018-06-20", "2018-10-01"
+    assert Declared.now().days_read(later)[PROFILE][0] > day(LAST_DAY)
+    check = {"asset": PROFILE, "check": "drift"}
+    evaluate(platform, PROFILE, bad, passed=False)
+    assert bad in platform.refused("models/fraud", LAST_DAY)
+    assert value(told(), "asset_check_closing_partitions", **check) == 1
+    evaluate(platform, PROFILE, bad, passed=True)  # as when it is accepted or overridden
+    assert value(told(), "asset_check_closing_partitions", **check) == 0
+    evaluate(platform, PROFILE, bad, passed=False)
+    evaluate(platform, PROFILE, later, passed=True)
+    found = told()
+    assert value(found, "asset_check_failed_partitions", **check) == 1
+    assert value(found, "asset_check_closing_partitions", **check) == 0
+
+
 def evaluate(platform: Platform, asset: str, partition: str, *, passed: bool) -> None:
     """Store another evaluation of a partition, as a way out or a recheck does."""
     key = dg.AssetKey(asset.split("/"))
-    target = materialization_targets(platform.instance, key, [partition])[partition]
+    targets = materialization_targets(platform.instance, key, [partition, LAST_DAY])
+    target = targets.get(partition, targets[LAST_DAY])
     report_evaluation(
         platform.instance,
         evaluation_event(
@@ -344,6 +361,7 @@ ONLY = {
         "asset_newest_partition_timestamp_seconds",
         "asset_check_state",
         "asset_check_failed_partitions",
+        "asset_check_closing_partitions",
     },
     LAKE: {
         "feature_snapshot_timestamp_seconds",

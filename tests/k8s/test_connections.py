@@ -25,7 +25,7 @@ STORES_READ_BY = {"asset-metrics", "code-location", "dagster", "serving"}
 EVENT_LOG_READ_BY = {"asset-metrics", "code-location", "dagster", "dagster-daemon", "dagster-webserver"}
 
 CONNECTIONS = {
-    "postgres": EVENT_LOG_READ_BY | {"mlflow"},
+    "postgres": EVENT_LOG_READ_BY | {"mlflow", "serving"},
     "redis": STORES_READ_BY,
     "mlflow": STORES_READ_BY,
     "code-location": {"dagster-daemon", "dagster-webserver"},
@@ -136,6 +136,24 @@ def addresses(variant: str) -> Iterator[tuple[str, int]]:
         yield entry["grpc_server"]["host"], entry["grpc_server"]["port"]
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_whoever_reads_features_is_told_where_both_of_their_stores_are(variant: str) -> None:
+    stores = {"ML_PLATFORM_ONLINE_STORE", "ML_PLATFORM_FEAST_REGISTRY"}
+    readers = [pods for pods in workloads(variant) if name_of(pods) in STORES_READ_BY]
+    assert {name_of(pods) for pods in readers} == STORES_READ_BY - {"dagster"}, "runs have the whole Secret"
+    for pods in readers:
+        (container,) = pods.containers
+        single = {
+            env["name"]: env["valueFrom"]["secretKeyRef"]
+            for env in container["env"]
+            if "secretKeyRef" in env.get("valueFrom", {})
+        }
+        whole = {"secretRef": {"name": "ml-platform"}} in container["envFrom"]
+        assert whole or {name: single.get(name) for name in stores} == {
+            name: {"name": "ml-platform", "key": name} for name in stores
+        }, pods.name
+
+
 def policies(variant: str, direction: str, labels: Mapping[str, str]) -> list[Mapping[str, Any]]:
     """The rules for one direction, `ingress` or `egress`, of all policies that select these pods."""
     found = [
@@ -146,6 +164,11 @@ def policies(variant: str, direction: str, labels: Mapping[str, str]) -> list[Ma
     ]
     assert found, "pods that no policy selects may do anything"
     return [rule for spec in found for rule in spec.get(direction, ())]
+
+
+def is_of_names(rule: Mapping[str, Any]) -> bool:
+    """Whether a rule lets nothing out but questions for names."""
+    return {port["port"] for port in rule["ports"]} == {53}
 
 
 def allows(rule: Mapping[str, Any], peer: str, labels: Mapping[str, str], port: int) -> bool:
@@ -183,12 +206,12 @@ def test_everything_is_denied_that_is_not_allowed_and_names_are_resolved(variant
     by_name = {m["metadata"]["name"]: m["spec"] for m in of_kind(variant, "NetworkPolicy")}
     assert by_name["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     for pods in all_pods(variant):
-        ports = {
-            (port.get("protocol", "TCP"), port["port"])
-            for rule in policies(variant, "egress", pods.labels)
-            for port in rule["ports"]
-        }
-        assert {("UDP", 53), ("TCP", 53)} <= ports
+        names = [rule for rule in policies(variant, "egress", pods.labels) if is_of_names(rule)]
+        assert [{(port["protocol"], port["port"]) for port in rule["ports"]} for rule in names] == [
+            {("UDP", 53), ("TCP", 53)}
+        ]
+        peers = [peer.get("ipBlock", {}).get("cidr", "cluster") for rule in names for peer in rule["to"]]
+        assert peers == ["cluster", "169.254.20.10/32"], "the cluster's, and what nodes may have in its place"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -197,14 +220,14 @@ def test_only_who_has_a_reason_reaches_the_outside_and_nobody_the_nodes_credenti
     for pods in all_pods(variant):
         for rule in policies(variant, "egress", pods.labels):
             for peer in rule["to"]:
-                if "ipBlock" in peer:
+                if "ipBlock" in peer and not is_of_names(rule):
                     assert peer["ipBlock"]["except"] == ["169.254.0.0/16"]
                     for port in rule["ports"]:
                         reach.setdefault(port["port"], set()).add(name_of(pods))
     signed_in = variant == "production with sign-in"
     proxies = {"oauth2-proxy-dagster", "oauth2-proxy-mlflow"} if signed_in else set()
     api = {"dagster", "dagster-daemon"} | ({"dagster-webserver"} if signed_in else set())
-    assert reach == {443: S3_CLIENTS | api | proxies, 6443: api}
+    assert reach == {443: S3_CLIENTS | api | proxies, 6443: api, 8443: api}
 
 
 def test_traces_leave_for_the_collector_that_is_configured_and_only_with_its_component() -> None:
@@ -289,6 +312,16 @@ def test_an_ingress_leads_to_the_port_of_a_service() -> None:
         if m.get("spec", {}).get("type") in ("NodePort", "LoadBalancer")
     ]
     assert exposed == []
+
+
+def test_who_signs_in_has_to_be_of_a_group_to_reach_what_takes_all_that_they_write() -> None:
+    proxies = [p for p in workloads("production with sign-in") if p.name.startswith("oauth2-proxy-")]
+    upstreams = {}
+    for pods in proxies:
+        given = dict(arg.removeprefix("--").split("=", 1) for arg in pods.containers[0]["args"])
+        upstreams[given["upstream"]] = given.get("allowed-group")
+    assert set(upstreams) == {"http://mlflow:5000", "http://dagster-webserver:3000"}
+    assert all(upstreams.values()), upstreams
 
 
 def test_mlflow_answers_under_every_name_that_it_is_asked_by() -> None:

@@ -7,10 +7,13 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from dagster._cli.api import api_cli
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
+from dagster._daemon.cli import create_dagster_daemon_cli
+from dagster_webserver.cli import dagster_webserver
 
-from tests.k8s.cluster import K8S, of_kind, quantity, rendered
+from tests.k8s.cluster import K8S, VARIANTS, of_kind, quantity, rendered, workloads
 from tests.k8s.jobs import INSTANCE, RecordingApi, job_manifest, launcher, launcher_config, launcher_settings
 from tests.k8s.test_schemas import VERSIONS
 
@@ -150,6 +153,19 @@ def test_the_webserver_changes_nothing_unless_it_is_said() -> None:
         ]
         (container,) = webserver["spec"]["template"]["spec"]["containers"]
         assert ("--read-only" in container["args"]) is read_only
+
+
+def test_every_process_of_dagster_logs_json() -> None:
+    commands: dict[str, Any] = {
+        "code-location": api_cli.commands["grpc"],
+        "dagster-daemon": create_dagster_daemon_cli().commands["run"],
+        "dagster-webserver": dagster_webserver,
+    }
+    for pods in (pods for variant in VARIANTS for pods in workloads(variant) if pods.name in commands):
+        args = pods.containers[0]["args"]
+        known = {option for parameter in commands[pods.name].params for option in parameter.opts}
+        assert {arg for arg in args if arg.startswith("--")} <= known
+        assert args[args.index("--log-format") + 1] == "json", pods.name
 
 
 def test_the_workspace_names_the_location_that_the_code_location_serves() -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ml_platform.kernel.settings import PROJECT_ROOT
-from tests.k8s.cluster import K8S
+from tests.k8s.cluster import K8S, workloads
 from tests.k8s.test_pods import documented_secrets
 
 DOCUMENT = (PROJECT_ROOT / "docs" / "deploy.md").read_text()
@@ -48,6 +48,13 @@ def test_it_names_every_overlay_and_component_and_no_other() -> None:
         for path in (K8S / kind).iterdir()
     }
     assert named == there
+
+
+def test_it_waits_for_everything_but_serving_which_is_ready_after_the_first_release_only() -> None:
+    (command,) = re.findall(r"^\$ (kubectl .*rollout status (?:.*\\\n)*.*)$", DOCUMENT, re.MULTILINE)
+    waited_for = set(re.findall(r"\b(deployment|statefulset)/([\w-]+)", command))
+    there = {(pods.kind.lower(), pods.name) for pods in workloads("production")}
+    assert waited_for == there - {("deployment", "serving")}
 
 
 def test_the_readme_leads_to_it() -> None:

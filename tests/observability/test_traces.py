@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -75,13 +74,11 @@ def test_a_step_that_breaks_is_a_span_that_repeats_no_value(
     assert (span.status.code, span.status.message) == (2, "")
 
 
-def test_a_collector_that_is_not_there_fails_no_step_and_holds_none_up_for_long(
+def test_a_collector_that_is_not_there_fails_no_step(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> None:  # for how long it holds one up: tests/kernel/test_telemetry.py
     monkeypatch.setenv("ML_PLATFORM_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    began = time.monotonic()
     platform.make(ONLINE, LAST_DAY)
-    assert time.monotonic() - began < 30
 
 
 @pytest.mark.filterwarnings("ignore:Handling yaml-defined logging configuration")

@@ -1,8 +1,12 @@
 """A branch is deployed after its checks, with commands that exist, from the image that the code location names."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +15,7 @@ import yaml
 from dagster_cloud_cli.config.models import load_dagster_cloud_yaml
 
 from ml_platform.cli.main import app
-from ml_platform.kernel.settings import PROJECT_ROOT
+from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 
 PATH = PROJECT_ROOT / ".github" / "workflows" / "branch-deployment.yml"
 WORKFLOW: dict[Any, Any] = yaml.safe_load(PATH.read_text())
@@ -65,6 +69,37 @@ def test_the_commands_of_dagster_plus_exist_with_their_options() -> None:
         assert {word.split("=")[0] for word in words if word.startswith("--")} <= options
 
 
+def test_every_branch_has_an_environment_of_its_own_before_anything_is_declared(tmp_path: Path) -> None:
+    named = [
+        step.get("with", {}).get("command") or step.get("run", step.get("name", ""))
+        for step in steps("deploy")
+    ]
+    (script,) = [script for script in scripts("deploy") if "ML_PLATFORM_ENVIRONMENT" in script]
+    check = next(number for number, text in enumerate(named) if text.startswith("ci check"))
+    assert named.index(script) < check
+    for number in ("42", "43"):
+        declared = tmp_path / "dagster_cloud.yaml"
+        shutil.copy(PROJECT_ROOT / declared.name, declared)
+        assert environments(declared) == ["production"]
+        environment = {**os.environ, "NUMBER": number}
+        command = ["bash", "-eo", "pipefail", "-c", script]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+        assert environments(declared) == [f"branch_{number}"]
+        found = Settings(environment=f"branch_{number}", lake="s3://shared/lake", region="eu-central-1")
+        assert found.lake_uri == f"s3://shared/lake/branch_{number}"
+        declared.write_text("locations: []\n")
+        assert subprocess.run(command, cwd=tmp_path, env=environment, check=False).returncode != 0
+
+
+def environments(declared: Path) -> list[str]:
+    """The environment of each location of a dagster_cloud.yaml."""
+    locations = load_dagster_cloud_yaml(declared.read_text()).locations
+    pairs = [
+        pair.split("=", 1) for one in locations for pair in (one.container_context or {})["k8s"]["env_vars"]
+    ]
+    return [value for name, value in pairs if name == "ML_PLATFORM_ENVIRONMENT"]
+
+
 def test_the_image_is_the_one_of_the_code_location() -> None:
     (location,) = load_dagster_cloud_yaml((PROJECT_ROOT / "dagster_cloud.yaml").read_text()).locations
     assert location.build is not None
@@ -73,7 +108,7 @@ def test_the_image_is_the_one_of_the_code_location() -> None:
         s for s in steps("deploy") if "set-build-output" in s.get("with", {}).get("command", "")
     )
     assert f"--location-name={location.location_name} --image-tag=$TAG" in set_output["with"]["command"]
-    (build,) = scripts("deploy")
+    (build,) = [script for script in scripts("deploy") if "docker" in script]
     assert "make image\n" in build
     assert 'docker push "$IMAGE:$TAG"' in build
 
