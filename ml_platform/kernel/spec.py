@@ -20,7 +20,11 @@ class Spec(BaseModel):
 
     def digest(self) -> str:
         """Sixteen hex digits that change when, and only when, the declared content changes."""
-        return digest_of(self.model_dump(mode="json", by_alias=True, exclude=set(self.no_content)))
+        return digest_of(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """What is declared, as JSON values by the names that a declaration has for them."""
+        return self.model_dump(mode="json", by_alias=True, exclude=set(self.no_content))
 
     def digest_of_fields(self, *fields: str) -> str:
         """The same of some of its fields."""

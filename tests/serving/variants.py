@@ -79,7 +79,7 @@ def registered(
         contract(said)
         manifest(documents["manifest.json"])
         candidate = registry.Candidate(
-            name=MODEL,
+            registered_name=here.registered_name(MODEL),
             onnx=onnx,
             feature_names=tuple(said["features"]),
             parameters={},
