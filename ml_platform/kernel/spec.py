@@ -20,9 +20,9 @@ class Spec(BaseModel):
 
     def digest(self) -> str:
         """Sixteen hex digits that change when, and only when, the declared content changes."""
-        return digest_of(self.content())
+        return digest_of(self.as_declared())
 
-    def content(self) -> dict[str, Any]:
+    def as_declared(self) -> dict[str, Any]:
         """What is declared, as JSON values by the names that a declaration has for them."""
         return self.model_dump(mode="json", by_alias=True, exclude=set(self.no_content))
 

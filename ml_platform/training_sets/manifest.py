@@ -120,7 +120,7 @@ def recipe(
     on_demand = spec.service(catalog).on_demand_specs(catalog)
     return {
         "declarations": declaration_digests(spec, catalog),
-        "specs": {key: found.content() for key, found in declarations_of(spec, catalog).items()},
+        "specs": {key: found.as_declared() for key, found in declarations_of(spec, catalog).items()},
         "functions": {found.function: source_text(found) for found in on_demand},
         "code": code(),
         "inputs": [
