@@ -59,8 +59,11 @@ def test_a_home_may_be_in_a_folder_of_almost_any_name(
 
 
 @pytest.mark.parametrize("name", ["[1]", "a]", "a^b", "a|b", "a\\b", "really?", "50%20"])
-def test_a_home_in_which_a_store_would_fail_or_write_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_home_in_which_a_store_would_fail_or_write_elsewhere_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="ML_PLATFORM_HOME: a folder is required whose path has none of"):
         Settings(home=tmp_path / name).prepare()
     assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert Settings(home=tmp_path / "home", lake=f"s3://lake/{name}").prepare()

@@ -120,3 +120,14 @@ def test_a_home_that_was_made_for_sqlite_is_not_taken_for_one_in_postgres(
     monkeypatch.setenv("ML_PLATFORM_DAGSTER_STORAGE", "postgresql://dagster@db/dagster")
     with pytest.raises(InputError, match="was written for SQLite"):
         prepare_home(settings())
+
+
+def test_a_lake_in_an_object_store_needs_a_region(
+    shared: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="AWS_REGION: a region is required"):
+        of(shared, "development").prepare()
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    assert of(shared, "development").prepare().region == "eu-central-1"
