@@ -13,6 +13,7 @@ from pyarrow.fs import FileSystem, FileType
 from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.settings import Settings
+from ml_platform.kernel.telemetry import traces_address
 from ml_platform.lake.tables import Lake
 
 if TYPE_CHECKING:
@@ -167,12 +168,10 @@ def _online_store(url: str, timeout_s: float) -> str:
 def _collector(endpoint: str, timeout_s: float) -> str:
     import httpx
 
-    address = endpoint.rstrip("/")
-    address = address if address.endswith("/v1/traces") else f"{address}/v1/traces"
     # A request without spans is a valid one: no bytes at all.
     with httpx.Client(timeout=timeout_s) as client:
         client.post(
-            address, content=b"", headers={"Content-Type": "application/x-protobuf"}
+            traces_address(endpoint), content=b"", headers={"Content-Type": "application/x-protobuf"}
         ).raise_for_status()
     return "takes traces"
 

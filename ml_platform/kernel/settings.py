@@ -164,6 +164,11 @@ class Settings(BaseSettings):
         """What a declared model is called in the registry, so that no environment moves an alias of another."""
         return model if self.environment == DEVELOPMENT else f"{self.environment}.{model}"
 
+    def declared_name(self, registered: str) -> str | None:
+        """The declared name of a registered model; None for one of another environment."""
+        model = declared_name(registered)
+        return model if self.registered_name(model) == registered else None
+
     @property
     def spill_folder(self) -> Path:
         return self.root / "spill"
@@ -229,6 +234,11 @@ class Settings(BaseSettings):
         for folder in ("dagster", "feast", "mlflow", "spill"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         return self
+
+
+def declared_name(registered: str) -> str:
+    """What a model is declared as that some environment registered: declared names have no dot."""
+    return registered.rpartition(".")[2]
 
 
 def _with_driver(url: str) -> str:

@@ -24,11 +24,16 @@ def provider(
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    address = endpoint.rstrip("/")
-    address = address if address.endswith("/v1/traces") else f"{address}/v1/traces"
+    exporter = OTLPSpanExporter(endpoint=traces_address(endpoint), timeout=patience_s)
     found = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=ids)
-    found.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=address, timeout=patience_s)))
+    found.add_span_processor(BatchSpanProcessor(exporter))
     return found
+
+
+def traces_address(endpoint: str) -> str:
+    """Where a collector takes traces, of its address with that path or without."""
+    address = endpoint.rstrip("/")
+    return address if address.endswith("/v1/traces") else f"{address}/v1/traces"
 
 
 def trace_id_of(run_id: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.settings import Settings
+from ml_platform.kernel.settings import Settings, declared_name
 from ml_platform.model_registry.connection import quiet_imports, status_of
 
 CHAMPION = "champion"
@@ -30,7 +30,7 @@ class Registered:
     @property
     def name(self) -> str:
         """What the model is declared as."""
-        return _declared(self.registered_name)
+        return declared_name(self.registered_name)
 
     @property
     def partition(self) -> str:
@@ -143,9 +143,9 @@ def aliases(settings: Settings) -> dict[str, dict[str, int]]:
         while token != "":
             page = client(settings).search_registered_models(max_results=100, page_token=token)
             found |= {
-                _declared(model.name): {alias: int(number) for alias, number in model.aliases.items()}
+                name: {alias: int(number) for alias, number in model.aliases.items()}
                 for model in page
-                if _is_of(settings, model.name)
+                if (name := settings.declared_name(model.name)) is not None
             }
             token = page.token or ""
     return found
@@ -230,9 +230,8 @@ def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]
     with _asked(settings):
         found = _all_versions(client(settings))
     for registered in found:
-        if not _is_of(settings, registered.registered_name):
-            continue
-        yield registered, load_document(settings, registered, "manifest.json")
+        if settings.declared_name(registered.registered_name) is not None:
+            yield registered, load_document(settings, registered, "manifest.json")
 
 
 @contextmanager
@@ -285,15 +284,6 @@ def _downloaded(settings: Settings, registered: Registered, path: str = "") -> I
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
         uri = f"models:/{registered.registered_name}/{registered.version}{path}"
         yield Path(download_artifacts(artifact_uri=uri, dst_path=folder))
-
-
-def _declared(registered_name: str) -> str:
-    """The name that a registered model is declared with: declared names have no dot."""
-    return registered_name.rpartition(".")[2]
-
-
-def _is_of(settings: Settings, registered_name: str) -> bool:
-    return registered_name == settings.registered_name(_declared(registered_name))
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:

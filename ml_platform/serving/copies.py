@@ -78,9 +78,8 @@ def last(settings: Settings, name: str) -> Files | None:
 
 def kept(settings: Settings) -> list[str]:
     """Names of the models that have a copy."""
-    found = (path.parent for path in (settings.root / "serving").glob(f"*/{_POINTER}"))
-    names = {folder: folder.name.rpartition(".")[2] for folder in found}
-    return sorted(name for folder, name in names.items() if folder == _folder(settings, name))
+    found = (path.parent.name for path in (settings.root / "serving").glob(f"*/{_POINTER}"))
+    return sorted(name for name in map(settings.declared_name, found) if name is not None)
 
 
 def _folder(settings: Settings, name: str) -> Path:
