@@ -3,7 +3,6 @@
 Replaced are Postgres (by SQLite, as in an embedded home), the folder that volumes are mounted at, and where the API is.
 """
 
-import logging
 import os
 import sys
 import time
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import yaml
@@ -19,16 +17,11 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster_graphql.client.client_queries import TERMINATE_RUN_JOB_MUTATION
-from dagster_graphql.client.query import (
-    LAUNCH_PARTITION_BACKFILL_MUTATION,
-    LAUNCH_PIPELINE_EXECUTION_MUTATION,
-)
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from ml_platform.kernel.settings import PROJECT_ROOT, settings
+from tests.dagster_ui import DagsterUi
 from tests.k8s.api import KubernetesApi, Object, allowed_by
 from tests.k8s.pods import Node
 
@@ -40,35 +33,18 @@ PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(DagsterUi):
     """A Dagster instance with one code location, asked as its UI and its daemon ask, and the API that it talks to."""
 
     api: KubernetesApi
-    workspace: WorkspaceProcessContext
-
-    @property
-    def instance(self) -> dg.DagsterInstance:
-        return self.workspace.instance
 
     def submit(self, *assets: str, day: str) -> str:
         """The button of the UI: queue one run of assets for a day; its id."""
-        selector = {
-            **self._repository(),
-            "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": asset.split("/")} for asset in assets],
-        }
-        tags = [{"key": "dagster/partition", "value": day}]
-        parameters = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
-        answer = self._ask(LAUNCH_PIPELINE_EXECUTION_MUTATION, {"executionParams": parameters})
-        return answer["launchPipelineExecution"]["run"]["runId"]
+        return self.launch(*assets, day=day)["run"]["runId"]
 
     def backfill(self, asset: str, days: Sequence[str]) -> list[str]:
         """A backfill that the daemon carries out; the ids of the runs that it queued."""
-        parameters = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": list(days)}
-        answer = self._ask(LAUNCH_PARTITION_BACKFILL_MUTATION, {"backfillParams": parameters})
-        backfill = answer["launchPartitionBackfill"]["backfillId"]
-        list(execute_backfill_iteration(self.workspace, logging.getLogger("backfill")))
-        wanted = dg.RunsFilter(tags={"dagster/backfill": backfill})
+        wanted = dg.RunsFilter(tags={"dagster/backfill": self.launch_backfill(asset, days)})
         return [run.run_id for run in self.instance.get_runs(wanted)]
 
     def dequeue(self) -> None:
@@ -78,7 +54,7 @@ class Cluster:
 
     def terminate(self, run_id: str) -> None:
         """The UI's button that ends a run."""
-        answer = self._ask(TERMINATE_RUN_JOB_MUTATION, {"runId": run_id})
+        answer = self.ask(TERMINATE_RUN_JOB_MUTATION, {"runId": run_id})
         assert answer["terminateRun"]["__typename"] == "TerminateRunSuccess", answer
 
     @contextmanager
@@ -130,14 +106,6 @@ class Cluster:
         ]
         return "\n".join(["the pods say:", *logs])
 
-    def _repository(self) -> dict[str, str]:
-        (location,) = self.workspace.create_request_context().code_locations
-        (repository,) = location.get_repositories()
-        return {"repositoryLocationName": location.name, "repositoryName": repository}
-
-    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-        return execute_dagster_graphql(self.workspace.create_request_context(), query, variables).data
-
 
 def _of(manifest: Object, run_id: str) -> bool:
     return manifest["metadata"]["labels"]["dagster/run-id"] == run_id
@@ -177,7 +145,7 @@ def running(home: Path) -> Iterator[Cluster]:
             dg.DagsterInstance.from_config(str(home / "dagster")) as instance,
             WorkspaceProcessContext(instance, InProcessTestWorkspaceLoadTarget(origin)) as workspace,
         ):
-            yield Cluster(api, workspace)
+            yield Cluster(workspace, api)
 
 
 def _write_instance(home: Path, api: KubernetesApi) -> None:

@@ -4,14 +4,14 @@ The UI's ways are the GraphQL requests that it sends, carried out by Dagster's o
 backfill daemon.
 """
 
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -19,18 +19,13 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._daemon.backfill import execute_backfill_iteration
-from dagster_graphql.client.query import (
-    LAUNCH_PARTITION_BACKFILL_MUTATION,
-    LAUNCH_PIPELINE_EXECUTION_MUTATION,
-)
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from ml_platform.cli.story import scaled
 from ml_platform.cli.throw_away import no_waiting_for_the_disk
 from ml_platform.kernel.settings import PROJECT_ROOT
 from ml_platform.notifications.events import errors
 from tests.built import Platform, day_of_transactions
+from tests.dagster_ui import DagsterUi
 from tests.lifecycle import locations
 from tests.lifecycle.locations import BAD, GOOD
 
@@ -48,13 +43,15 @@ run_launcher:
 """
 
 
-class Ui:
+@dataclass(frozen=True)
+class Ui(DagsterUi):
     """A Dagster instance with one code location, asked as its UI asks."""
 
-    def __init__(self, workspace: WorkspaceProcessContext, location: str) -> None:
-        self.workspace = workspace
-        self.instance = workspace.instance
-        self.job = getattr(locations, location)().resolve_implicit_global_asset_job_def()
+    location: str
+
+    @cached_property
+    def job(self) -> dg.JobDefinition:
+        return getattr(locations, self.location)().resolve_implicit_global_asset_job_def()
 
     def make(self, asset: str, *partitions: str) -> None:
         """Make an asset for days, one run each, whether its check fails or not."""
@@ -68,24 +65,11 @@ class Ui:
 
     def materialize(self, *assets: str, day: str = BAD, checks: bool = True) -> str:
         """The button: one run of assets for a day, with their checks or without; what it is answered."""
-        selector: dict[str, Any] = {
-            **self._repository(),
-            "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": asset.split("/")} for asset in assets],
-        }
-        if not checks:
-            selector["assetCheckSelection"] = []
-        tags = [{"key": "dagster/partition", "value": day}]
-        parameters = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
-        answer = self._ask(LAUNCH_PIPELINE_EXECUTION_MUTATION, {"executionParams": parameters})
-        return answer["launchPipelineExecution"]["__typename"]
+        return self.launch(*assets, day=day, checks=checks)["__typename"]
 
     def backfill(self, asset: str) -> None:
         """The same for a range of days, as a backfill that the daemon carries out."""
-        parameters = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": [FINE, BAD, GOOD]}
-        answer = self._ask(LAUNCH_PARTITION_BACKFILL_MUTATION, {"backfillParams": parameters})
-        assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
-        list(execute_backfill_iteration(self.workspace, logging.getLogger("backfill")))
+        self.launch_backfill(asset, [FINE, BAD, GOOD])
 
     def made(self, asset: str) -> set[str]:
         return set(self.instance.get_materialized_partitions(dg.AssetKey(asset.split("/"))))
@@ -99,14 +83,6 @@ class Ui:
         ]
         assert all("blocking check(s) upstream have not passed" in text for text in texts)
         return {text.split(" ")[0] for text in texts}
-
-    def _repository(self) -> dict[str, str]:
-        (location,) = self.workspace.create_request_context().code_locations
-        (repository,) = location.get_repositories()
-        return {"repositoryLocationName": location.name, "repositoryName": repository}
-
-    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-        return execute_dagster_graphql(self.workspace.create_request_context(), query, variables).data
 
 
 @contextmanager
