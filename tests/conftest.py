@@ -1,5 +1,6 @@
 """What every test may ask for. No test ever sees the repository's own home, or a setting of whoever runs it."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import hypothesis
 import pytest
 from filelock import FileLock
 
+from ml_platform.kernel.json_logs import JsonFormatter
 from ml_platform.kernel.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -43,6 +45,18 @@ def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
             patch.delenv(name)
         _enter(tmp_path_factory.mktemp("nobodys"), patch)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nobodys_logging() -> Iterator[None]:
+    """Give back how this process logs: a command that a test ran in it may have turned logs, and warnings, to JSON."""
+    root, ours = logging.getLogger(), logging.getLogger("ml_platform")
+    levels = root.level, ours.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler.formatter, JsonFormatter)]
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 @pytest.fixture
