@@ -199,7 +199,8 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
             deps=[_dependency(upstream, catalog) for upstream in node.dependencies],
             partitions_def=partitions,
             backfill_policy=_backfill_policy(plan),
-            group_name=node.key.split("/")[0],
+            group_name=catalog.use_case(plan.spec) or node.key.split("/")[0],
+            tags=_tags(plan, catalog),
             owners=list(plan.spec.owners),
             kinds=set(plan.kinds),
             description=plan.description or plan.spec.description or None,
@@ -221,6 +222,13 @@ def compile_asset(plan: AssetPlan, catalog: Catalog) -> dg.AssetsDefinition:
                 yield from record(context, [outcome.judged_by(node.checks) for outcome in outcomes])
 
     return compiled
+
+
+def _tags(plan: AssetPlan, catalog: Catalog) -> dict[str, str]:
+    """What the UI can search assets by: their stage, and the use case that they are of."""
+    use_case = catalog.use_case(plan.spec)
+    tags = {"ml_platform/stage": plan.node.key.split("/")[0]}
+    return {**tags, "ml_platform/use_case": use_case} if use_case else tags
 
 
 def _pod_tags(spec: NamedSpec) -> dict[str, Any]:

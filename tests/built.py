@@ -17,8 +17,8 @@ import pytest
 
 from ml_platform import declarations
 from ml_platform.cli.instance import Runner, RunReport, open_instance
+from ml_platform.defs.fraud.sources.transactions.simulator import simulate
 from ml_platform.defs.resources import resources
-from ml_platform.defs.sources.transactions.simulator import simulate
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.kernel.settings import Settings, settings

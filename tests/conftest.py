@@ -54,7 +54,9 @@ def _nobodys_logging() -> Iterator[None]:
     levels = root.level, ours.level
     yield
     logging.captureWarnings(False)
-    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler.formatter, JsonFormatter)]
+    root.handlers[:] = [
+        handler for handler in root.handlers if not isinstance(handler.formatter, JsonFormatter)
+    ]
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
 

@@ -12,7 +12,7 @@ import dagster as dg
 from ml_platform import declarations
 from ml_platform.cli.instance import Runner, RunReport, open_instance
 from ml_platform.compiler import compile_asset, component_of
-from ml_platform.defs.sources.transactions.simulator import simulate
+from ml_platform.defs.fraud.sources.transactions.simulator import simulate
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.settings import Settings
 from ml_platform.sources.feed import write_delivery

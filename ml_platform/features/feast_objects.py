@@ -74,13 +74,31 @@ def feature_view(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, of: Entity
     )
 
 
+class DeclaredOnDemandView(OnDemandFeatureView):
+    """An on-demand view whose outputs have declared types.
+
+    Feast infers them from what the function returns for made-up inputs, and fails where that is no value at all: for a
+    category that does not exist there may be none.
+    """
+
+    def infer_features(self) -> None:
+        """Require of the function, for made-up inputs, every declared output; DeclarationError for one it lacks."""
+        given = self._construct_random_input(singleton=self.singleton)
+        found = self.feature_transformation.udf(given)  # pyright: ignore[reportOptionalMemberAccess] - it has one
+        if missing := [field.name for field in self.features if field.name not in found]:
+            raise DeclarationError(
+                f"OnDemandFeatures {self.name!r}: every declared output is required of its function; {missing} "
+                f"did not come, but {sorted(found)}. Nothing was applied; return them, or declare what is returned"
+            )
+
+
 def on_demand_view(spec: OnDemandFeaturesSpec, views: Mapping[str, FeatureView]) -> OnDemandFeatureView:
     """Declared on-demand features with the very function that training and serving import."""
     sources: list[Any] = [views[name] for name in spec.views]
     if spec.request:
         fields = [Field(name=name, dtype=FEAST_TYPES[field.type]) for name, field in spec.request.items()]
         sources.append(RequestSource(name=f"{spec.name}_request", schema=fields))
-    return OnDemandFeatureView(
+    return DeclaredOnDemandView(
         name=spec.name,
         description=spec.description,
         sources=sources,

@@ -164,7 +164,7 @@ def find_outcomes(spec: FeedbackSpec, step: Step) -> list[Outcome]:
     inputs = _inputs(spec.outcomes_key, step)
     rows = store.outcome_rows(settings, spec, step.catalog, step.partitions)
     made = _publish(spec, step, spec.outcomes_key, rows, inputs)
-    said = reporting.outcomes_metadata(rows)
+    said = reporting.outcomes_metadata(rows, spec.model_spec(step.catalog).task)
     return [_outcome(made[key], (), said.get(key, {})) for key in step.partitions]
 
 

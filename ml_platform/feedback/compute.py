@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from ml_platform.kernel.partitions import CREATED_TIME, PARTITION_COLUMN
+from ml_platform.training_sets.compute import LABEL_TYPES
+from ml_platform.training_sets.spec import Task
 
 CHAMPION = "champion"
 """The role of a prediction that was answered; the other is `shadow`."""
@@ -31,7 +33,9 @@ def predictions_sql(log: str, entities: Mapping[str, str]) -> str:
     return f"SELECT {listed} FROM ({log}) ORDER BY {PARTITION_COLUMN}, prediction_id"
 
 
-def outcomes_sql(predictions: str, labels: str, *, event_id: str, label: str, event_lag: int) -> str:
+def outcomes_sql(
+    predictions: str, labels: str, *, event_id: str, label: str, event_lag: int, task: Task
+) -> str:
     """SQL of predictions with their labels; null where none is known.
 
     `labels` has the latest version of each label. A prediction of a day has the label of an event of that day, or of
@@ -39,7 +43,7 @@ def outcomes_sql(predictions: str, labels: str, *, event_id: str, label: str, ev
     a score is counted.
     """
     known = (
-        f'SELECT CAST("{event_id}" AS VARCHAR) AS event_id, CAST("{label}" AS BIGINT) AS label, '
+        f'SELECT CAST("{event_id}" AS VARCHAR) AS event_id, CAST("{label}" AS {LABEL_TYPES[task]}) AS label, '
         f"{CREATED_TIME} AS label_known_at, {PARTITION_COLUMN} AS event_day FROM ({labels})"
     )
     first = (

@@ -19,7 +19,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
-from ml_platform.models.calibration import BINS
+from ml_platform.models.calibration import BINS, places
 
 Columns = Mapping[str, np.ndarray]
 
@@ -73,12 +73,11 @@ class PredictionDrift:
             return not_judged(
                 version, "no earlier scores, and the registry does not have the version any more"
             )
-        binned = np.repeat(
-            [round(found["low"] * BINS) for found in evaluation["calibration"]["bins"]],
-            [found["rows"] for found in evaluation["calibration"]["bins"]],
-        )
-        now = np.clip((today * BINS).astype(np.int64), 0, BINS - 1)
-        decision = _judged({"score": now.astype(float)}, {"score": binned.astype(float)}, policy)
+        bins = evaluation["calibration"].get("bins") or evaluation["scores"]
+        edges = np.unique([found[end] for found in bins for end in ("low", "high")])
+        then = np.repeat(places(edges, np.array([found["low"] for found in bins])), [f["rows"] for f in bins])
+        now = places(edges, today)
+        decision = _judged({"score": now.astype(float)}, {"score": then.astype(float)}, policy)
         return VersionDrift(version, f"scores of its evaluation, in {BINS} bins", decision)
 
     def _scores(self, version: int, first: str, last: str) -> np.ndarray:

@@ -12,9 +12,9 @@ import pyarrow as pa
 from ml_platform.feedback.compute import CHAMPION
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.models.calibration import calibration
-from ml_platform.models.evaluation import both_classes, measure
+from ml_platform.models.evaluation import measurable, measure, positives
 from ml_platform.models.resampling import Interval, intervals, seed_of
-from ml_platform.models.spec import METRICS, ModelSpec
+from ml_platform.models.spec import ModelSpec
 from ml_platform.training_sets.store import Arrays
 
 Status = Literal["passed", "failed", "not_judged"]
@@ -25,12 +25,12 @@ PERFORMANCE = pa.schema(
         ("role", pa.string()),
         ("days", pa.int64()),  # 1: of the day alone; more: of so many matured days, the partition's the last
         ("metric", pa.string()),
-        ("value", pa.float64()),  # null where there are no positives, or nothing else
+        ("value", pa.float64()),  # null where it has none, as without positives or with nothing else
         ("low", pa.float64()),  # the middle 95 percent of the draws
         ("high", pa.float64()),
         ("by", pa.string()),  # the entity that was drawn
         ("rows", pa.int64()),
-        ("positives", pa.int64()),
+        ("positives", pa.int64()),  # null of numbers
         ("evaluation", pa.float64()),  # the same in the version's own evaluation
         ("evaluation_low", pa.float64()),
         ("evaluation_high", pa.float64()),
@@ -74,7 +74,7 @@ def by_version(outcomes: pa.Table, entities: Mapping[str, str]) -> list[Scored]:
         chosen = (columns["version"] == version) & (role == name)
         rows = Arrays(
             features=np.empty((int(chosen.sum()), 0), np.float32),
-            labels=columns["label"][chosen].astype(np.int64),
+            labels=columns["label"][chosen],
             names=(),
             days=dates[chosen],
             entities={entity: columns[entity][chosen].astype(np.int64) for entity in entities},
@@ -91,12 +91,20 @@ class Measure:
     value: float | None
     interval: Interval | None
     rows: int
-    positives: int
+    positives: int | None
     evaluation: Mapping[str, Any]
+    sign: int = 1
 
     @property
-    def decrease(self) -> Interval | None:
-        """How much lower than in the evaluation, with a 95 percent interval of the difference; None without either.
+    def worse(self) -> float | None:
+        """How much worse than in the evaluation; None without either."""
+        if self.value is None or "value" not in self.evaluation:
+            return None
+        return self.sign * (self.evaluation["value"] - self.value)
+
+    @property
+    def loss(self) -> Interval | None:
+        """The same as a 95 percent interval; None without one of the two.
 
         The two are of other rows, so their intervals are put together (method MOVER, equation 5 of Zou and Donner
         2008, Construction of confidence limits about effect measures, Statistics in Medicine 27, 1693-1702).
@@ -104,39 +112,40 @@ class Measure:
         then, now = self.evaluation, self.interval
         if self.value is None or now is None or not {"value", "low", "high"} <= then.keys():
             return None
-        difference = then["value"] - self.value
+        lower = then["value"] - self.value
         below = sqrt((then["value"] - then["low"]) ** 2 + (now.high - self.value) ** 2)
         above = sqrt((then["high"] - then["value"]) ** 2 + (self.value - now.low) ** 2)
-        return Interval(difference - below, difference + above, now.by)
+        if self.sign > 0:
+            return Interval(lower - below, lower + above, now.by)
+        return Interval(-lower - above, -lower + below, now.by)
 
 
 def measured(
     spec: ModelSpec, found: Scored, evaluation: Mapping[str, Any] | None, *, seed: int
 ) -> list[Measure]:
-    """Every metric of a version's outcomes, and how well its scores are probabilities; None without both classes."""
-    names = [*METRICS, *(wanted.metric for wanted in spec.entity_precision_at_k)]
-    then = _as_evaluated(evaluation, names)
+    """Every metric of a version's outcomes, and how well its scores are probabilities; None where it has no value."""
+    then = _as_evaluated(spec, evaluation)
     values: dict[str, float] = {}
     drawn: dict[str, Interval] = {}
-    if both_classes(found.rows):
+    if measurable(spec, found.rows):
         values = measure(spec, found.rows, found.scores)
-        drawn = intervals(spec, names, found.rows, found.scores, seed=seed)
-        calibrated = calibration(found.rows.labels, found.scores)
-        values |= {"calibration_error": calibrated.error, "brier_score": calibrated.brier_score}
-    counts = (len(found.rows.labels), int(found.rows.labels.sum()))
-    return [Measure(name, values.get(name), drawn.get(name), *counts, then[name]) for name in then]
+        drawn = intervals(spec, spec.metrics, found.rows, found.scores, seed=seed)
+        if spec.task == "classification":
+            calibrated = calibration(found.rows.labels, found.scores)
+            values |= {"calibration_error": calibrated.error, "brier_score": calibrated.brier_score}
+    counts = (len(found.rows.labels), positives(spec, found.rows))
+    return [Measure(name, values.get(name), drawn.get(name), *counts, then[name], spec.sign) for name in then]
 
 
-def _as_evaluated(evaluation: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+def _as_evaluated(spec: ModelSpec, evaluation: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
     """By metric, what evaluation.json has of it; nothing where the registry does not have the version any more."""
-    if evaluation is None:
-        return {name: {} for name in (*names, "calibration_error", "brier_score")}
-    calibrated = evaluation["calibration"]
-    return {
-        **{name: evaluation["metrics"].get(name, {}) for name in names},
-        "calibration_error": {"value": calibrated["error"]},
-        "brier_score": {"value": calibrated["brier_score"]},
-    }
+    found = evaluation or {"metrics": {}, "calibration": {}}
+    then = {name: found["metrics"].get(name, {}) for name in spec.metrics}
+    if spec.task == "classification":
+        calibrated = found["calibration"]
+        for name, known_as in (("calibration_error", "error"), ("brier_score", "brier_score")):
+            then[name] = {"value": calibrated[known_as]} if calibrated else {}
+    return then
 
 
 def seed_for(spec: ModelSpec, version: int, partition: str) -> int:
@@ -157,19 +166,19 @@ class ConceptDrift:
 def concept_drift(
     version: int, measure: Measure, *, margin: float, minimum_positives: int, days: int
 ) -> ConceptDrift:
-    """Judge a version by one metric of its window: it fails when even the least likely decrease is past the margin."""
-    if measure.positives < minimum_positives:
-        reason = f"{measure.positives} positives in {days} days: {minimum_positives} are needed"
+    """Judge a version by one metric of its window: it fails when even the least likely loss is past the margin."""
+    told = (measure.rows, "rows") if measure.positives is None else (measure.positives, "positives")
+    if told[0] < minimum_positives:
+        reason = f"{told[0]} {told[1]} in {days} days: {minimum_positives} are needed"
         return ConceptDrift(version, "not_judged", reason, measure)
-    decrease = measure.decrease
-    if decrease is None or measure.value is None:
+    worse, loss = measure.worse, measure.loss
+    if worse is None or loss is None:
         return ConceptDrift(version, "not_judged", "no interval here, or none in its evaluation", measure)
-    then = measure.evaluation["value"]
     reason = (
-        f"{measure.metric} {measure.value:.4f} on {days} days, {then:.4f} when it was evaluated: lower by "
-        f"{then - measure.value:.4f} ({decrease.low:.4f} to {decrease.high:.4f})"
+        f"{measure.metric} {measure.value:.4f} on {days} days, {measure.evaluation['value']:.4f} when it was "
+        f"evaluated: worse by {worse:.4f} ({loss.low:.4f} to {loss.high:.4f})"
     )
-    return ConceptDrift(version, "failed" if decrease.low > margin else "passed", reason, measure)
+    return ConceptDrift(version, "failed" if loss.low > margin else "passed", reason, measure)
 
 
 def performance_rows(

@@ -20,6 +20,7 @@ from ml_platform.gates.outcomes import Evaluation
 from ml_platform.gates.tables import table
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.lake.engine import database
+from ml_platform.training_sets.spec import Task
 
 Metadata = Mapping[str, Any]
 
@@ -62,7 +63,7 @@ def concept_drift_evaluation(spec: FeedbackSpec, found: Sequence[ConceptDrift]) 
         check=CONCEPT_DRIFT,
         passed=not failed,
         observed="; ".join(f"version {one.version}: {one.reason}" for one in told) or "no outcomes",
-        bound=f"surely no more than {spec.margin:g} lower than when it was evaluated",
+        bound=f"surely no more than {spec.margin:g} worse than when it was evaluated",
         metadata={
             "status": "failed"
             if failed
@@ -95,15 +96,20 @@ def log_metadata(counted: Sequence[Metadata], found: Consistency) -> Metadata:
     }
 
 
-def outcomes_metadata(rows: pa.Table) -> dict[str, Metadata]:
+def outcomes_metadata(rows: pa.Table, task: Task) -> dict[str, Metadata]:
     """By day, how many predictions found their label, and why others did not."""
+    labels = (
+        "avg(label) FILTER (counted) AS mean_label"
+        if task == "regression"
+        else "coalesce(sum(label) FILTER (counted), 0)::BIGINT AS positives"
+    )
     query = f"""
 SELECT CAST({PARTITION_COLUMN} AS VARCHAR) AS day, count(*) AS predictions, count(*) FILTER (counted) AS counted,
     count(*) FILTER (event_id IS NULL) AS without_event,
     count(*) FILTER (event_id IS NOT NULL AND label IS NULL) AS without_label,
     count(*) FILTER (score IS NULL) AS rejected,
     count(*) FILTER (label IS NOT NULL AND score IS NOT NULL AND NOT counted) AS repeated,
-    coalesce(sum(label) FILTER (counted), 0)::BIGINT AS positives
+    {labels}
 FROM rows GROUP BY ALL ORDER BY ALL"""
     return {key: found for key, (found,) in _by_day(query, rows).items()}
 
@@ -150,7 +156,7 @@ def _distance(found: VersionDrift, feature: Any) -> dict[str, Any]:
 
 
 def _compared(found: ConceptDrift) -> dict[str, Any]:
-    measure, decrease = found.measure, found.measure.decrease
+    measure, loss = found.measure, found.measure.loss
     return {
         "version": found.version,
         "status": found.status,
@@ -159,8 +165,8 @@ def _compared(found: ConceptDrift) -> dict[str, Any]:
         "low": measure.interval.low if measure.interval else None,
         "high": measure.interval.high if measure.interval else None,
         "evaluation": measure.evaluation.get("value"),
-        "decrease_low": decrease.low if decrease else None,
-        "decrease_high": decrease.high if decrease else None,
+        "loss_low": loss.low if loss else None,
+        "loss_high": loss.high if loss else None,
         "rows": measure.rows,
         "positives": measure.positives,
     }

@@ -41,12 +41,13 @@ class FeedbackSpec(NamedSpec):
     margin: float = Field(
         default=0.05,
         ge=0,
-        le=1,
         description="How much worse than in its own evaluation a version may be, in the model's metric, before it is "
         "told as concept drift.",
     )
     minimum_positives: int = Field(
-        default=20, ge=1, description="A window with fewer positive labels is not judged."
+        default=20,
+        ge=1,
+        description="A window with fewer positive labels, or fewer rows where they are numbers, is not judged.",
     )
     score_bound: float = Field(
         default=0.1,

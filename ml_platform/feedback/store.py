@@ -86,8 +86,15 @@ def outcome_rows(settings: Settings, spec: FeedbackSpec, catalog: Catalog, days:
     ]
     known = latest_versions_sql(labels, lake.table(labels.key).scan(where=within), known_by=_EVER)
     predictions = lake.table(spec.log_key).scan(where=[(PARTITION_COLUMN, "in", list(days))])
-    label = spec.training_set_spec(catalog).label
-    query = outcomes_sql(predictions, known, event_id=labels.event_id, label=label, event_lag=lag)
+    rows = spec.training_set_spec(catalog)
+    query = outcomes_sql(
+        predictions,
+        known,
+        event_id=labels.event_id,
+        label=rows.label,
+        event_lag=lag,
+        task=rows.task(catalog),
+    )
     with connect(settings) as connection:
         return connection.sql(query).to_arrow_table()
 

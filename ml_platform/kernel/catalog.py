@@ -57,13 +57,29 @@ class Catalog:
     @cached_property
     def lineage(self) -> Lineage:
         """The graph that all declarations make together."""
-        nodes = [
-            node
-            for spec in self.specs.values()
-            if isinstance(spec, DeclaresAssets)
-            for node in spec.nodes(self)
-        ]
-        return Lineage({node.key: node for node in nodes})
+        nodes: dict[str, Node] = {}
+        declared_by: dict[str, str] = {}
+        for (kind, name), spec in self.specs.items():
+            for node in spec.nodes(self) if isinstance(spec, DeclaresAssets) else ():
+                where = f"{_kind_name(kind)} {name!r} ({self.origins.get((kind, name), 'not from a file')})"
+                if node.key in nodes:
+                    raise DeclarationError(
+                        f"{where}: an asset key of its own is required; {node.key!r} is also made by "
+                        f"{declared_by[node.key]}; rename one of them"
+                    )
+                nodes[node.key], declared_by[node.key] = node, where
+        return Lineage(nodes)
+
+    def use_case(self, spec: NamedSpec) -> str | None:
+        """The folder below `defs/` that a declaration lies in with others of its use case, if there is one.
+
+        `defs/demand/features/x/defs.yaml` is of `demand`; `defs/features/x/defs.yaml` is of none.
+        """
+        origin = self.origins.get((type(spec), spec.name))
+        folders = origin.split("/")[:-1] if origin is not None else []
+        below = folders[len(folders) - folders[::-1].index("defs") :] if "defs" in folders else []
+        stage = type(spec).__module__.split(".")[-2]
+        return below[0] if stage in below[1:] else None
 
     def node(self, key: str) -> Node:
         return self.lineage.node(key)

@@ -185,13 +185,16 @@ def _data(facts: Facts) -> str:
     }
     sentences = [f"Labels: {text(facts.labels)}; everything is as known at {text(manifest['known_at'])}."]
     sentences += [f"Rows left out, {name}: {count:,}." for name, count in left_out.items()]
-    return f"{table(['part', 'days', 'rows', 'positives', 'share'], rows)}\n\n{' '.join(sentences)}"
+    header = ["part", "days", "rows", "positives", "share"]
+    if all("positives" not in found for found in counted.values()):  # labels are numbers
+        header, rows = header[:3], [row[:3] for row in rows]
+    return f"{table(header, rows)}\n\n{' '.join(sentences)}"
 
 
 def _counts(counted: Mapping[str, int] | None) -> tuple[str, str, str]:
     if counted is None:
         return "", "", ""
-    rows, positives = counted["rows"], counted["positives"]
+    rows, positives = counted["rows"], counted.get("positives", 0)
     return f"{rows:,}", f"{positives:,}", f"{positives / rows:.3%}" if rows else ""
 
 
@@ -215,20 +218,22 @@ def _metrics(facts: Facts) -> str:
 
 
 def _slices(slices: Sequence[Mapping[str, Any]]) -> str:
+    if not slices:
+        return "none declared"
+    of_classes = any(one["positives"] is not None for one in slices)
     rows = [
         (
             one["name"],
             one["where"],
             f"{one['rows']:,}",
-            f"{one['positives']:,}",
+            *([f"{one['positives']:,}"] if of_classes else []),
             _number(one["value"]),
             _interval(one),
         )
         for one in slices
     ]
-    if not rows:
-        return "none declared"
-    return table(["slice", "rows where", "rows", "positives", "value", "95 % interval"], rows)
+    header = ["slice", "rows where", "rows", *(["positives"] if of_classes else []), "value", "95 % interval"]
+    return table(header, rows)
 
 
 def _calibration(found: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def facts(
         features=tuple(_features(spec, catalog)),
         manifest=manifest,
         evaluation=measured.evaluation,
-        parity=f"{parity.rows:,} rows, at most {parity.max_abs_difference:.2g} apart (allowed {parity.tolerance:g})",
+        parity=f"{parity.rows:,} rows, at most {parity.max_difference:.2g} apart (allowed {parity.tolerance:g})",
         drift=tuple(_drift(profile.key, lake, upstream) for profile in spec.profile_specs(catalog)),
         gates=tuple(_gates(spec, step, partition)),
         ways_out=tuple(_ways_out(lake, upstream)),
@@ -81,7 +81,7 @@ def _made(spec: ModelSpec) -> dict[str, object]:
         "estimator": spec.estimator,
         **{f"parameter {name}": value for name, value in spec.parameters.items()},
         "preprocessing": ", ".join(part.estimator for part in spec.preprocessing) or "none",
-        "threshold of an alert": spec.threshold,
+        **({"threshold of an alert": spec.threshold} if spec.task == "classification" else {}),
         "versions are compared by": spec.metric,
     }
 

@@ -1,5 +1,6 @@
 """Models as assets: trained only behind open gates, registered only when ONNX answers as the estimator does."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ from ml_platform.models.compute import (
 )
 from ml_platform.models.contract import contract, self_test_rows
 from ml_platform.models.evaluation import measure
-from ml_platform.models.plots import precision_recall_plot, reliability_plot
+from ml_platform.models.plots import error_plot, forecast_plot, precision_recall_plot, reliability_plot
 from ml_platform.models.resampling import seed_of
 from ml_platform.models.spec import ModelSpec
 from ml_platform.training_sets import store as training_sets
@@ -75,7 +76,9 @@ def fit(spec: ModelSpec, arrays: Mapping[str, training_sets.Arrays]) -> Trained:
     """Train the declared estimator, convert it to ONNX, and measure both on the test split."""
     rows, test = arrays["train"], arrays["test"]
     preprocessing = [step.model_dump() for step in spec.preprocessing]
-    estimator = build_estimator(spec.estimator, spec.parameters, preprocessing=preprocessing)
+    estimator = build_estimator(
+        spec.estimator, spec.parameters, preprocessing=preprocessing, numbers=spec.task == "regression"
+    )
     fitted = train(estimator, rows.features, rows.labels)
     onnx = to_onnx(fitted, rows.features, rows.names)
     scores = predict_onnx(onnx, test.features)
@@ -121,8 +124,7 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
             "mlflow_run": run_id,
             "training_set": manifest["content_hash"],
             **_shown(assessed),
-            "precision_recall": _picture(candidate, "precision_recall.png", says="precision and recall"),
-            "reliability": _picture(candidate, "reliability.png", says="reliability of scores"),
+            **_shown_pictures(candidate.pictures),
             "model_card": dg.MetadataValue.md(card),
         },
         data_version=digest_of([manifest["content_hash"], spec.digest()]),
@@ -195,7 +197,7 @@ def _contract(
     evidence = {
         "dagster_run": step.run_id,
         "gates": sorted(step.catalog.lineage.upstream_days(spec.key, day(partition))),
-        "onnx_parity": {"rows": trained.parity.rows, "max_difference": trained.parity.max_abs_difference},
+        "onnx_parity": {"rows": trained.parity.rows, "max_difference": trained.parity.max_difference},
     }
     rows = self_test_rows(trained.test.features, trained.scores)
     return contract(
@@ -211,6 +213,11 @@ def _contract(
 
 def _pictures(spec: ModelSpec, partition: str, trained: Trained, assessed: Assessment) -> dict[str, bytes]:
     title, labels, scores = f"{spec.name} {partition}", trained.test.labels, trained.scores
+    if assessed.calibration is None:
+        return {
+            "forecasts.png": forecast_plot(labels, scores, title=title),
+            "errors.png": error_plot(labels, scores, title=title),
+        }
     return {
         "precision_recall.png": precision_recall_plot(labels, scores, threshold=spec.threshold, title=title),
         "reliability.png": reliability_plot(assessed.calibration, title=title),
@@ -223,10 +230,10 @@ def _parity_evaluation(spec: ModelSpec, report: ParityReport) -> Evaluation:
         passed=report.passed,
         observed=(
             f"{spec.estimator}: {report.rows_over_tolerance:,} of {report.rows:,} test rows differ, "
-            f"at most by {report.max_abs_difference:.2g}"
+            f"at most by {report.max_difference:.2g}"
         ),
         bound=f"no row differs by more than {report.tolerance:g}",
-        metadata={"rows": report.rows, "max_abs_difference": report.max_abs_difference},
+        metadata={"rows": report.rows, "max_difference": report.max_difference},
     )
 
 
@@ -241,12 +248,13 @@ def _shown(assessed: Assessment) -> dict[str, Any]:
     }
 
 
-def _picture(candidate: registry.Candidate, name: str, *, says: str) -> dg.MetadataValue:
-    """A PNG as Markdown that the UI shows in place."""
-    import base64
-
-    encoded = base64.b64encode(candidate.pictures[name]).decode()
-    return dg.MetadataValue.md(f"![{says}](data:image/png;base64,{encoded})")
+def _shown_pictures(pictures: Mapping[str, bytes]) -> dict[str, dg.MetadataValue]:
+    """PNGs as Markdown that the UI shows in place, by their names."""
+    found = {name.removesuffix(".png"): base64.b64encode(png).decode() for name, png in pictures.items()}
+    return {
+        name: dg.MetadataValue.md(f"![{name.replace('_', ' ')}](data:image/png;base64,{encoded})")
+        for name, encoded in found.items()
+    }
 
 
 def _in_words(metrics: Mapping[str, float]) -> str:

@@ -29,10 +29,10 @@ FLOAT64_STEPS = frozenset({"MaxAbsScaler", "MinMaxScaler", "PCA", "RobustScaler"
 
 @dataclass(frozen=True)
 class ParityReport:
-    """How far the ONNX model's scores are from the estimator's own, in the unit of the score."""
+    """How far the ONNX model's scores are from the estimator's own; from one beyond 1, as a share of it."""
 
     rows: int
-    max_abs_difference: float
+    max_difference: float
     rows_over_tolerance: int
     tolerance: float
 
@@ -42,17 +42,29 @@ class ParityReport:
         return self.rows_over_tolerance == 0
 
 
-def build_estimator(import_path: str, parameters: Declared, *, preprocessing: Sequence[Declared] = ()) -> Any:
+def build_estimator(
+    import_path: str,
+    parameters: Declared,
+    *,
+    preprocessing: Sequence[Declared] = (),
+    numbers: bool = False,
+) -> Any:
     """Build the scikit-learn estimator that a declaration names, not yet trained.
 
     `preprocessing` lists transformers `{estimator: import.path, parameters: {...}}` in order. Those of
     FLOAT64_STEPS compute in float64 and round to float32 once, so that training and ONNX see equal values.
+    `numbers` are forecast by a regressor alone; classes by a classifier, or by a regressor's score.
     Raises DeclarationError if a class, a parameter or its value cannot be used, with close names that can.
     """
     from sklearn.base import is_classifier
     from sklearn.pipeline import make_pipeline
 
     model = _instance(import_path, parameters, methods=("fit", "predict"))
+    if numbers and is_classifier(model):
+        raise DeclarationError(
+            f"A regressor is required to forecast numbers; {import_path} is a classifier. No estimator was built. "
+            "Declare one such as sklearn.ensemble.HistGradientBoostingRegressor, or compare by a metric of classes."
+        )
     if is_classifier(model) and not hasattr(model, "predict_proba"):
         raise DeclarationError(
             f"A classifier must give probabilities; {import_path} {dict(parameters)} has no predict_proba. "
@@ -235,8 +247,9 @@ def predict_onnx(model: "bytes | InferenceSession", features: Array) -> Array:
 def parity(fitted: Any, model: bytes, features: Array, tolerance: float = 1e-4) -> ParityReport:
     """Compare an ONNX model with the estimator it was made from, on every row given.
 
-    A wrong conversion can be right on most rows, so give it all. A score that is not a number, on either
-    side, counts as over the tolerance. Raises InputError for no rows.
+    A wrong conversion can be right on most rows, so give it all. The tolerance of an answer beyond 1 is its share,
+    as float32 has seven digits. A score that is not a number, on either side, is over it. Raises InputError for no
+    rows.
     """
     scores = predict_onnx(model, features).astype(np.float64)
     if not len(scores):
@@ -246,7 +259,7 @@ def parity(fitted: Any, model: bytes, features: Array, tolerance: float = 1e-4) 
     probable = hasattr(fitted, "predict_proba")
     expected = fitted.predict_proba(features)[:, 1] if probable else np.ravel(fitted.predict(features))
     with np.errstate(invalid="ignore"):  # infinity minus infinity is judged below
-        differences = np.abs(scores - expected)
+        differences = np.abs(scores - expected) / np.maximum(1, np.abs(expected))
     differences[np.isnan(differences)] = np.inf
     over = int((differences > tolerance).sum())
     return ParityReport(len(scores), float(differences.max()), over, tolerance)

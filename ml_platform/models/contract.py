@@ -41,6 +41,7 @@ class ViewContract(_Part):
     ttl_seconds: int
     available_after_seconds: int
     declaration: str = Field(description="Digest of the view's declaration when the version was trained.")
+    online: bool = Field(default=True, description="False: only batch predictions can read it.")
 
 
 class OnDemandContract(_Part):
@@ -89,7 +90,7 @@ class Contract(_Part):
     request: Mapping[str, FieldType]
     on_demand: tuple[OnDemandContract, ...]
     missing: Literal["reject", "default", "serve_stale"]
-    threshold: float
+    threshold: float | None = Field(description="Score from which on a row is an alert; None of numbers.")
     input: str
     output: str
     onnx: str = Field(description="SHA-256 of the model's file.")
@@ -144,9 +145,9 @@ def contract(
         "request": {name: field.type for name, field in service.request_fields(catalog).items()},
         "on_demand": _on_demand(service, catalog),
         "missing": spec.missing,
-        "threshold": spec.threshold,
+        "threshold": spec.threshold if spec.task == "classification" else None,
         "input": "features",
-        "output": "probabilities",
+        "output": "probabilities" if spec.task == "classification" else "numbers",
         "onnx": hashlib.sha256(onnx).hexdigest(),
         "training": {"run_id": run_id, "partition": partition, "training_set": spec.training_set},
         "self_test": list(self_test),
@@ -182,6 +183,7 @@ def _view(view: FeatureViewSpec, catalog: Catalog) -> dict[str, Any]:
         "ttl_seconds": view.ttl.seconds,
         "available_after_seconds": view.available_after.seconds,
         "declaration": view.digest(),
+        "online": view.online,
     }
 
 

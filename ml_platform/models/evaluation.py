@@ -9,15 +9,18 @@ import numpy as np
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.models.compute import Array, binary_labels
+from ml_platform.models.errors import errors
 from ml_platform.models.spec import ModelSpec
 from ml_platform.training_sets.store import Arrays
 
 
 def measure(spec: ModelSpec, rows: Arrays, scores: Array) -> dict[str, float]:
-    """Every metric of a model on labelled rows with their scores (n,), by name.
+    """Every metric of a model on labelled rows with their scores (n,), by name; one without a value is left out.
 
-    Raises InputError where `evaluate` does.
+    Raises InputError where `evaluate` and `errors` do.
     """
+    if spec.task == "regression":
+        return errors(rows.labels, scores)
     found = evaluate(rows.labels, scores, threshold=spec.threshold)
     for wanted in spec.entity_precision_at_k:
         entities = rows.entities[wanted.entity]
@@ -46,9 +49,16 @@ def evaluate(labels: Array, scores: Array, *, threshold: float) -> dict[str, flo
     }
 
 
-def both_classes(rows: Arrays) -> bool:
-    """Whether rows can be measured: some are positive and some are not."""
+def measurable(spec: ModelSpec, rows: Arrays) -> bool:
+    """Whether rows can be measured: there are some, and of classes some are positive and some are not."""
+    if spec.task == "regression":
+        return len(rows.labels) > 0
     return 0 < int(rows.labels.sum()) < len(rows.labels)
+
+
+def positives(spec: ModelSpec, rows: Arrays) -> int | None:
+    """How many rows are positive; None of numbers, which all tell as much."""
+    return int(rows.labels.sum()) if spec.task == "classification" else None
 
 
 def labels_and_scores(labels: Array, scores: Array) -> tuple[Array, Array]:

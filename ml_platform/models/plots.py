@@ -1,4 +1,8 @@
-"""Pictures of how well a model ranks and how far its scores are probabilities, for people who decide on its release."""
+"""Pictures of how good a model is, for people who decide on its release.
+
+Of classes: how well it ranks, and how far its scores are probabilities. Of numbers: how far forecasts are from what
+came.
+"""
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -7,6 +11,7 @@ import numpy as np
 
 from ml_platform.models.calibration import BINS, Calibration
 from ml_platform.models.compute import Array
+from ml_platform.models.errors import errors
 from ml_platform.models.evaluation import evaluate, labels_and_scores
 
 if TYPE_CHECKING:
@@ -60,6 +65,40 @@ def reliability_plot(found: Calibration, *, title: str) -> bytes:
     below.bar(middles, rows, width=0.9 / BINS, color=CURVE, alpha=0.5, log=True)
     below.set(xlabel="score", ylabel="rows")
     below.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
+def forecast_plot(labels: Array, scores: Array, *, title: str) -> bytes:
+    """Draw what came over what was forecast as a PNG, the darker the more rows; on the diagonal they are equal."""
+    found = errors(labels, scores)
+    low, high = float(min(labels.min(), scores.min())), float(max(labels.max(), scores.max()))
+    figure = _figure()
+    axes = figure.add_subplot()
+    axes.hexbin(
+        scores, labels, gridsize=40, bins="log", mincnt=1, cmap="Blues", extent=(low, high, low, high)
+    )
+    axes.plot([low, high], [low, high], color=POINT, linewidth=1, label="forecast is what came")
+    said = ", ".join(f"{name} {value:.4g}" for name, value in found.items() if name != "rows")
+    axes.set(xlabel="forecast", ylabel="came")
+    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
+    axes.legend(loc="upper left", frameon=False, fontsize=9, title=said, title_fontsize=9, alignment="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
+def error_plot(labels: Array, scores: Array, *, title: str) -> bytes:
+    """Draw how forecasts differ from what came as a PNG: right of 0 they were too high."""
+    figure = _figure()
+    axes = figure.add_subplot()
+    off = scores.astype(np.float64) - labels
+    reach = float(np.quantile(np.abs(off), 0.99)) or 1.0
+    axes.hist(np.clip(off, -reach, reach), bins=61, range=(-reach, reach), color=CURVE, alpha=0.7)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    axes.axvline(float(off.mean()), color=POINT, linewidth=2, label=f"mean {off.mean():+.4g}")
+    axes.set(xlabel="forecast - came (the farthest of 100 at the ends)", ylabel="rows")
+    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
     return _png(figure)
 
 

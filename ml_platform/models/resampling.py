@@ -19,7 +19,8 @@ import numpy as np
 
 from ml_platform.kernel.digest import digest_of
 from ml_platform.models.compute import Array
-from ml_platform.models.spec import METRICS, EntityPrecision, ModelSpec
+from ml_platform.models.errors import error_of_draws
+from ml_platform.models.spec import REGRESSION, EntityPrecision, ModelSpec
 from ml_platform.training_sets.store import Arrays
 
 DRAWS = 1_000
@@ -75,14 +76,14 @@ def intervals(
 def difference(
     spec: ModelSpec, rows: Arrays, candidate: Array, champion: Array, *, margin: float, seed: int
 ) -> Difference | None:
-    """How the declared metric of two versions' scores (n,) differs on the same draws of the rows.
+    """How much better the declared metric of one version's scores (n,) is than another's, on draws of the rows.
 
     None when no draw has a value for both, as without any positive row.
     """
     found: list[Difference] = []
     for entity in _drawn_by(spec, spec.metric, rows):
         ((mine, theirs),) = _resampled(spec, [spec.metric], rows, [candidate, champion], entity, seed=seed)
-        better = mine - theirs
+        better = spec.sign * (mine - theirs)
         better = better[~np.isnan(better)]
         worse = float(np.mean(better < -margin)) if len(better) else 1.0
         found += [Difference(interval, worse) for interval in _interval(better, by=entity)]
@@ -92,6 +93,8 @@ def difference(
 def statistic(spec: ModelSpec, metric: str, rows: Arrays, scores: Array, units: Array) -> Statistic:
     """A metric as a function of how often each unit (n, numbered from 0 without a gap) was drawn."""
     scores = scores.astype(np.float64)
+    if metric in REGRESSION:
+        return error_of_draws(metric, rows.labels, scores, units)
     if metric in _OF_RANKS:
         return _OF_RANKS[metric](rows.labels, scores, units)
     if metric in _OF_ALERTS:
@@ -113,7 +116,8 @@ def _entity_precisions(spec: ModelSpec) -> dict[str, EntityPrecision]:
 
 def _drawn_by(spec: ModelSpec, metric: str, rows: Arrays) -> list[str]:
     """The kinds of entities that a metric's rows are drawn by, in turn."""
-    return list(rows.entities) if metric in METRICS else [_entity_precisions(spec)[metric].entity]
+    precision = _entity_precisions(spec).get(metric)
+    return list(rows.entities) if precision is None else [precision.entity]
 
 
 def _resampled(

@@ -7,14 +7,21 @@ from pydantic import Field, model_validator
 
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.kernel.catalog import Catalog
+from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.import_paths import ImportPath
 from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.spec import Name, NamedSpec, Spec
 from ml_platform.lake.predicates import check_predicate
-from ml_platform.training_sets.spec import TrainingSetSpec
+from ml_platform.training_sets.spec import Task, TrainingSetSpec
 
-METRICS = ("auc_roc", "average_precision", "precision", "recall")
-"""What every model is measured by."""
+CLASSIFICATION = ("auc_roc", "average_precision", "precision", "recall")
+"""What every model of classes 0 and 1 is measured by."""
+
+REGRESSION = ("mae", "rmse", "mape", "wape", "r2")
+"""What every model of numbers is measured by."""
+
+LOWER_IS_BETTER = frozenset({"mae", "rmse", "mape", "wape"})
+"""Metrics that are errors."""
 
 
 class Preprocessing(Spec):
@@ -61,7 +68,9 @@ class ModelSpec(NamedSpec):
     preprocessing: tuple[Preprocessing, ...] = Field(
         default=(), description="Transformers before it, in order."
     )
-    threshold: float = Field(default=0.5, ge=0, le=1, description="Score from which on a row is an alert.")
+    threshold: float = Field(
+        default=0.5, ge=0, le=1, description="Of a model of classes: score from which on a row is an alert."
+    )
     entity_precision_at_k: tuple[EntityPrecision, ...] = Field(
         default=(),
         description="Precision of the k entities with the highest scores of each test day; an entity once found "
@@ -69,8 +78,8 @@ class ModelSpec(NamedSpec):
     )
     metric: Name = Field(
         default="average_precision",
-        description="What versions are compared by: auc_roc, average_precision, precision, recall, or the name of "
-        "a declared precision at k.",
+        description="What versions are compared by. Of classes 0 and 1: auc_roc, average_precision, precision, recall, "
+        "or the name of a declared precision at k. Of numbers: mae, rmse, mape, wape or r2.",
     )
     slices: tuple[Slice, ...] = Field(
         default=(),
@@ -79,7 +88,8 @@ class ModelSpec(NamedSpec):
     parity_tolerance: float = Field(
         default=1e-4,
         gt=0,
-        description="Largest allowed difference between ONNX and estimator, on any test row.",
+        description="Largest allowed difference between ONNX and estimator, on any test row; of an answer beyond 1, "
+        "as a share of it.",
     )
     missing: Literal["reject", "default", "serve_stale"] = Field(
         default="default", description="What serving does about a missing or too old feature."
@@ -93,9 +103,16 @@ class ModelSpec(NamedSpec):
 
     @model_validator(mode="after")
     def _known_metric(self) -> Self:
-        known = [*METRICS, *(found.metric for found in self.entity_precision_at_k)]
+        ranked = [found.metric for found in self.entity_precision_at_k]
+        known = [*CLASSIFICATION, *ranked, *REGRESSION]
         if self.metric not in known:
             raise ValueError(f"metric must be one of {', '.join(known)}; got {self.metric!r}")
+        of_classes = {"threshold", "entity_precision_at_k"} & self.model_fields_set
+        if self.task == "regression" and of_classes:
+            raise ValueError(
+                f"{', '.join(sorted(of_classes))} must not be declared with metric {self.metric!r}: numbers have no "
+                f"alerts; compare by one of {', '.join([*CLASSIFICATION, *ranked])}, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -110,6 +127,24 @@ class ModelSpec(NamedSpec):
     def key(self) -> str:
         return f"models/{self.name}"
 
+    @property
+    def task(self) -> Task:
+        """What the model answers, as its metric tells."""
+        return "regression" if self.metric in REGRESSION else "classification"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that versions are measured by."""
+        if self.task == "regression":
+            return REGRESSION
+        return (*CLASSIFICATION, *(found.metric for found in self.entity_precision_at_k))
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the metric is better, -1 where less is: how much better one value is than another is
+        `sign * (one - other)`."""
+        return -1 if self.metric in LOWER_IS_BETTER else 1
+
     def training_set_spec(self, catalog: Catalog) -> TrainingSetSpec:
         return catalog.get(TrainingSetSpec, self.training_set, wanted_by=f"Model {self.name!r}")
 
@@ -120,6 +155,12 @@ class ModelSpec(NamedSpec):
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
         """The model's asset: gated by its training set, and by drift from the oldest train day until now."""
         rows = self.training_set_spec(catalog)
+        if rows.task(catalog) != self.task:
+            raise DeclarationError(
+                f"Model {self.name!r}: a metric of {rows.task(catalog)} is required ("
+                f"{', '.join(REGRESSION if self.task == 'classification' else CLASSIFICATION)}), as the labels of "
+                f"{rows.key} are {rows.label_kind(catalog)}; got {self.metric!r}"
+            )
         profiles = self.profile_specs(catalog)
         reach = rows.reach_days(catalog)
         for wanted in self.entity_precision_at_k:

@@ -13,7 +13,7 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.model_registry import registry
 from ml_platform.models.calibration import calibration
 from ml_platform.models.compute import Array, predict_onnx
-from ml_platform.models.evaluation import both_classes, measure
+from ml_platform.models.evaluation import measurable, measure, positives
 from ml_platform.models.latency import Latency, latency
 from ml_platform.models.resampling import difference, seed_of
 from ml_platform.models.slices import masks, part_of
@@ -67,8 +67,9 @@ def not_worse_than_champion(challenge: Challenge, settings: Settings) -> Evaluat
     """Compare the declared metric on all test rows and on every slice."""
     spec, model = challenge.spec, challenge.model
     rule = {"confidence": spec.confidence, "minimum_positives": spec.minimum_positives}
+    beyond = "below" if model.sign > 0 else "above"
     bound = (
-        f"{model.metric} at most {spec.margin:g} below the champion's on the same test rows"
+        f"{model.metric} at most {spec.margin:g} {beyond} the champion's on the same test rows"
         f"{f', at most {spec.slice_margin:g} in each slice' if model.slices else ''}, {spec.confidence:.0%} sure"
     )
     if challenge.champion is None:
@@ -145,11 +146,12 @@ def _on_rows(challenge: Challenge, name: str, rows: Arrays, mine: Array, theirs:
         "metric": model.metric,
         "margin": margin,
         "rows": len(rows.labels),
-        "positives": int(rows.labels.sum()),
+        "positives": positives(model, rows),
+        "sign": model.sign,
     }
-    if not both_classes(rows):
+    if not measurable(model, rows):
         return Compared(**about, candidate=None, champion=None)
-    values = [measure(model, rows, scores)[model.metric] for scores in (mine, theirs)]
+    values = [measure(model, rows, scores).get(model.metric) for scores in (mine, theirs)]
     varies = difference(model, rows, mine, theirs, margin=margin, seed=challenge.seed)
     return Compared(**about, candidate=values[0], champion=values[1], difference=varies)
 
@@ -158,15 +160,16 @@ def _as_logged(challenge: Challenge, champion: registry.Registered, settings: Se
     """The metric of both as it was measured when they were trained: rows that one cannot read are not shared."""
     metric = challenge.model.metric
     mine, theirs = (_logged(settings, version, metric) for version in (challenge.candidate, champion))
-    labels = challenge.rows.labels
+    model, rows = challenge.model, challenge.rows
     return Compared(
         ALL_ROWS,
         metric,
         challenge.spec.margin,
-        len(labels),
-        int(labels.sum()),
+        len(rows.labels),
+        positives(model, rows),
         candidate=mine,
         champion=theirs,
+        sign=model.sign,
     )
 
 

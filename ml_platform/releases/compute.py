@@ -58,21 +58,35 @@ def standing(moves: Iterable[Mapping[str, Any]]) -> Standing:
 class Compared:
     """A candidate and the champion by one metric on the same rows: all test rows, or one slice of them.
 
-    `margin` is how much worse the candidate may be; without a `difference` the two values alone decide.
+    `margin` is how much worse the candidate may be; without a `difference` the two values alone decide. `sign` is 1
+    for a metric of which more is better, -1 for an error. Numbers have no `positives`.
     """
 
     rows_of: str
     metric: str
     margin: float
     rows: int
-    positives: int
+    positives: int | None
     candidate: float | None
     champion: float | None
     difference: Difference | None = None
+    sign: int = 1
 
     @property
     def whole(self) -> bool:
         return self.rows_of == ALL_ROWS
+
+    @property
+    def better(self) -> float | None:
+        """How much better the candidate is; None where one of the two has no value."""
+        if self.candidate is None or self.champion is None:
+            return None
+        return self.sign * (self.candidate - self.champion)
+
+    def _few(self, minimum_positives: int) -> str:
+        """What there are too few of for an interval to say anything; empty when there are enough."""
+        count, what = (self.rows, "rows") if self.positives is None else (self.positives, "positives")
+        return f"{count:,} {what} are fewer than {minimum_positives:,}" if count < minimum_positives else ""
 
     def verdict(self, *, confidence: float, minimum_positives: int) -> Verdict:
         """Not worse by more than the margin: shown by enough of the draws, or, with few positives, by the estimate.
@@ -80,32 +94,33 @@ class Compared:
         A test of non-inferiority: what the rows cannot show is refused, not passed. With few positives hardly
         anything could be shown, and a champion would stay for ever: then all rows are judged by the estimate.
         """
-        if self.candidate is None or self.champion is None:
-            return "not judged"
-        few = self.positives < minimum_positives
-        if few and not self.whole:
+        better, few = self.better, self._few(minimum_positives)
+        if better is None or (few and not self.whole):
             return "not judged"
         if few or self.difference is None:
-            return "passed" if self.candidate >= self.champion - self.margin else "failed"
+            return "passed" if better >= -self.margin else "failed"
         return "passed" if self.difference.worse <= 1 - confidence else "failed"
 
     def in_words(self, *, minimum_positives: int) -> str:
         """One line for people: both values, their difference and how sure it is."""
         where = "" if self.whole else f"slice {self.rows_of}: "
-        if self.candidate is None or self.champion is None:
-            return f"{where}{self.metric} has no value on {self.positives:,} positives of {self.rows:,} rows"
-        better = self.candidate - self.champion
+        better = self.better
+        if better is None:
+            of = "" if self.positives is None else f"{self.positives:,} positives of "
+            return f"{where}{self.metric} has no value on {of}{self.rows:,} rows"
         found = self.difference
         sure = "no interval"
         if found is not None:
             low, high, by = found.interval.low, found.interval.high, found.interval.by
             worse = f"{found.worse:.1%} of draws by {by} worse by more than {self.margin:g}"
             sure = f"95% interval {low:+.4f} to {high:+.4f}, {worse}"
-        few = self.positives < minimum_positives
-        then = "the estimate decides" if self.whole else "not judged"
-        only = f"; {self.positives:,} positives are fewer than {minimum_positives:,}: {then}" if few else ""
+        few = self._few(minimum_positives)
+        only = f"; {few}: {'the estimate decides' if self.whole else 'not judged'}" if few else ""
         values = f"{self.metric} {self.candidate:.4f} against the champion's {self.champion:.4f}"
-        return f"{where}{values}, {better:+.4f} ({sure}{only})"
+        told = (
+            f"{better:+.4f}" if self.sign > 0 else f"{abs(better):.4f} {'worse' if better < 0 else 'better'}"
+        )
+        return f"{where}{values}, {told} ({sure}{only})"
 
     def as_data(self, *, confidence: float, minimum_positives: int) -> dict[str, Any]:
         """The comparison as one row of a table."""

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
+from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.spec import Name, NamedSpec
 from ml_platform.models.spec import ModelSpec
@@ -16,10 +17,10 @@ class ReleaseSpec(NamedSpec):
 
     model: Name = Field(description="The model whose newest version is promoted.")
     margin: float = Field(
-        default=0.05, ge=0, le=1, description="How much worse, in the model's metric, a new version may be."
+        default=0.05, ge=0, description="How much worse, in the model's metric, a new version may be."
     )
     slice_margin: float = Field(
-        default=0.1, ge=0, le=1, description="How much worse it may be on any of the model's slices."
+        default=0.1, ge=0, description="How much worse it may be on any of the model's slices."
     )
     confidence: float = Field(
         default=0.95,
@@ -31,11 +32,14 @@ class ReleaseSpec(NamedSpec):
     minimum_positives: int = Field(
         default=100,
         ge=1,
-        description="With fewer positives an interval says nothing: all test rows are then judged by the estimate "
-        "alone, and a slice is reported and not judged.",
+        description="With fewer positives, or rows where labels are numbers, an interval says nothing: all test rows "
+        "are then judged by the estimate alone, and a slice is reported and not judged.",
     )
     calibration_bound: float | None = Field(
-        default=None, gt=0, le=1, description="Largest expected calibration error; not judged without it."
+        default=None,
+        gt=0,
+        le=1,
+        description="Of a model of classes: largest expected calibration error; not judged without it.",
     )
 
     @property
@@ -47,7 +51,13 @@ class ReleaseSpec(NamedSpec):
 
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
         """The release's asset, which follows the newest partition of its model."""
-        upstream = Upstream(self.model_spec(catalog).key, latest=True)
+        model = self.model_spec(catalog)
+        if self.calibration_bound is not None and model.task == "regression":
+            raise DeclarationError(
+                f"Release {self.name!r}: calibration_bound is for models of classes; {model.key} forecasts numbers, "
+                f"which are no probabilities; leave it out"
+            )
+        upstream = Upstream(model.key, latest=True)
         return (Node(self.key, upstream=(upstream,), blocking_checks=self._checks(catalog)),)
 
     def _checks(self, catalog: Catalog) -> tuple[Check, ...]:

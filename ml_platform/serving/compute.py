@@ -68,8 +68,9 @@ class ViewState:
 class Answer:
     """What n rows were answered: their features (n, k), scores, and what was not as it should be.
 
-    A rejected row has no score. Features are in the contract's order, before they become float32 for the model; NaN is
-    what is missing, and what is older than the ttl and was not served.
+    A rejected row has no score, and no row of a model of numbers is an alert or none. Features are in the contract's
+    order, before they become float32 for the model; NaN is what is missing, and what is older than the ttl and was not
+    served.
     """
 
     features: npt.NDArray[np.float64]
@@ -111,11 +112,14 @@ class Scorer:
             views=views,
             outcomes=["rejected" if no else "scored" for no in rejected],
             scores=[None if no else score for no, score in zip(rejected, scores, strict=True)],
-            alerts=[
-                None if no else score >= self.contract.threshold
-                for no, score in zip(rejected, scores, strict=True)
-            ],
+            alerts=self._alerts(scores, rejected),
         )
+
+    def _alerts(self, scores: Sequence[float], rejected: Sequence[bool]) -> list[bool | None]:
+        threshold = self.contract.threshold
+        if threshold is None:
+            return [None] * len(scores)
+        return [None if no else score >= threshold for no, score in zip(rejected, scores, strict=True)]
 
     def values(
         self, online: Sequence[ViewRows], *, at: Times
@@ -142,7 +146,8 @@ class Scorer:
             )
         rows = np.array([[np.nan if v is None else v for v in test.features] for test in tests], np.float32)
         scores = predict_onnx(self.session, rows)
-        worst = float(np.max(np.abs(scores - np.array([test.score for test in tests]))))
+        expected = np.array([test.score for test in tests])
+        worst = float(np.max(np.abs(scores - expected) / np.maximum(1, np.abs(expected))))
         if not worst <= _SELF_TEST_TOLERANCE:
             raise StoreError(
                 f"{self.contract.model}: the scores of training are required of its self-test rows; they differ by up "

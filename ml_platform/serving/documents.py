@@ -45,7 +45,9 @@ class Prediction(_Worth):
     event: int | str | None = Field(description="Id of the event, if the row had one.")
     outcome: Outcome = Field(description="`rejected` by the model's policy has neither score nor decision.")
     score: float | None
-    decision: Literal["alert", "no_alert"] | None
+    decision: Literal["alert", "no_alert"] | None = Field(
+        description="Null of a model that forecasts numbers."
+    )
 
 
 class _Answer(_Closed):

@@ -30,13 +30,14 @@ def body_example(ready: Ready, *, many: bool) -> dict[str, Any]:
 
 def predictions_example(ready: Ready) -> dict[str, Any]:
     """What one row may be answered."""
+    threshold = ready.served.contract.threshold
     views = [ViewState(view.name, [_MIDNIGHT], ["fresh"]) for view in ready.served.contract.views]
     answer = Answer(
         features=np.empty((1, 0)),
         views=views,
         outcomes=["scored"],
         scores=[0.07],
-        alerts=[ready.served.contract.threshold <= 0.07],
+        alerts=[None if threshold is None else threshold <= 0.07],
     )
     ids = {"request_id": "5f0c6b2e", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
     return ready.telling.document(answer, [{}], ["9b1c6a0f3d2e-0"], as_of=_MIDNIGHT + 9 * _HOUR, **ids)

@@ -22,6 +22,7 @@ from ml_platform.serving.tensors import DATATYPES, Tensor, column, encoded, wron
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "inference-header-content-length"
 OUTPUTS: Mapping[str, str] = {"score": "FP64", "decision": "BYTES", "detail": "BYTES"}
+"""What a model may answer; a model of numbers decides nothing."""
 _CLOSED = ConfigDict(strict=True, extra="forbid")
 _UNSUPPORTED = ("shared_memory_region", "classification")
 _MOST_TENSORS = 1000
@@ -74,7 +75,7 @@ def infer(ready: Ready, exchange: Exchange, header_length: int | None) -> Steps[
     with exchange.stage("validate"):
         length = len(exchange.body) if header_length is None else header_length
         request: InferRequest = told_once(_REQUEST.validate_json, exchange.body[:length])
-        wanted = _wanted(request)
+        wanted = _wanted(request, outputs_of(ready))
         rows = _rows(ready, request, exchange.body[length:])
     answer, ids = yield rows
     rejected = [i for i, outcome in enumerate(answer.outcomes) if outcome == "rejected"]
@@ -113,20 +114,27 @@ def metadata(ready: Ready) -> dict[str, Any]:
             {"name": name, "datatype": DATATYPES[kind], "shape": [-1]} for name, kind in fields.items()
         ],
         "outputs": [
-            {"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()
+            {"name": name, "datatype": datatype, "shape": [-1]}
+            for name, datatype in outputs_of(ready).items()
         ],
     }
 
 
-def _wanted(request: InferRequest) -> dict[str, bool]:
+def outputs_of(ready: Ready) -> dict[str, str]:
+    """What the model answers: datatype by output."""
+    decides = ready.served.contract.threshold is not None
+    return {name: datatype for name, datatype in OUTPUTS.items() if decides or name != "decision"}
+
+
+def _wanted(request: InferRequest, outputs: Mapping[str, str]) -> dict[str, bool]:
     """Which outputs are asked for, and whether as bytes."""
     by_default = request.get("parameters", {}).get("binary_data_output", False) is True
-    asked = request.get("outputs") or [RequestedOutput(name=name) for name in OUTPUTS]
+    asked = request.get("outputs") or [RequestedOutput(name=name) for name in outputs]
     wanted: dict[str, bool] = {}
     for i, output in enumerate(asked):
         name, parameters = output["name"], output.get("parameters", {})
-        if name not in OUTPUTS or name in wanted:
-            known = ", ".join(OUTPUTS)
+        if name not in outputs or name in wanted:
+            known = ", ".join(outputs)
             raise wrong(f"outputs[{i}].name", f"one of {known}, each once, is required; got {name[:100]!r}")
         _require_supported(f"outputs[{i}]", parameters)
         wanted[name] = parameters.get("binary_data", by_default) is True

@@ -121,7 +121,17 @@ def loaded(settings: Settings, files: Files, *, origin: Origin) -> Loaded:
 
 
 def warm(found: Loaded) -> Loaded:
-    """The version after its first read, which opens connections and is slower than a request may wait."""
+    """The version after its first read, which opens connections and is slower than a request may wait.
+
+    Raises StoreError for a version that reads what is never online: it is for batch predictions.
+    """
+    offline = [view.name for view in found.contract.views if not view.online]
+    if offline:
+        raise StoreError(
+            f"model {found.name} version {found.version}: views that are published online are required; "
+            f"{', '.join(offline)} is declared `online: false`. It is not served; score with batch predictions, or "
+            f"train a version whose views are online"
+        )
     key = {view.join_key: 0 if view.key_type == "int64" else "" for view in found.contract.views}
     try:
         found.features.read([key])

@@ -127,4 +127,5 @@ def _labelled_sql(
         event_id=source.event_id,
         label_event_id=labels.event_id,
         label=spec.label,
+        task=spec.task(catalog),
     )

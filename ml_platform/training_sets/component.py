@@ -22,7 +22,7 @@ from ml_platform.lake.tables import Lake
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets import store
 from ml_platform.training_sets.compute import LABEL, SPLIT
-from ml_platform.training_sets.label_drift import DayCount, LabelVerdict, judge_in_turn
+from ml_platform.training_sets.label_drift import DayLabels, LabelVerdict, judge_in_turn
 from ml_platform.training_sets.manifest import declaration_digests
 from ml_platform.training_sets.spec import TrainingSetSpec
 
@@ -102,9 +102,9 @@ def evaluations(
     spec: TrainingSetSpec, catalog: Catalog, settings: Settings, partition: str, built: store.Built
 ) -> tuple[Evaluation, ...]:
     """What every check of a built set says."""
-    counts = store.daily_label_counts(settings, spec, catalog, partition)
+    labels = store.daily_labels(settings, spec, catalog, partition)
     lake = Lake(settings.lake_uri)
-    return quality(spec, catalog, built), label_drift(spec, lake, catalog, partition, counts)
+    return quality(spec, catalog, built), label_drift(spec, lake, catalog, partition, labels)
 
 
 def computed(
@@ -127,20 +127,20 @@ def quality(spec: TrainingSetSpec, catalog: Catalog, built: store.Built) -> Eval
         f"{side} has {rows[side][what]} {what}, fewer than {least}"
         for side in ("train", "test")
         for what, least in (("rows", spec.minimum_rows), ("positives", spec.minimum_positives))
-        if rows[side][what] < least
+        if rows[side].get(what, least) < least
     ]
     maturity = spec.label_source(catalog).maturity
     apart = store.time_between_splits(built.rows)
     if apart is not None and apart < maturity.timedelta():
         broken.append(f"the first test row is {apart} after the last train row")
+    wanted = f"{spec.minimum_rows} rows"
+    if spec.task(catalog) == "classification":
+        wanted += f" and {spec.minimum_positives} positives"
     return Evaluation(
         check="quality",
         passed=not broken,
         observed="; ".join(broken),
-        bound=(
-            f"{spec.minimum_rows} rows and {spec.minimum_positives} positives in each split, "
-            f"{maturity} between train and test"
-        ),
+        bound=f"{wanted} in each split, {maturity} between train and test",
         metadata={"rows": rows},
     )
 
@@ -150,16 +150,20 @@ def label_drift(
     lake: Lake,
     catalog: Catalog,
     partition: str,
-    counts: Sequence[tuple[str, int, int]],
+    labels: Sequence[DayLabels],
 ) -> Evaluation:
-    """Judge the newest matured day's label rate against the accepted ones before it; its statistics go to the lake."""
+    """Judge the newest matured day's labels against the accepted ones before it; its statistics go to the lake.
+
+    Of classes their rate is judged, of numbers their mean.
+    """
     newest = key_of(spec.split(day(partition), catalog).test[1])
-    bound = f"a label rate within {spec.label_rate_bound:g} times the reference's, either way"
-    if not counts or counts[-1][0] != newest:
+    what = "mean label" if spec.task(catalog) == "regression" else "label rate"
+    bound = f"a {what} within {spec.label_rate_bound:g} times the reference's, either way"
+    if not labels or labels[-1].day != newest:
         write_metrics(lake, spec.key, [], days=[partition])
         return Evaluation("label_drift", False, f"no matured labels on {newest}", bound)
     verdict = judge_in_turn(
-        [DayCount(*entry) for entry in counts],
+        labels,
         LetThrough(_accepted_label_days(spec, lake, catalog)),
         ratio_bound=spec.label_rate_bound,
         reference_days=spec.reference_days,
@@ -227,9 +231,15 @@ def column_schema(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableSchema:
         *(dg.TableColumn(key, source.columns[key].type) for key in spec.keys_carried(catalog)),
         dg.TableColumn(EVENT_TIME, "timestamp"),
         dg.TableColumn(SPLIT, "string", description="train or test"),
-        dg.TableColumn(LABEL, "int64", description=f"{spec.label} as known when the set was built"),
+        dg.TableColumn(
+            LABEL, _label_type(spec, catalog), description=f"{spec.label} as known when the set was built"
+        ),
     ]
     return dg.TableSchema([*fixed, *(dg.TableColumn(n, "float") for n in service.feature_names(catalog))])
+
+
+def _label_type(spec: TrainingSetSpec, catalog: Catalog) -> str:
+    return "double" if spec.task(catalog) == "regression" else "int64"
 
 
 def lineage_of_columns(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableColumnLineage:

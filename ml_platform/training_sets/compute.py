@@ -4,17 +4,20 @@ import datetime as dt
 from collections.abc import Mapping
 
 from ml_platform.kernel.partitions import PARTITION_COLUMN
-from ml_platform.training_sets.spec import Split
+from ml_platform.training_sets.spec import Split, Task
 
 LABEL, SPLIT = "label", "split"
 TRAIN, TEST, GAP = "train", "test", "gap"
+LABEL_TYPES: Mapping[Task, str] = {"classification": "BIGINT", "regression": "DOUBLE"}
 WITHOUT_LABEL, KNOWN_POSITIVE = "without_label", "known_positive"
 
 
-def labelled_sql(events: str, labels: str, *, event_id: str, label_event_id: str, label: str) -> str:
+def labelled_sql(
+    events: str, labels: str, *, event_id: str, label_event_id: str, label: str, task: Task
+) -> str:
     """SQL of events with their label, null while it is unknown; `events` and `labels` as known at one time."""
     return (
-        f'SELECT e.*, CAST(l."{label}" AS BIGINT) AS {LABEL} FROM ({events}) e '
+        f'SELECT e.*, CAST(l."{label}" AS {LABEL_TYPES[task]}) AS {LABEL} FROM ({events}) e '
         f'LEFT JOIN (SELECT "{label_event_id}", "{label}" FROM ({labels})) l '
         f'ON e."{event_id}" = l."{label_event_id}"'
     )

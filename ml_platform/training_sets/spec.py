@@ -2,7 +2,7 @@
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,8 @@ from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec
 from ml_platform.sources.spec import SourceSpec
+
+Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,10 @@ class TrainingSetSpec(NamedSpec):
     labels: Name = Field(
         description="Label source; an event without a matured label is left out and counted."
     )
-    label: Name = Field(description="Label column of the label source.")
+    label: Name = Field(
+        description="Label column of the label source. Of type double or float it is a number to be forecast; of any "
+        "other, class 0 or 1."
+    )
     train: DurationField = Field(default=Duration.days(28), description="How many days are trained on.")
     test: DurationField = Field(
         default=Duration.days(7), description="How many newest matured days are tested on."
@@ -43,11 +48,13 @@ class TrainingSetSpec(NamedSpec):
         "the set's days was known to be positive; counted in the manifest.",
     )
     minimum_rows: int = Field(default=1000, ge=1, description="Fewest rows of each split.")
-    minimum_positives: int = Field(default=10, ge=1, description="Fewest positive labels of each split.")
+    minimum_positives: int = Field(
+        default=10, ge=1, description="Fewest positive labels of each split, of classes."
+    )
     label_rate_bound: float = Field(
         default=1.5,
         gt=1,
-        description="Largest ratio of the newest matured day's label rate to its reference's.",
+        description="Largest ratio of the newest matured day's label rate, or mean, to its reference's.",
     )
     reference_days: int = Field(
         default=28, ge=1, description="Accepted matured days that label drift compares with."
@@ -76,6 +83,16 @@ class TrainingSetSpec(NamedSpec):
             )
         return source
 
+    def task(self, catalog: Catalog) -> Task:
+        """What labels are for: numbers are forecast, classes are told apart."""
+        label = self.label_source(catalog).columns[self.label]
+        return "regression" if label.type in ("double", "float") else "classification"
+
+    def label_kind(self, catalog: Catalog) -> str:
+        """What labels are, for people."""
+        kind = self.label_source(catalog).columns[self.label].type
+        return f"numbers ({kind})" if self.task(catalog) == "regression" else f"classes 0 and 1 ({kind})"
+
     def entities(self, catalog: Catalog) -> dict[str, str]:
         """Join key by entity, for every entity that the service's views are about."""
         return {view.entity: view.entity_key for view in self.service(catalog).view_specs(catalog)}
@@ -99,6 +116,11 @@ class TrainingSetSpec(NamedSpec):
         """Join key of the entity whose known positives leave the test days; None without that rule."""
         entity = self.exclude_known_positive_entities
         where = f"{self._where}: exclude_known_positive_entities"
+        if entity is not None and self.task(catalog) == "regression":
+            raise DeclarationError(
+                f"{where}: labels that are classes 0 and 1 are required; {self.label!r} are "
+                f"{self.label_kind(catalog)}, of which none is positive; leave it out"
+            )
         return None if entity is None else self.entity_key(entity, catalog, wanted_by=where)
 
     def maturity_days(self, catalog: Catalog) -> int:

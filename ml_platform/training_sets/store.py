@@ -23,6 +23,7 @@ from ml_platform.sources.compute import latest_versions_sql
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets.assembly import assemble, known_at
 from ml_platform.training_sets.compute import LABEL, SPLIT, TEST, TRAIN
+from ml_platform.training_sets.label_drift import DayCount, DaySums
 from ml_platform.training_sets.manifest import (
     code,
     published_inputs,
@@ -31,7 +32,7 @@ from ml_platform.training_sets.manifest import (
     recorded_inputs,
     require_files,
 )
-from ml_platform.training_sets.spec import TrainingSetSpec
+from ml_platform.training_sets.spec import Task, TrainingSetSpec
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ class Rebuilt:
 class Arrays:
     """A split as a model takes it, row by row in order of time.
 
-    Float32 features (n, k), int64 labels (n,), the day of each row's event, and for each entity by name which one
-    a row is about: int64 (n,), numbered in the order of its ids, -1 for none.
+    Float32 features (n, k), labels (n,) that are int64 classes or float64 numbers, the day of each row's event, and
+    for each entity by name which one a row is about: int64 (n,), numbered in the order of its ids, -1 for none.
     """
 
     features: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64 | np.float64]
     names: tuple[str, ...]
     days: npt.NDArray[np.datetime64]
     entities: Mapping[str, npt.NDArray[np.int64]]
@@ -87,7 +88,7 @@ def build(settings: Settings, spec: TrainingSetSpec, catalog: Catalog, partition
         "columns": assembled.rows.column_names,
         "entities": spec.entities(catalog),
         "features": service.feature_names(catalog),
-        "rows": {side: _count(assembled.rows, side) for side in (TRAIN, TEST)},
+        "rows": {side: _count(assembled.rows, side, spec.task(catalog)) for side in (TRAIN, TEST)},
         **{f"rows_{reason}": count for reason, count in assembled.left_out.items()},
         "content_hash": content_hash(assembled.rows),
     }
@@ -123,21 +124,32 @@ def time_between_splits(rows: pa.Table) -> dt.timedelta | None:
     return min(times["test"]) - max(times["train"])
 
 
-def daily_label_counts(
+def daily_labels(
     settings: Settings, spec: TrainingSetSpec, catalog: Catalog, partition: str
-) -> list[tuple[str, int, int]]:
-    """Day, positives and rows of every matured day up to a partition's newest, as known at its midnight."""
+) -> list[DayCount] | list[DaySums]:
+    """The labels of every matured day up to a partition's newest, as known at its midnight.
+
+    Sums of numbers are of six decimals, which add up to the same in any order.
+    """
     lake = Lake(settings.lake_uri)
     labels = spec.label_source(catalog)
     last = key_of(spec.split(day(partition), catalog).test[1])
     scan = lake.table(labels.key).scan(where=[(PARTITION_COLUMN, "<=", last)])
     known = latest_versions_sql(labels, scan, known_by=known_at(partition))
+    numbers = spec.task(catalog) == "regression"
+    total = (
+        f"CAST(sum(CAST({spec.label} AS DECIMAL(28, 6))) AS DOUBLE), "
+        f"CAST(sum(CAST({spec.label} * {spec.label} AS DECIMAL(38, 6))) AS DOUBLE)"
+        if numbers
+        else f"CAST(sum({spec.label}) AS BIGINT)"
+    )
     query = (
-        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), CAST(sum({spec.label}) AS BIGINT), count(*) "
+        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), {total}, count(*) "
         f"FROM ({known}) WHERE {spec.label} IS NOT NULL GROUP BY 1 ORDER BY 1"
     )
     with connect(settings) as connection:
-        return connection.execute(query).fetchall()
+        found = connection.execute(query).fetchall()
+    return [DaySums(*entry) for entry in found] if numbers else [DayCount(*entry) for entry in found]
 
 
 def write(lake: Lake, partition: str, built: Built, publication: Publication) -> None:
@@ -213,7 +225,7 @@ def _arrays(rows: pa.Table, manifest: Mapping[str, Any]) -> Arrays:
     times = rows.column(EVENT_TIME).cast(pa.timestamp("us")).to_numpy()
     return Arrays(
         features=np.column_stack([rows.column(name).to_numpy() for name in names]).astype(np.float32),
-        labels=rows.column(LABEL).to_numpy().astype(np.int64),
+        labels=rows.column(LABEL).to_numpy(),
         names=names,
         days=times.astype("datetime64[D]"),
         entities={entity: _numbers(rows.column(key)) for entity, key in manifest["entities"].items()},
@@ -226,7 +238,9 @@ def _numbers(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return np.where(ids.is_null().to_numpy(), -1, ranks.to_numpy().astype(np.int64))
 
 
-def _count(rows: pa.Table, side: str) -> dict[str, int]:
+def _count(rows: pa.Table, side: str, task: Task) -> dict[str, int]:
     chosen = rows.filter(pc.field(SPLIT) == side)
+    if task == "regression":
+        return {"rows": chosen.num_rows}
     positives = pc.sum(chosen.column(LABEL)).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
     return {"rows": chosen.num_rows, "positives": int(positives)}

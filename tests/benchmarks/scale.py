@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ml_platform.defs.sources.transactions.simulator import simulate
+from ml_platform.defs.fraud.sources.transactions.simulator import simulate
 from ml_platform.kernel.partitions import ONE_DAY, day
 from tests.benchmarks.home import FIRST_DAY, LAST_DAY, PLATFORM, Home
 from tests.benchmarks.measure import arguments, in_turn, peak_mb, report, run_side

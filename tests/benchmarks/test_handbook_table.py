@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from ml_platform.defs.sources.transactions.simulator import simulate
+from ml_platform.defs.fraud.sources.transactions.simulator import simulate
 from ml_platform.features.spec import FeatureServiceSpec
 from ml_platform.kernel.partitions import day_range, key_of
 from ml_platform.kernel.settings import Settings

@@ -24,8 +24,8 @@ from ml_platform.plan.tree import described_by_itself, files_at, fork_point
 from tests.built import Platform
 from tests.support import LAST_DAY
 
-SPENDING = "ml_platform/defs/features/customer_spending/defs.yaml"
-RISK = "ml_platform/defs/features/terminal_risk/defs.yaml"
+SPENDING = "ml_platform/defs/fraud/features/customer_spending/defs.yaml"
+RISK = "ml_platform/defs/fraud/features/terminal_risk/defs.yaml"
 WINDOW = "    - {column: amount, function: sum, windows: [14d], named: customer_spent}\n"
 
 

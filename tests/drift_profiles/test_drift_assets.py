@@ -9,7 +9,7 @@ from sqlglot import exp
 
 from ml_platform import declarations
 from ml_platform.cli.story import scaled
-from ml_platform.defs.sources.transactions.simulator import simulate
+from ml_platform.defs.fraud.sources.transactions.simulator import simulate
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.gates.acceptances import Acceptance, accept
 from ml_platform.gates.guard import closed_gates

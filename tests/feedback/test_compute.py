@@ -19,7 +19,9 @@ SELECT * FROM (VALUES
     (7, 1, TIMESTAMPTZ '2026-05-03 00:00Z', DATE '2026-05-01'),
     (8, 0, TIMESTAMPTZ '2026-05-03 00:00Z', DATE '2026-05-01')
 ) t(id, is_fraud, created_timestamp, partition_date)"""
-OUTCOMES = outcomes_sql(PREDICTIONS, LABELS, event_id="id", label="is_fraud", event_lag=1)
+OUTCOMES = outcomes_sql(
+    PREDICTIONS, LABELS, event_id="id", label="is_fraud", event_lag=1, task="classification"
+)
 
 
 def test_a_rejected_prediction_leaves_the_event_to_the_one_that_was_scored() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ml_platform import declarations
-from ml_platform.defs.features.transaction_context.on_demand import transaction_context
+from ml_platform.defs.fraud.features.transaction_context.on_demand import transaction_context
 from ml_platform.model_registry import registry
 from ml_platform.models.calibration import calibration
 from ml_platform.models.component import fit
@@ -103,8 +103,8 @@ def test_metrics_of_all_test_rows_and_the_curve_are_shown_with_the_asset(shared:
     expected |= {"calibration_error": found.error, "brier_score": found.brier_score}
     assert logged == pytest.approx(expected)
     for name, says in (
-        ("precision_recall", "precision and recall"),
-        ("reliability", "reliability of scores"),
+        ("precision_recall", "precision recall"),
+        ("reliability", "reliability"),
     ):
         head, _, picture = shown[name].partition("base64,")
         assert head.startswith(f"![{says}](data:image/png")

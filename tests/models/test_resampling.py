@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from ml_platform.models.compute import Array
 from ml_platform.models.evaluation import measure
 from ml_platform.models.resampling import difference, intervals, seed_of, statistic, units_of
-from ml_platform.models.spec import METRICS, EntityPrecision
+from ml_platform.models.spec import CLASSIFICATION as METRICS
+from ml_platform.models.spec import EntityPrecision
 from ml_platform.training_sets.store import Arrays
 from tests.models.test_evaluation import declared
 

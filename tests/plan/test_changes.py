@@ -297,7 +297,7 @@ def test_other_code_makes_stale_what_reads_it() -> None:
 
 
 def test_an_on_demand_function_decides_the_rows_of_profiles_and_training_sets() -> None:
-    path = "ml_platform.defs.features.transaction_context.on_demand.transaction_context"
+    path = "ml_platform.defs.fraud.features.transaction_context.on_demand.transaction_context"
     readers = [key for key, asset in before().assets.items() if path in asset.code]
     assert sorted(readers) == ["drift_profiles/fraud", "training_sets/fraud"]
 

@@ -18,7 +18,7 @@ import yaml
 
 from ml_platform import declarations
 from ml_platform.cli.instance import open_instance
-from ml_platform.defs.sources.transactions.simulator import simulate
+from ml_platform.defs.fraud.sources.transactions.simulator import simulate
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates.outcomes import Evaluation
 from ml_platform.gates.recording import evaluation_event, materialization_targets

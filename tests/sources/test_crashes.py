@@ -113,7 +113,7 @@ def test_a_feed_that_two_processes_ask_leaves_one_whole_delivery(source: Deliver
 
 def test_a_feed_lands_only_the_days_that_no_file_has(asset: Materialized) -> None:
     feed = {
-        "function": "ml_platform.defs.sources.transactions.simulator.simulate",
+        "function": "ml_platform.defs.fraud.sources.transactions.simulator.simulate",
         "parameters": {"scale": 0.01},
     }
     columns = {

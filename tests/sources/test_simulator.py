@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_platform.defs.sources.transactions.simulator import SCHEMA, simulate, terminals_in_reach
+from ml_platform.defs.fraud.sources.transactions.simulator import SCHEMA, simulate, terminals_in_reach
 from ml_platform.kernel.errors import InputError
 
 START = datetime.date(2018, 4, 1)

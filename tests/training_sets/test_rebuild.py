@@ -180,7 +180,7 @@ MATERIALIZES_AND_REBUILDS = """
 import sys
 from ml_platform.cli.instance import Runner
 from ml_platform.cli.main import app
-from ml_platform.defs.features.transaction_context.on_demand import transaction_context
+from ml_platform.defs.fraud.features.transaction_context.on_demand import transaction_context
 from ml_platform.kernel.settings import PROJECT_ROOT, settings
 
 folder, view, first, last = sys.argv[1:]
