@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import dagster as dg
@@ -15,6 +16,7 @@ from ml_platform.compiler import compile_asset, component_of
 from ml_platform.defs.fraud.sources.transactions.simulator import simulate
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.settings import Settings
+from ml_platform.kernel.spec import NamedSpec
 from ml_platform.sources.feed import write_delivery
 from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
@@ -23,6 +25,15 @@ FIRST_DAY = "2018-04-01"
 LAST_DAY = "2018-06-26"
 FIRST_PROFILE = "2018-05-09"
 SCALE = 0.1
+
+
+S = TypeVar("S", bound=NamedSpec)
+
+
+def of_fraud(kind: type[S]) -> list[S]:
+    """Every declaration of one kind that is of the reference use case."""
+    catalog = declarations.load()
+    return [spec for spec in catalog.all(kind) if catalog.use_case(spec) == "fraud"]
 
 
 @cache
@@ -64,8 +75,8 @@ def land_simulated(settings: Settings, first: str, last: str, *, scale: float = 
 
 
 def land(settings: Settings, path: Path) -> None:
-    """Land one file for every source."""
-    for source in declarations.load().all(SourceSpec):
+    """Land one file of transactions for both sources that are made of it."""
+    for source in of_fraud(SourceSpec):
         ingest(settings, source, path)
 
 

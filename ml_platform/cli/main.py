@@ -26,6 +26,7 @@ from ml_platform.cli import (
     releases,
     reports,
     serve,
+    sql,
     stale,
     training_sets,
 )
@@ -48,6 +49,7 @@ app.add_typer(notifications.notifications_app, name="notifications")
 app.add_typer(releases.releases_app, name="releases")
 app.add_typer(training_sets.training_sets_app, name="training-sets")
 drift.drift_app.command()(reports.report)
+app.command()(sql.sql)
 app.command()(stale.stale)
 app.command()(plan.plan)
 app.command()(ci.ci)

@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 
 from ml_platform.cli.output import say, telling_errors
-from ml_platform.cli.training_sets import named_version
 from ml_platform.kernel.markdown import table
 from ml_platform.kernel.settings import settings
 from ml_platform.model_registry import registry
+from ml_platform.model_registry.named import named_version
 
 models_app = typer.Typer(help="What is known of registered models.", no_args_is_help=True)
 

@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 
 from ml_platform.cli.output import Json, say, telling_errors
-from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.settings import Settings, settings
+from ml_platform.kernel.settings import settings
 from ml_platform.model_registry import registry
+from ml_platform.model_registry.named import named_version
 
 training_sets_app = typer.Typer(help="What models were trained on.", no_args_is_help=True)
 Model = Annotated[
@@ -66,27 +66,6 @@ def manifest(model: Model) -> None:
         here = settings().prepare()
         found = registry.load_document(here, named_version(here, model), "manifest.json")
     print(json.dumps(found, indent=2, sort_keys=True))
-
-
-def named_version(here: Settings, model: str) -> registry.Registered:
-    """The registered version that `NAME@ALIAS` or `NAME@VERSION` names; InputError says which there are."""
-    name, _, which = model.partition("@")
-    models = registry.aliases(here)
-    if name not in models or not which:
-        known = ", ".join(sorted(models)) or "none yet"
-        raise InputError(
-            f"--model requires a registered model and one of its versions, such as NAME@champion or NAME@3; got "
-            f"{model!r}; registered are: {known}"
-        )
-    versions = {str(version.version): version for version in registry.versions(here, name)}
-    aliases = {alias: versions[str(number)] for alias, number in models[name].items()}
-    found = {**versions, **aliases}.get(which)
-    if found is None:
-        raise InputError(
-            f"--model requires a version of {name} (aliases: {', '.join(sorted(aliases)) or 'none'}; versions: "
-            f"{', '.join(versions)}); got {which!r}"
-        )
-    return found
 
 
 def _in_words(report: dict[str, Any]) -> str:

@@ -96,7 +96,7 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
     rows = spec.training_set_spec(step.catalog)
     manifest = training_sets.read_manifest(settings, rows, partition)
     _require_current(step, spec, manifest)
-    arrays = training_sets.read_arrays(settings, rows, partition, manifest)
+    arrays = training_sets.read_arrays(settings, rows, manifest)
     with registry.partition_run(step.resources.mlflow, name=f"{spec.name} {partition}") as run_id:
         trained = fit(spec, arrays)
         step.log.info("%s [%s]: %s", spec.key, partition, _in_words(trained.metrics))

@@ -56,7 +56,7 @@ def challenge(
     model = spec.model_spec(catalog)
     declared = model.training_set_spec(catalog)
     manifest = training_sets.read_manifest(settings, declared, candidate.partition)
-    rows = training_sets.read_arrays(settings, declared, candidate.partition, manifest)["test"]
+    rows = training_sets.read_arrays(settings, declared, manifest)["test"]
     onnx = registry.load_onnx(settings, candidate)
     other = champion if champion is not None and champion.version != candidate.version else None
     seed = seed_of(manifest["content_hash"], candidate.version, other.version if other else None)

@@ -201,10 +201,9 @@ def read_built(settings: Settings, spec: TrainingSetSpec, partition: str) -> Bui
         return Built(connection.sql(f"SELECT {EVENT_TIME}, {SPLIT} FROM ({scan})").to_arrow_table(), manifest)
 
 
-def read_arrays(
-    settings: Settings, spec: TrainingSetSpec, partition: str, manifest: Mapping[str, Any]
-) -> dict[str, Arrays]:
-    """Train and test arrays of a built partition, checked against the manifest's content hash."""
+def read_rows(settings: Settings, spec: TrainingSetSpec, manifest: Mapping[str, Any]) -> pa.Table:
+    """The rows of a built partition in order of time and id, checked against the manifest's content hash."""
+    partition = manifest["partition"]
     scan = Lake(settings.lake_uri).table(spec.key).scan(where=[(PARTITION_COLUMN, "=", partition)])
     columns = ", ".join(f'"{name}"' for name in manifest["columns"])
     with connect(settings) as connection:
@@ -217,6 +216,12 @@ def read_arrays(
             f"{spec.key} [{partition}]: rows with content hash {manifest['content_hash']} are required by the "
             f"manifest; the table has {found}. Nothing was trained; materialize the training set again"
         )
+    return rows
+
+
+def read_arrays(settings: Settings, spec: TrainingSetSpec, manifest: Mapping[str, Any]) -> dict[str, Arrays]:
+    """Train and test arrays of a built partition, checked against the manifest's content hash."""
+    rows = read_rows(settings, spec, manifest)
     return {side: _arrays(rows.filter(pc.field(SPLIT) == side), manifest) for side in (TRAIN, TEST)}
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_platform import declarations
 from ml_platform.cli.instance import open_instance
-from ml_platform.features.spec import FeatureServiceSpec
+from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.features.store import EventDays, entity_rows_sql
 from ml_platform.kernel.partitions import complete_at
 from ml_platform.kernel.settings import Settings, settings
@@ -27,12 +27,11 @@ from ml_platform.lake.engine import connect
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
 from ml_platform.models.contract import Contract, read_contract
-from ml_platform.online.spec import OnlineStoreSpec
 from ml_platform.serving.store import OnlineFeatures
 from ml_platform.sources.spec import EVENT_TIME
 from tests.benchmarks.measure import arguments
 from tests.redis_server import running_redis
-from tests.support import LAST_DAY, build_platform, copied_home, land, made, release_landed
+from tests.support import LAST_DAY, build_platform, copied_home, land, made, of_fraud, release_landed
 
 MODEL = "fraud"
 _ASKED_ABOUT = 500
@@ -114,10 +113,8 @@ def _build(here: Settings, options: argparse.Namespace) -> None:
 
 def _bring_online(here: Settings) -> None:
     """Publish the newest snapshots again, to a store that does not have them."""
-    catalog = declarations.load()
-    (online,) = catalog.all(OnlineStoreSpec)
     with open_instance(here) as instance:
-        for view in online.view_specs(catalog):
+        for view in of_fraud(FeatureViewSpec):
             made(instance, f"online/{view.name}", LAST_DAY)
 
 

@@ -138,6 +138,6 @@ def scored(demand: Platform) -> tuple[store.Arrays, np.ndarray, registry.Registe
     """Test rows of the first version with its scores."""
     spec = demand.catalog.get(TrainingSetSpec, "demand", wanted_by="a test")
     manifest = store.read_manifest(demand.settings, spec, LAST)
-    rows = store.read_arrays(demand.settings, spec, LAST, manifest)["test"]
+    rows = store.read_arrays(demand.settings, spec, manifest)["test"]
     version = registry.versions(demand.settings, "demand")[0]
     return rows, predict_onnx(registry.load_onnx(demand.settings, version), rows.features), version

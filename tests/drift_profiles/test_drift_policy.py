@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import ttest_ind
 
 from ml_platform.declarations import load
 from ml_platform.drift_profiles.component import policy_of
@@ -20,7 +21,8 @@ from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.drift_profiles.store import split_days
 from ml_platform.kernel.errors import DeclarationError, InputError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
-from ml_platform.training_sets.label_drift import judge_rate
+from ml_platform.training_sets.label_drift import DaySums, judge_mean, judge_rate
+from tests.support import of_fraud
 
 POLICY = DriftPolicy(calendar=frozenset({"weekend"}), categories=frozenset({"channel"}))
 ROWS = 9_600
@@ -333,7 +335,7 @@ def test_same_weekday_of_what_is_no_feature_is_refused() -> None:
 
 def test_the_fraud_profile_knows_the_entity_of_every_snapshot_feature() -> None:
     catalog = load()
-    (profile,) = catalog.all(DriftProfileSpec)
+    (profile,) = of_fraud(DriftProfileSpec)
     entity_of = policy_of(profile, catalog).entity_of
     assert entity_of["customer_mean_amount_1d"] == "customer_id"
     assert entity_of["terminal_fraud_rate_30d"] == "terminal_id"
@@ -452,3 +454,39 @@ def test_label_rates_use_the_newest_reference_days() -> None:
 def test_label_counts_that_cannot_be_are_refused(positives: list[int], rows: list[int]) -> None:
     with pytest.raises(InputError, match="positives between 0 and the rows of the same day"):
         judge_rate(80, ROWS, positives, rows)
+
+
+def day_of(labels: np.ndarray) -> DaySums:
+    return DaySums("2024-01-01", float(labels.sum()), float((labels**2).sum()), len(labels))
+
+
+def test_numbers_that_doubled_fail_and_those_that_vary_by_chance_do_not() -> None:
+    random = np.random.default_rng(0)
+    before = [day_of(random.poisson(20, 600).astype(float)) for _ in range(28)]
+    usual, doubled = random.poisson(20, 600).astype(float), random.poisson(40, 600).astype(float)
+    assert judge_mean(day_of(usual), before).status == "passed"
+    failed = judge_mean(day_of(doubled), before)
+    assert (failed.status, round(failed.rate / failed.reference_rate)) == ("failed", 2)
+    assert failed.reason.startswith("mean label ")
+    assert judge_mean(day_of(doubled), before, ratio_bound=3).status == "passed", "significant, but not far"
+    assert judge_mean(day_of(usual), before[1:]).reason.startswith("no reference yet: 27 of 28")
+    assert judge_mean(day_of(usual[:400]), before).status == "not_judged"
+
+
+def test_a_mean_is_as_likely_as_welchs_test_says() -> None:
+    random = np.random.default_rng(1)
+    mine, theirs = random.normal(10, 3, 500), random.normal(10.3, 5, 900)
+    found = judge_mean(day_of(mine), [day_of(theirs)], reference_days=1)
+    assert found.p_value == pytest.approx(ttest_ind(mine, theirs, equal_var=False).pvalue, rel=1e-9)
+
+
+def test_far_means_of_few_wild_numbers_may_be_chance() -> None:
+    wild, calm = np.concatenate([np.zeros(510), np.full(3, 1e6)]), np.concatenate([np.zeros(510), [1e6]])
+    found = judge_mean(day_of(wild), [day_of(calm)], reference_days=1)
+    assert found.status == "passed" and "which may be chance" in found.reason
+
+
+def test_labels_that_are_all_the_same_differ_surely_or_not_at_all() -> None:
+    same = day_of(np.full(600, 5.0))
+    assert judge_mean(same, [same], reference_days=1).p_value == 1
+    assert judge_mean(day_of(np.full(600, 10.0)), [same], reference_days=1).status == "failed"

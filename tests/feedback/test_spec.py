@@ -41,7 +41,7 @@ def test_nothing_of_feedback_holds_anything_up() -> None:
         ("window", "36h", "window must be whole days"),
         ("window", "0s", "window must be one or more whole days"),
         ("event_lag", "1h", "event_lag must be whole days"),
-        ("margin", 2, "less than or equal to 1"),
+        ("margin", -0.1, "greater than or equal to 0"),
         ("metric", "recall", "Extra inputs are not permitted"),
     ],
 )

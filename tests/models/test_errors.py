@@ -35,7 +35,7 @@ def test_errors_are_those_of_scikit_learn(rows: list[tuple[float, float]]) -> No
     else:
         assert not {"mape", "wape"} & found.keys()
     if len(set(labels)) > 1:
-        assert found["r2"] == pytest.approx(reference.r2_score(labels, scores), abs=1e-6)
+        assert found["r2"] == pytest.approx(reference.r2_score(labels, scores), rel=1e-6, abs=1e-6)
     else:
         assert "r2" not in found
 

@@ -82,7 +82,7 @@ def test_a_models_precision_at_k_is_that_of_the_entities_of_its_test_rows(shared
     spec = declared()
     rows = spec.training_set_spec(shared.catalog)
     manifest = store.read_manifest(shared.settings, rows, LAST_DAY)
-    arrays = store.read_arrays(shared.settings, rows, LAST_DAY, manifest)
+    arrays = store.read_arrays(shared.settings, rows, manifest)
     trained = fit(spec, arrays)
     table = shared.rows("training_sets/fraud", LAST_DAY).to_pandas()
     test = table[table.split == "test"].sort_values(["event_timestamp", "transaction_id"])
@@ -100,7 +100,7 @@ def test_each_declared_precision_is_a_metric_of_its_own_name(shared: Platform) -
     spec = declared().model_copy(update={"entity_precision_at_k": tuple(wanted)})
     rows = spec.training_set_spec(shared.catalog)
     manifest = store.read_manifest(shared.settings, rows, LAST_DAY)
-    test = store.read_arrays(shared.settings, rows, LAST_DAY, manifest)["test"]
+    test = store.read_arrays(shared.settings, rows, manifest)["test"]
     found = measure(spec, test, test.labels.astype(np.float64))
     assert found["customer_precision_at_5"] > 0.5 and found["terminal_precision_at_10"] > 0.1
     assert "customer_precision_at_100" not in found

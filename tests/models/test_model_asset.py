@@ -35,7 +35,7 @@ def declared(**changed: Any) -> ModelSpec:
 def arrays(platform: Platform) -> dict[str, training_sets.Arrays]:
     rows = declared().training_set_spec(platform.catalog)
     manifest = training_sets.read_manifest(platform.settings, rows, LAST_DAY)
-    return training_sets.read_arrays(platform.settings, rows, LAST_DAY, manifest)
+    return training_sets.read_arrays(platform.settings, rows, manifest)
 
 
 def version(platform: Platform) -> registry.Registered:

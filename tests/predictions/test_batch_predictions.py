@@ -23,7 +23,7 @@ from ml_platform.serving.compute import Answer
 from ml_platform.serving.versions import load
 from tests.built import CUSTOMERS, NEXT_DAY, Platform, changed_column, day_of_transactions
 from tests.redis_server import RedisServer, redis
-from tests.support import LAST_DAY
+from tests.support import LAST_DAY, of_fraud
 
 __all__ = ["redis"]
 
@@ -82,7 +82,7 @@ def at_its_time(
     loaded = load(here, champion)
     answers: dict[int, Answer] = {}
     for day, hours in ((TWO_DAYS_BEFORE, range(1)), (DAY_BEFORE, range(1, 24))):
-        for view in catalog.all(FeatureViewSpec):
+        for view in of_fraud(FeatureViewSpec):
             publish_snapshot(here, view, day, content_hash="any", run_id="a test")
         for event in events_of(scored, LAST_DAY):
             if event["event_timestamp"].hour in hours:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ml_platform import declarations
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.settings import Settings, settings
 from ml_platform.lake.engine import small_answer
@@ -22,7 +21,7 @@ from tests.serving.load import Expected, Load, Row
 from tests.serving.mlflow_server import MlflowServer, running_mlflow
 from tests.serving.processes import ServiceProcess
 from tests.serving.variants import MODEL
-from tests.support import LAST_DAY, copied_home
+from tests.support import LAST_DAY, copied_home, of_fraud
 
 AT = "2018-06-27T00:30:00"
 MICROS = 1_530_059_400_000_000
@@ -69,7 +68,7 @@ def world(released_once: Path, built_once: Path, tmp_path_factory: pytest.TempPa
         patch.setenv("ML_PLATFORM_HOME", str(home))
         patch.setenv("ML_PLATFORM_ONLINE_STORE", redis.url)
         here = settings().prepare()
-        for view in declarations.load().all(FeatureViewSpec):
+        for view in of_fraud(FeatureViewSpec):
             publish_snapshot(here, view, LAST_DAY, content_hash="", run_id="")
         rows, expected = answers(here)
         with running_mlflow(here) as mlflow:

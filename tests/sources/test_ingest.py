@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ml_platform import declarations
 from ml_platform.kernel.settings import Settings
 from ml_platform.sources.landing import expand, ingest
 from ml_platform.sources.spec import SourceSpec
@@ -24,6 +23,7 @@ from tests.sources.deliveries import (
     payment,
     payments,
 )
+from tests.support import of_fraud
 
 HANDBOOK = pa.schema(
     [
@@ -267,7 +267,7 @@ def test_the_handbooks_columns_land_for_both_declared_sources(home: Settings, tm
     path = tmp_path / "transactions.parquet"
     pq.write_table(pa.table(columns, schema=HANDBOOK), path)
     found = {}
-    for spec in declarations.load().all(SourceSpec):
+    for spec in of_fraud(SourceSpec):
         ingest(home, spec.model_copy(update={"max_bad_share": 0.5}), path)
         found[spec.name] = Deliveries(home, spec)
     [transaction] = found["transactions"].landed()

@@ -100,7 +100,7 @@ def test_features_are_float32_in_the_table_and_for_the_model(shared: Platform) -
     found = manifest(shared)
     schema = shared.rows(SET, LAST_DAY).schema
     assert {str(schema.field(name).type) for name in found["features"]} == {"float"}
-    arrays = store.read_arrays(shared.settings, declared(), LAST_DAY, found)
+    arrays = store.read_arrays(shared.settings, declared(), found)
     assert arrays["train"].features.dtype == arrays["test"].features.dtype == np.float32
     assert arrays["test"].names == tuple(found["features"])
 

@@ -1,0 +1,3 @@
+from tests.built import platform, shared
+
+__all__ = ["platform", "shared"]
