@@ -28,6 +28,7 @@ from ml_platform.cli import (
     serve,
     stale,
     training_sets,
+    webserver,
 )
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.errors import InputError
@@ -54,6 +55,7 @@ app.command()(ci.ci)
 app.command()(serve.serve)
 app.command()(serve.serving_key)
 app.command()(metrics.metrics)
+app.command()(webserver.webserver)
 app.command()(doctor.doctor)
 
 
