@@ -16,7 +16,9 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster_graphql.client.query import LAUNCH_MULTIPLE_RUNS_MUTATION, LAUNCH_PIPELINE_REEXECUTION_MUTATION
+from starlette.requests import HTTPConnection
 
+from ml_platform.cli.signed_in import named_by
 from ml_platform.gates.actors import actor_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.releases.store import history
@@ -37,6 +39,7 @@ QUEUE = """\
 telemetry: {enabled: false}
 run_coordinator: {module: dagster._core.run_coordinator, class: QueuedRunCoordinator}
 """
+AT_ONCE = "run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}\n"
 RETRY_BACKFILL = """
 mutation($reexecutionParams: ReexecutionParams!) {
   reexecutePartitionBackfill(reexecutionParams: $reexecutionParams) {
@@ -221,6 +224,8 @@ def test_the_ledger_of_releases_names_who_launched_the_release(
 ) -> None:
     platform.make("models/fraud", LAST_DAY)
     home = platform.settings.root
+    with (home / "dagster" / "dagster.yaml").open("a") as config:
+        config.write(AT_ONCE)
     with webserver(home, definitions="ml_platform.definitions", header=HEADER) as found:
         answer = found.signed_in(ANN).launch("releases/fraud", tags=SPOOFED)
         assert answer["__typename"] == "LaunchRunSuccess", answer
@@ -253,6 +258,13 @@ def test_what_the_daemon_launches_is_named_so_and_the_rest_is_of_who_runs_it() -
         assert actor_of({"dagster/partition": DAYS[0]}, here) == "cat"
     again = {**dg.DagsterRun.tags_for_sensor(sensor), "user": ANN}
     assert actor_of(again, Settings(user_header=HEADER)) == ANN, "a person had it run again"
+
+
+def test_a_header_that_is_there_twice_names_nobody() -> None:
+    one, other = ((HEADER.lower().encode(), person.encode()) for person in (ANN, BOSS))
+    assert named_by(HTTPConnection({"type": "http", "headers": [one]}), HEADER) == ANN
+    assert named_by(HTTPConnection({"type": "http", "headers": [one, other]}), HEADER) is None
+    assert named_by(None, HEADER) is None
 
 
 @pytest.mark.parametrize("header", ["", "X Forwarded", "X_Forwarded_Email", "X-Forwarded-Email:"])
