@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from ml_platform import declarations
 from ml_platform.gates import guard
+from ml_platform.gates.actors import actor_of
 from ml_platform.gates.conditions import upstream_checks_passed
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.recording import record
@@ -67,6 +68,10 @@ class Step:
     @property
     def run_id(self) -> str:
         return self.context.run.run_id
+
+    @property
+    def actor(self) -> str:
+        return actor_of(self.context.run.tags, self.resources.environment)
 
 
 Work = Callable[[Step], Sequence[Outcome]]

@@ -1,7 +1,8 @@
 """Dagster asked as its UI asks: the GraphQL requests of its buttons, and the daemon's code that carries them out."""
 
 import logging
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,62 @@ from dagster_graphql.client.query import (
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 
+class Buttons(ABC):
+    """What the buttons of the UI ask for, wherever it is asked."""
+
+    @abstractmethod
+    def ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The data that a GraphQL request is answered with."""
+
+    @property
+    @abstractmethod
+    def repository(self) -> dict[str, str]:
+        """The selector of the one code location."""
+
+    def launch(
+        self, *assets: str, day: str | None = None, checks: bool = True, tags: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The button: one run of assets, for a day, with their checks or without; what it is answered."""
+        parameters = self.execution(*assets, day=day, checks=checks, tags=tags)
+        answer = self.ask(LAUNCH_PIPELINE_EXECUTION_MUTATION, {"executionParams": parameters})
+        return answer["launchPipelineExecution"]
+
+    def execution(
+        self, *assets: str, day: str | None = None, checks: bool = True, tags: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """What a run of assets is launched with."""
+        selector: dict[str, Any] = {
+            **self.repository,
+            "pipelineName": "__ASSET_JOB",
+            "assetSelection": [{"path": asset.split("/")} for asset in assets],
+        }
+        if not checks:
+            selector["assetCheckSelection"] = []
+        given = {**({"dagster/partition": day} if day is not None else {}), **(tags or {})}
+        return {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": listed(given)}}
+
+    def request_backfill(
+        self, asset: str, days: Sequence[str], tags: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The button for several days; what it is answered. The daemon carries it out."""
+        parameters = {
+            "assetSelection": [{"path": asset.split("/")}],
+            "partitionNames": list(days),
+            "tags": listed(tags or {}),
+        }
+        return self.ask(LAUNCH_PARTITION_BACKFILL_MUTATION, {"backfillParams": parameters})[
+            "launchPartitionBackfill"
+        ]
+
+
+def listed(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as GraphQL takes them."""
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
 @dataclass(frozen=True)
-class DagsterUi:
-    """A Dagster instance with one code location."""
+class DagsterUi(Buttons):
+    """A Dagster instance with one code location, asked in this process."""
 
     workspace: WorkspaceProcessContext
 
@@ -25,33 +79,22 @@ class DagsterUi:
     def instance(self) -> dg.DagsterInstance:
         return self.workspace.instance
 
-    def launch(self, *assets: str, day: str, checks: bool = True) -> dict[str, Any]:
-        """The button: one run of assets for a day, with their checks or without; what it is answered."""
-        selector: dict[str, Any] = {
-            **self._repository(),
-            "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": asset.split("/")} for asset in assets],
-        }
-        if not checks:
-            selector["assetCheckSelection"] = []
-        tags = [{"key": "dagster/partition", "value": day}]
-        parameters = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
-        answer = self.ask(LAUNCH_PIPELINE_EXECUTION_MUTATION, {"executionParams": parameters})
-        return answer["launchPipelineExecution"]
-
     def launch_backfill(self, asset: str, days: Sequence[str]) -> str:
-        """The same for several days, as a backfill that the daemon has carried out; its id."""
-        parameters = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": list(days)}
-        answer = self.ask(LAUNCH_PARTITION_BACKFILL_MUTATION, {"backfillParams": parameters})
-        assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
-        list(execute_backfill_iteration(self.workspace, logging.getLogger("backfill")))
-        return answer["launchPartitionBackfill"]["backfillId"]
+        """A backfill that the daemon has carried out; its id."""
+        answer = self.request_backfill(asset, days)
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        self.carry_out_backfills()
+        return answer["backfillId"]
 
-    def ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-        """The data that a GraphQL request is answered with."""
+    def carry_out_backfills(self) -> None:
+        """One round of the daemon that launches the runs of backfills."""
+        list(execute_backfill_iteration(self.workspace, logging.getLogger("backfill")))
+
+    def ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         return execute_dagster_graphql(self.workspace.create_request_context(), query, variables).data
 
-    def _repository(self) -> dict[str, str]:
+    @property
+    def repository(self) -> dict[str, str]:
         (location,) = self.workspace.create_request_context().code_locations
         (repository,) = location.get_repositories()
         return {"repositoryLocationName": location.name, "repositoryName": repository}

@@ -29,6 +29,7 @@ from ml_platform.cli import (
     sql,
     stale,
     training_sets,
+    webserver,
 )
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.errors import InputError
@@ -56,6 +57,7 @@ app.command()(ci.ci)
 app.command()(serve.serve)
 app.command()(serve.serving_key)
 app.command()(metrics.metrics)
+app.command()(webserver.webserver)
 app.command()(doctor.doctor)
 
 

@@ -127,6 +127,12 @@ class Settings(BaseSettings):
     memory_limit: str = Field(default="2GB", description="DuckDB's memory limit in one step.")
     threads: int | None = Field(default=None, description="DuckDB's threads; default: all cores.")
     actor: str | None = Field(default=None, description="Who acts, for the ledgers; default: the login name.")
+    user_header: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z][A-Za-z0-9-]*$",
+        description="Header in which a proxy names who has signed in, such as X-Forwarded-Email, where nobody reaches "
+        "the Dagster UI around it; default: none, and nobody is believed.",
+    )
     executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         default="in_process",
         description="Where the steps of a run are executed: in its process, in one each, or in a pod each.",
@@ -204,7 +210,7 @@ class Settings(BaseSettings):
 
     @property
     def who(self) -> str:
-        """Who acts, as the ledgers record it."""
+        """Who runs this process; who had a run launched is said by `gates.actors`."""
         return self.actor or getpass.getuser()
 
     def webhook(self, name: str) -> str | None:

@@ -81,9 +81,8 @@ def _move(
             target = _existing(settings, spec, number)
             _require_another(spec, state, target)
             evidence = _evidence(settings, catalog, spec, target)
-            moved = Moved(
-                store.move(settings, state, target, action=action, reason=reason, evidence=evidence)
-            )
+            asked = {"action": action, "actor": settings.who, "reason": reason}
+            moved = Moved(store.move(settings, state, target, **asked, evidence=evidence))
         else:
             store.follow(settings, moved.entry)
         tell(moved)

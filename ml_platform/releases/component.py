@@ -64,7 +64,7 @@ def materialize(spec: ReleaseSpec, step: Step) -> list[Outcome]:
         }
         if champion is None or champion.version != candidate.version:
             reason = "newest version, gates open"
-            entry = store.move(settings, state, candidate, reason=reason, evidence=evidence)
+            entry = store.move(settings, state, candidate, actor=step.actor, reason=reason, evidence=evidence)
             store.settle(settings, entry)
     return [_promoted(spec, step, champion, candidate, evaluations)]
 

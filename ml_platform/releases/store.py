@@ -117,6 +117,7 @@ def move(
     target: registry.Registered,
     *,
     action: str = PROMOTED,
+    actor: str,
     reason: str,
     evidence: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def move(
         "model": target.name,
         "version": target.version,
         "previous": state.recorded if state.alias == target.version else state.alias,
-        "actor": settings.who,
+        "actor": actor,
         "reason": reason,
         "evidence": json.dumps(evidence, sort_keys=True),
         "action": action,

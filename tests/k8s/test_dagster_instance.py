@@ -11,8 +11,9 @@ from dagster._cli.api import api_cli
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._daemon.cli import create_dagster_daemon_cli
-from dagster_webserver.cli import dagster_webserver
+from typer.main import get_command
 
+from ml_platform.cli.main import app
 from tests.k8s.cluster import K8S, VARIANTS, of_kind, quantity, rendered, workloads
 from tests.k8s.jobs import INSTANCE, RecordingApi, job_manifest, launcher, launcher_config, launcher_settings
 from tests.k8s.test_schemas import VERSIONS
@@ -159,7 +160,7 @@ def test_every_process_of_dagster_logs_json() -> None:
     commands: dict[str, Any] = {
         "code-location": api_cli.commands["grpc"],
         "dagster-daemon": create_dagster_daemon_cli().commands["run"],
-        "dagster-webserver": dagster_webserver,
+        "dagster-webserver": get_command(app).commands["webserver"],  # type: ignore[attr-defined]
     }
     for pods in (pods for variant in VARIANTS for pods in workloads(variant) if pods.name in commands):
         args = pods.containers[0]["args"]

@@ -98,9 +98,7 @@ def test_the_user_and_the_home_are_those_of_the_manifests() -> None:
             assert f"ML_PLATFORM_HOME={home}" in DOCKERFILE
 
 
-@pytest.mark.parametrize(
-    "command", ["dagster", "dagster-daemon", "dagster-webserver", "ml-platform", "mlflow"]
-)
+@pytest.mark.parametrize("command", ["dagster", "dagster-daemon", "ml-platform", "mlflow"])
 def test_what_the_manifests_start_is_a_command_of_what_stays(command: str, leaves: set[str]) -> None:
     from importlib.metadata import entry_points
 
@@ -113,4 +111,4 @@ def test_what_the_manifests_start_is_a_command_of_what_stays(command: str, leave
 
 def test_the_manifests_start_nothing_else() -> None:
     started = {pods.containers[0]["args"][0] for pods in workloads("production") if pods.kind == "Deployment"}
-    assert started == {"dagster", "dagster-daemon", "dagster-webserver", "ml-platform", "mlflow"}
+    assert started == {"dagster", "dagster-daemon", "ml-platform", "mlflow"}
