@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from pyarrow.fs import FileSystem, FileType
+from pyarrow.fs import FileType
 
 from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.errors import InputError, StoreError
@@ -71,17 +71,11 @@ def passwords(where: str) -> set[str]:
 
 def _lake(uri: str, _: float) -> str:
     lake = Lake(uri)
+    names = lake.table_names()
     filesystem, path = lake.filesystem
-    if _is_missing(filesystem, path):
-        bucket = path.split("/")[0]
-        if "://" in uri and _is_missing(filesystem, bucket):
-            raise StoreError(f"the bucket {bucket} is required, and is not there or not to be seen")
+    if not names and filesystem.get_file_info(path).type == FileType.NotFound:
         return _NOT_MADE
-    return f"{len(lake.table_names())} tables"
-
-
-def _is_missing(filesystem: FileSystem, path: str) -> bool:
-    return filesystem.get_file_info(path).type == FileType.NotFound
+    return f"{len(names)} tables"
 
 
 def _storage(here: Settings) -> str:
