@@ -87,11 +87,15 @@ def _storage(here: Settings) -> str:
     data = reference.storage_data
     if data is None or data.class_name == "DagsterSqliteStorage":
         return f"sqlite:///{here.dagster_home}/history/runs.db"
-    if data.class_name != "DagsterPostgresStorage":
-        raise InputError(f"{data.class_name} is none of the storages that this command can ask")
-    from dagster_postgres.utils import pg_url_from_config
+    if data.class_name == "DagsterPostgresStorage":
+        from dagster_postgres.utils import pg_url_from_config
 
-    return pg_url_from_config(_configured(data))
+        return pg_url_from_config(_configured(data))
+    if data.class_name == "PostgresStorage":
+        from ml_platform.gates.run_storage import url_of
+
+        return url_of(_configured(data))
+    raise InputError(f"{data.class_name} is none of the storages that this command can ask")
 
 
 def _instance(here: Settings) -> "InstanceRef | None":

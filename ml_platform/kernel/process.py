@@ -1,7 +1,7 @@
 """The environment that this process gives to libraries: no phoning home, no spinning threads."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 _DEFAULTS = {
@@ -47,7 +47,7 @@ def set_service_defaults() -> None:
 
 
 @contextmanager
-def asking_mlflow() -> Iterator[None]:
+def asking_mlflow() -> Generator[None]:
     """Ask MLflow with the patience of a question until the end of the block, unless somebody has set another.
 
     MLflow reads it from the environment at each request. What a training logs outside of such a block may wait minutes

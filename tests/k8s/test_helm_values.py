@@ -69,7 +69,7 @@ def test_the_webserver_logs_json_by_a_variable_that_it_reads() -> None:
 
 
 def test_the_database_is_the_same() -> None:
-    database, ours = VALUES["postgresql"], OURS["storage"]["postgres"]["postgres_db"]
+    database, ours = VALUES["postgresql"], OURS["storage"]["custom"]["config"]["postgres_db"]
     assert database["enabled"] is False
     assert (database["postgresqlHost"], database["service"]["port"]) == (ours["hostname"], ours["port"])
     assert (database["postgresqlUsername"], database["postgresqlDatabase"]) == (
