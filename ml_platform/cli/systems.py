@@ -1,6 +1,8 @@
 """What `ml-platform doctor` asks each external system, and how it tells where that is without its password."""
 
 import os
+import socket
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyarrow.fs import FileType
 
+from ml_platform.cli.object_stores import artifacts, conditional_puts
 from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.settings import Settings
@@ -43,12 +46,30 @@ def systems(here: Settings) -> list[System]:
         System("lake", lambda: here.lake_uri, _lake, "ML_PLATFORM_LAKE, and AWS_… for s3://"),
         System("Dagster storage", partial(_storage, here), _database, f"{here.dagster_home}/dagster.yaml"),
         System("MLflow", lambda: here.tracking_uri, _mlflow, "ML_PLATFORM_MLFLOW_TRACKING_URI"),
+        System(
+            "artifact store",
+            lambda: here.artifact_root,
+            lambda root, _: artifacts(root, _NOT_MADE),
+            "ML_PLATFORM_MLFLOW_ARTIFACTS, AWS_… and MLFLOW_S3_ENDPOINT_URL",
+        ),
         System("Feast registry", lambda: here.registry_url, _database, "ML_PLATFORM_FEAST_REGISTRY"),
         System("online store", partial(_online_address, here), _online_store, "ML_PLATFORM_ONLINE_STORE"),
     ]
+    if here.lake_uri.startswith("s3://"):
+        look_at = "AWS_ENDPOINT_URL, and what the store's documents say of conditional writes"
+        found.insert(
+            1, System("conditional puts", lambda: here.lake_uri, partial(conditional_puts, here), look_at)
+        )
     if here.otlp_endpoint:
         endpoint = here.otlp_endpoint
         found.append(System("OTLP endpoint", lambda: endpoint, _collector, "ML_PLATFORM_OTLP_ENDPOINT"))
+    found += [
+        System(
+            f"webhook {name}", partial(_webhook_host, url), _connect, f"ML_PLATFORM_WEBHOOKS__{name.upper()}"
+        )
+        for name in here.webhooks
+        if (url := here.webhook(name)) is not None
+    ]
     if here.executor == "k8s":
         look_at = f"run_launcher in {here.dagster_home}/dagster.yaml, and the Role of the service account"
         found.append(System("Kubernetes API", partial(_api_host, here), partial(_kubernetes, here), look_at))
@@ -172,6 +193,29 @@ def _collector(endpoint: str, timeout_s: float) -> str:
             traces_address(endpoint), content=b"", headers={"Content-Type": "application/x-protobuf"}
         ).raise_for_status()
     return "takes traces"
+
+
+def _webhook_host(url: str) -> str:
+    """Scheme, host and port of a webhook: whatever else its address has is a secret."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError("an address that begins with https:// or http:// and a host is required")
+    return f"{parts.scheme}://{parts.hostname}:{port or {'http': 80, 'https': 443}[parts.scheme]}"
+
+
+def _connect(where: str, timeout_s: float) -> str:
+    """Connect and say nothing: a webhook has no question, and a message would be read by people."""
+    parts = urlsplit(where)
+    host, port = str(parts.hostname), int(parts.port or 0)
+    with socket.create_connection((host, port), timeout=timeout_s) as connection:
+        if parts.scheme == "https":
+            with ssl.create_default_context().wrap_socket(connection, server_hostname=host):
+                """Its certificate is one that this process trusts."""
+    return "can be connected to; whether it takes a message: ml-platform notifications test"
 
 
 def _api_host(here: Settings) -> str:
