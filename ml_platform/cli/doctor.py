@@ -39,7 +39,9 @@ def doctor(
     """Ask every external system whether it answers: what is configured, what is wrong, and what to do.
 
     All are asked at once, so that one that hangs holds up nobody. Nothing is
-    made or changed, and no password is shown. Exit code 0 when all answer, 1
+    made or changed, but for one object that is written to the lake's object
+    store and removed: it has to refuse a second write. A webhook is connected
+    to and sent nothing. No password is shown. Exit code 0 when all answer, 1
     when one does not.
     """
     console = Console(stderr=as_json)

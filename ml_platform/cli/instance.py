@@ -36,9 +36,12 @@ nux:
 """
 _IN_POSTGRES = """\
 storage:
-  postgres:
-    postgres_url:
-      env: ML_PLATFORM_DAGSTER_STORAGE
+  custom:
+    module: ml_platform.gates.run_storage
+    class: PostgresStorage
+    config:
+      postgres_url:
+        env: ML_PLATFORM_DAGSTER_STORAGE
 """
 _QUIET_RUN = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

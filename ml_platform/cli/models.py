@@ -41,9 +41,9 @@ def card(
         here = settings().prepare()
         version = named_version(here, model if "@" in model else f"{model}@{registry.CHAMPION}")
         text = registry.load_text(here, version, DOCUMENT)
-        known = registry.client(here).get_registered_model(version.registered_name).aliases
+        known = registry.aliases(here)[version.name]
         moves = moves_of(here, version.name, version.version)
-    aliases = sorted(alias for alias, number in known.items() if int(number) == version.version)
+    aliases = sorted(alias for alias, number in known.items() if number == version.version)
     say(console, f"{version.name} version {version.version}, {', '.join(aliases) or 'without an alias'}")
     print(f"{text}\n## Releases\n\n{_released(moves)}")
 

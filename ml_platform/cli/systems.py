@@ -1,6 +1,8 @@
 """What `ml-platform doctor` asks each external system, and how it tells where that is without its password."""
 
 import os
+import socket
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from pyarrow.fs import FileSystem, FileType
+from pyarrow.fs import FileType
 
+from ml_platform.cli.object_stores import artifacts, conditional_puts
 from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.settings import Settings
@@ -43,12 +46,30 @@ def systems(here: Settings) -> list[System]:
         System("lake", lambda: here.lake_uri, _lake, "ML_PLATFORM_LAKE, and AWS_… for s3://"),
         System("Dagster storage", partial(_storage, here), _database, f"{here.dagster_home}/dagster.yaml"),
         System("MLflow", lambda: here.tracking_uri, _mlflow, "ML_PLATFORM_MLFLOW_TRACKING_URI"),
+        System(
+            "artifact store",
+            lambda: here.artifact_root,
+            lambda root, _: artifacts(root, _NOT_MADE),
+            "ML_PLATFORM_MLFLOW_ARTIFACTS, AWS_… and MLFLOW_S3_ENDPOINT_URL",
+        ),
         System("Feast registry", lambda: here.registry_url, _database, "ML_PLATFORM_FEAST_REGISTRY"),
         System("online store", partial(_online_address, here), _online_store, "ML_PLATFORM_ONLINE_STORE"),
     ]
+    if here.lake_uri.startswith("s3://"):
+        look_at = "AWS_ENDPOINT_URL, and what the store's documents say of conditional writes"
+        found.insert(
+            1, System("conditional puts", lambda: here.lake_uri, partial(conditional_puts, here), look_at)
+        )
     if here.otlp_endpoint:
         endpoint = here.otlp_endpoint
         found.append(System("OTLP endpoint", lambda: endpoint, _collector, "ML_PLATFORM_OTLP_ENDPOINT"))
+    found += [
+        System(
+            f"webhook {name}", partial(_webhook_host, url), _connect, f"ML_PLATFORM_WEBHOOKS__{name.upper()}"
+        )
+        for name in here.webhooks
+        if (url := here.webhook(name)) is not None
+    ]
     if here.executor == "k8s":
         look_at = f"run_launcher in {here.dagster_home}/dagster.yaml, and the Role of the service account"
         found.append(System("Kubernetes API", partial(_api_host, here), partial(_kubernetes, here), look_at))
@@ -71,17 +92,11 @@ def passwords(where: str) -> set[str]:
 
 def _lake(uri: str, _: float) -> str:
     lake = Lake(uri)
+    names = lake.table_names()
     filesystem, path = lake.filesystem
-    if _is_missing(filesystem, path):
-        bucket = path.split("/")[0]
-        if "://" in uri and _is_missing(filesystem, bucket):
-            raise StoreError(f"the bucket {bucket} is required, and is not there or not to be seen")
+    if not names and filesystem.get_file_info(path).type == FileType.NotFound:
         return _NOT_MADE
-    return f"{len(lake.table_names())} tables"
-
-
-def _is_missing(filesystem: FileSystem, path: str) -> bool:
-    return filesystem.get_file_info(path).type == FileType.NotFound
+    return f"{len(names)} tables"
 
 
 def _storage(here: Settings) -> str:
@@ -93,11 +108,15 @@ def _storage(here: Settings) -> str:
     data = reference.storage_data
     if data is None or data.class_name == "DagsterSqliteStorage":
         return f"sqlite:///{here.dagster_home}/history/runs.db"
-    if data.class_name != "DagsterPostgresStorage":
-        raise InputError(f"{data.class_name} is none of the storages that this command can ask")
-    from dagster_postgres.utils import pg_url_from_config
+    if data.class_name == "DagsterPostgresStorage":
+        from dagster_postgres.utils import pg_url_from_config
 
-    return pg_url_from_config(_configured(data))
+        return pg_url_from_config(_configured(data))
+    if data.class_name == "PostgresStorage":
+        from ml_platform.gates.run_storage import url_of
+
+        return url_of(_configured(data))
+    raise InputError(f"{data.class_name} is none of the storages that this command can ask")
 
 
 def _instance(here: Settings) -> "InstanceRef | None":
@@ -174,6 +193,29 @@ def _collector(endpoint: str, timeout_s: float) -> str:
             traces_address(endpoint), content=b"", headers={"Content-Type": "application/x-protobuf"}
         ).raise_for_status()
     return "takes traces"
+
+
+def _webhook_host(url: str) -> str:
+    """Scheme, host and port of a webhook: whatever else its address has is a secret."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError("an address that begins with https:// or http:// and a host is required")
+    return f"{parts.scheme}://{parts.hostname}:{port or {'http': 80, 'https': 443}[parts.scheme]}"
+
+
+def _connect(where: str, timeout_s: float) -> str:
+    """Connect and say nothing: a webhook has no question, and a message would be read by people."""
+    parts = urlsplit(where)
+    host, port = str(parts.hostname), int(parts.port or 0)
+    with socket.create_connection((host, port), timeout=timeout_s) as connection:
+        if parts.scheme == "https":
+            with ssl.create_default_context().wrap_socket(connection, server_hostname=host):
+                """Its certificate is one that this process trusts."""
+    return "can be connected to; whether it takes a message: ml-platform notifications test"
 
 
 def _api_host(here: Settings) -> str:

@@ -118,7 +118,13 @@ class Settings(BaseSettings):
     )
     dagster_storage: SecretStr | None = Field(
         default=None,
-        description="postgresql://… that holds runs and the event log; default SQLite below HOME/dagster.",
+        description="postgresql://… that holds runs and the event log, in a schema for each environment; default "
+        "SQLite in the folder of the Dagster instance.",
+    )
+    dagster_folder: Path | None = Field(
+        default=None,
+        description="Folder of the Dagster instance; default HOME/dagster, and HOME/dagster_ENVIRONMENT for others "
+        "than development.",
     )
     serving: ServingSettings = Field(default=ServingSettings(), description="How the service answers.")
     otlp_endpoint: str | None = Field(
@@ -181,7 +187,9 @@ class Settings(BaseSettings):
 
     @property
     def dagster_home(self) -> Path:
-        return self.root / "dagster"
+        if self.dagster_folder is not None:
+            return self.dagster_folder.expanduser().resolve()
+        return self.root / ("dagster" if self.environment == DEVELOPMENT else f"dagster_{self.environment}")
 
     @property
     def tracking_uri(self) -> str:
@@ -237,8 +245,8 @@ class Settings(BaseSettings):
             )
         _ = self.redis_url
         set_library_defaults()
-        for folder in ("dagster", "feast", "mlflow", "spill"):
-            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        for folder in (self.dagster_home, *(self.root / name for name in ("feast", "mlflow", "spill"))):
+            folder.mkdir(parents=True, exist_ok=True)
         return self
 
 

@@ -8,6 +8,7 @@ import datetime as dt
 import json
 from typing import Any
 
+from ml_platform.kernel.errors import StoreError
 from ml_platform.lake import documents
 from ml_platform.lake.engine import small_answer
 from ml_platform.lake.known_keys import KeyHistory, first_rows, key_history
@@ -24,7 +25,7 @@ def keys_of(lake: Lake, asset: str, column: str, start: dt.date | None) -> KeyHi
         return [(dt.date.fromisoformat(midnight), digest) for midnight, digest in kept["history"]]
     history = key_history(small_answer, first_rows(table, column, start), column)
     told = {"made_of": made_of, "history": [(midnight.isoformat(), digest) for midnight, digest in history]}
-    with contextlib.suppress(OSError):  # who may only read has to read the rows
+    with contextlib.suppress(StoreError):  # who may only read has to read the rows
         documents.write(lake, path, json.dumps(told).encode())
     return history
 

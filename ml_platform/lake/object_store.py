@@ -4,6 +4,8 @@ DuckDB's own extension would have to be fetched when it is first needed, and tak
 Delta log. Commits are made by the Delta log's owner with conditional puts; no table of locks is needed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from threading import Lock, local
 from typing import Any
@@ -15,6 +17,7 @@ from cachetools import TTLCache
 from fsspec import AbstractFileSystem
 from fsspec.implementations.arrow import ArrowFSWrapper
 
+from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import settings
 
 _KNOWN_FOR = 60.0
@@ -91,3 +94,26 @@ class _File:
 def register(connection: duckdb.DuckDBPyConnection) -> None:
     """Let a database read files whose URIs begin with `s3://`."""
     connection.register_filesystem(S3())
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Tell whatever the store of an address answers in the place of what was asked: StoreError."""
+    try:
+        yield
+    except OSError as err:
+        raise StoreError(
+            f"{uri}: the store of the lake is required and does not answer as it should: {err}. Nothing was read or "
+            f"written; see that it is there and that this process may use it"
+        ) from err
+
+
+def require_bucket(store: pa_fs.FileSystem, path: str) -> None:
+    """FileNotFoundError where nothing is found because there is no bucket: to Arrow an empty one is the same."""
+    bucket = path.split("/")[0]
+    try:
+        missing = store.get_file_info(bucket).type == pa_fs.FileType.NotFound
+    except OSError:  # the store has just answered: this key may ask for what is below its prefix alone
+        return
+    if missing:
+        raise FileNotFoundError(f"there is no bucket {bucket}, or it is not to be seen")

@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.lake.object_store import answering
 
 _HIVE_TYPES = {PARTITION_COLUMN: "DATE", "partition_hour": "TIMESTAMP"}
 PartitionFilter = tuple[str, str, Any]
@@ -25,12 +26,8 @@ PartitionFilter = tuple[str, str, Any]
 def open_table(uri: str, version: int | None = None) -> DeltaTable | None:
     """The Delta table at a version (default: the newest), or None when nothing was ever written."""
     try:
-        return DeltaTable(uri, version=version)
-    except OSError as err:
-        raise StoreError(
-            f"{uri}: the store of the lake is required and does not answer as it should: {err}. Nothing was read; see "
-            f"that it is there and that this process may read it"
-        ) from err
+        with answering(uri):
+            return DeltaTable(uri, version=version)
     except DeltaError as err:
         if version is not None:
             raise StoreError(f"{uri}: version {version} is required and is not there") from err

@@ -15,6 +15,7 @@ from sqlglot import exp
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.lake.object_store import answering, require_bucket
 from ml_platform.lake.rows import Rows, stream
 from ml_platform.lake.snapshots import PartitionFilter, Snapshot, files_of, open_table, snapshot
 
@@ -170,10 +171,22 @@ class Lake:
             return pa_fs.FileSystem.from_uri(self.root)
         return pa_fs.LocalFileSystem(), self.root
 
+    def require_place(self) -> None:
+        """StoreError where nothing is found because the bucket is missing: a lake without it is not an empty one."""
+        if self.root.startswith("s3://"):
+            with answering(self.root):
+                require_bucket(*self.filesystem)
+
     def files(self) -> dict[str, int]:
-        """Bytes of every file below the root, by its path from there; data, logs, and what nobody names."""
+        """Bytes of every file below the root, by its path from there; data, logs, and what nobody names.
+
+        Raises StoreError for a store that does not answer and for a bucket that is missing.
+        """
         store, base = self.filesystem
-        found = store.get_file_info(pa_fs.FileSelector(base, recursive=True, allow_not_found=True))
+        with answering(self.root):
+            found = store.get_file_info(pa_fs.FileSelector(base, recursive=True, allow_not_found=True))
+        if not found:
+            self.require_place()
         return {info.path[len(base.rstrip("/")) + 1 :]: info.size for info in found if info.is_file}
 
     def table_names(self, files: Iterable[str] | None = None) -> list[str]:

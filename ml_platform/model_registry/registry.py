@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_platform.kernel.addresses import without_password
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings, declared_name
-from ml_platform.model_registry.connection import quiet_imports, status_of
+from ml_platform.model_registry.connection import asked, client, quiet_imports, status_of
 
 CHAMPION = "champion"
 MODEL_FILE = "model.onnx"
@@ -114,16 +113,9 @@ def describe(mlflow: Any, registered: Registered, *, text: str, short: str, name
     client.update_model_version(registered.registered_name, str(registered.version), description=short)
 
 
-def client(settings: Settings) -> Any:
-    """An MLflow client of this environment's registry."""
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
-
-
 def versions(settings: Settings, name: str) -> list[Registered]:
     """All versions of a model, oldest first; empty when it was never registered."""
-    with _asked(settings):
+    with asked(settings):
         wanted = f"name='{settings.registered_name(name)}'"
         found = client(settings).search_model_versions(wanted, max_results=1000)
     return sorted((_registered(version) for version in found), key=lambda version: version.version)
@@ -131,7 +123,7 @@ def versions(settings: Settings, name: str) -> list[Registered]:
 
 def version(settings: Settings, name: str, number: int) -> Registered | None:
     """One version of a model, or None when there is none of that number, or it was deleted."""
-    with _asked(settings):
+    with asked(settings):
         return _found(lambda: client(settings).get_model_version(settings.registered_name(name), str(number)))
 
 
@@ -139,7 +131,7 @@ def aliases(settings: Settings) -> dict[str, dict[str, int]]:
     """Version by alias of every model that this environment registered, by declared name."""
     found: dict[str, dict[str, int]] = {}
     token: str | None = None
-    with _asked(settings):
+    with asked(settings):
         while token != "":
             page = client(settings).search_registered_models(max_results=100, page_token=token)
             found |= {
@@ -153,27 +145,27 @@ def aliases(settings: Settings) -> dict[str, dict[str, int]]:
 
 def champion(settings: Settings, name: str) -> Registered | None:
     """The version that the champion alias points at, or None."""
-    with _asked(settings):
+    with asked(settings):
         mine = settings.registered_name(name)
         return _found(lambda: client(settings).get_model_version_by_alias(mine, CHAMPION))
 
 
 def set_champion(settings: Settings, name: str, number: int) -> None:
     """Point the champion alias at a version."""
-    with _asked(settings):
+    with asked(settings):
         client(settings).set_registered_model_alias(settings.registered_name(name), CHAMPION, str(number))
 
 
 def tag(settings: Settings, name: str, number: int, **tags: str) -> None:
     """Give a version tags, in place of others of their names."""
-    with _asked(settings):
+    with asked(settings):
         for key, value in tags.items():
             client(settings).set_model_version_tag(settings.registered_name(name), str(number), key, value)
 
 
 def metrics(settings: Settings, registered: Registered) -> dict[str, float]:
     """What was measured when a version was trained."""
-    with _asked(settings):
+    with asked(settings):
         return dict(client(settings).get_run(registered.run_id).data.metrics)
 
 
@@ -184,7 +176,7 @@ def load_onnx(settings: Settings, registered: Registered) -> bytes:
 
 def load_files(settings: Settings, registered: Registered, *, documents: Sequence[str]) -> dict[str, bytes]:
     """The ONNX file of a version and documents that travel with it, by name, in one download; StoreError without."""
-    with _asked(settings), _downloaded(settings, registered) as folder:
+    with asked(settings), _downloaded(settings, registered) as folder:
         found = {name: (folder / "extra_files" / name).read_bytes() for name in documents}
         return {MODEL_FILE: (folder / MODEL_FILE).read_bytes(), **found}
 
@@ -227,26 +219,11 @@ def manifests(settings: Settings) -> Iterator[tuple[Registered, dict[str, Any]]]
     Raises StoreError when the registry, or one of the manifests, cannot be read: who asks what models need
     must not take silence for an answer.
     """
-    with _asked(settings):
+    with asked(settings):
         found = _all_versions(client(settings))
     for registered in found:
         if settings.declared_name(registered.registered_name) is not None:
             yield registered, load_document(settings, registered, "manifest.json")
-
-
-@contextmanager
-def _asked(settings: Settings) -> Iterator[None]:
-    """Whatever the registry answers instead of what it was asked becomes a StoreError."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError, ValueError) as err:
-        raise StoreError(
-            f"{without_password(settings.tracking_uri)}: the model registry is required and does not answer as it "
-            f"should: {err}"
-        ) from err
 
 
 def _all_versions(client: Any) -> list[Registered]:

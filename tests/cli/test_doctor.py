@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,23 @@ import pytest
 import yaml
 
 from ml_platform.cli.doctor import examined
+from ml_platform.cli.object_stores import conditional_puts
 from ml_platform.cli.systems import System, without_password
+from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
+from ml_platform.lake.tables import Lake
 from tests.commands import invoke, words
 from tests.k8s.api import Allowed, KubernetesApi, allowed_by
 from tests.k8s.loopback import role
 from tests.k8s.pods import Node
+from tests.object_store import BUCKET, running_store
 from tests.postgres_server import running_postgres
 from tests.redis_server import running_redis
 from tests.serving.test_telemetry import collector
 
 PASSWORD = "not/to be@seen"
 QUOTED = "not%2Fto%20be%40seen"
-EMBEDDED = ("lake", "Dagster storage", "MLflow", "Feast registry", "online store")
+EMBEDDED = ("lake", "Dagster storage", "MLflow", "artifact store", "Feast registry", "online store")
 
 
 def told(*, healthy: bool) -> dict[str, dict[str, Any]]:
@@ -112,6 +117,103 @@ def test_the_storage_of_dagster_is_the_one_of_its_instance(
     found = told(healthy=False)["Dagster storage"]
     assert f"dagster:***@127.0.0.1:{closed_port}/dagster" in found["configured"]
     assert "refused" in found["said"] and "dagster.yaml" in found["to_do"]
+
+
+@pytest.fixture
+def in_an_object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The endpoint of a store with a bucket, in which lake and artifacts are."""
+    with running_store() as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", variables["AWS_ENDPOINT_URL"])
+        monkeypatch.setenv("ML_PLATFORM_LAKE", f"s3://{BUCKET}/lake")
+        monkeypatch.setenv("ML_PLATFORM_MLFLOW_ARTIFACTS", f"s3://{BUCKET}/mlflow")
+        yield variables["AWS_ENDPOINT_URL"]
+
+
+def test_an_object_store_is_asked_for_the_lake_for_artifacts_and_for_conditional_puts(
+    home: Settings, in_an_object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = told(healthy=True)
+    assert list(found)[:2] == ["lake", "conditional puts"]
+    assert found["conditional puts"]["said"] == "a second write of an object is refused"
+    assert found["artifact store"]["said"] == "may be listed"
+    assert found["artifact store"]["configured"] == f"s3://{BUCKET}/mlflow"
+    assert Lake(f"s3://{BUCKET}/lake").files() == {}, "what was written is removed"
+    monkeypatch.setenv("ML_PLATFORM_LAKE", "s3://of-nobody/lake")
+    monkeypatch.setenv("ML_PLATFORM_MLFLOW_ARTIFACTS", "s3://of-nobody/mlflow")
+    found = told(healthy=False)
+    assert {name for name, system in found.items() if not system["answers"]} == {
+        "lake",
+        "conditional puts",
+        "artifact store",
+    }
+    assert "there is no bucket of-nobody" in found["lake"]["said"]
+    for name in ("conditional puts", "artifact store"):
+        assert "bucket does not exist" in found[name]["said"]
+
+
+class Forgetful(BaseHTTPRequestHandler):
+    """An object store that takes every write, whatever its condition."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.do_DELETE()
+
+    def do_DELETE(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_store_that_writes_an_object_twice_is_no_store_for_a_lake(
+    in_an_object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(StoreError, match="this one wrote it twice"):
+            conditional_puts(Settings(), f"s3://{BUCKET}/lake/development", 5)
+        server.shutdown()
+
+
+def test_a_webhook_is_connected_to_and_sent_nothing(
+    home: Settings, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("ML_PLATFORM_WEBHOOKS__ON_CALL", f"http://127.0.0.1:{port}/services/{PASSWORD}")
+        monkeypatch.setenv(
+            "ML_PLATFORM_WEBHOOKS__TEAM", f"https://u:{QUOTED}@127.0.0.1:{closed_port}/{QUOTED}"
+        )
+        found = told(healthy=False)
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(1) == b"", "it was hung up without a word"
+    assert found["webhook on_call"]["configured"] == f"http://127.0.0.1:{port}"
+    assert found["webhook on_call"]["answers"] and "notifications test" in found["webhook on_call"]["said"]
+    assert found["webhook team"]["configured"] == f"https://127.0.0.1:{closed_port}"
+    assert "refused" in found["webhook team"]["said"]
+    assert found["webhook team"]["to_do"] == "look at ML_PLATFORM_WEBHOOKS__TEAM"
+
+
+def test_a_webhook_without_a_certificate_that_is_trusted_does_not_answer(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoTls(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoTls) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("ML_PLATFORM_WEBHOOKS__ON_CALL", f"https://127.0.0.1:{server.server_port}/x")
+        assert not told(healthy=False)["webhook on_call"]["answers"]
+        server.shutdown()
+    monkeypatch.setenv("ML_PLATFORM_WEBHOOKS__ON_CALL", f"{PASSWORD}")
+    assert "https:// or http:// and a host" in told(healthy=False)["webhook on_call"]["said"]
 
 
 def test_an_address_that_is_none_is_told_without_it(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

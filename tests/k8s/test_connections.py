@@ -129,7 +129,7 @@ def addresses(variant: str) -> Iterator[tuple[str, int]]:
             if parts.hostname and "." not in parts.hostname and parts.port:
                 yield parts.hostname, parts.port
     instance = yaml.safe_load(config_map(variant, "dagster-instance")["dagster.yaml"])
-    database = instance["storage"]["postgres"]["postgres_db"]
+    database = instance["storage"]["custom"]["config"]["postgres_db"]
     yield database["hostname"], database["port"]
     workspace = yaml.safe_load(config_map(variant, "dagster-instance")["workspace.yaml"])
     for entry in workspace["load_from"]:

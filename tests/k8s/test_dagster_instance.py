@@ -14,6 +14,8 @@ from dagster._daemon.cli import create_dagster_daemon_cli
 from typer.main import get_command
 
 from ml_platform.cli.main import app
+from ml_platform.gates import run_storage
+from ml_platform.gates.run_storage import PostgresStorage
 from tests.k8s.cluster import K8S, VARIANTS, of_kind, quantity, rendered, workloads
 from tests.k8s.jobs import INSTANCE, RecordingApi, job_manifest, launcher, launcher_config, launcher_settings
 from tests.k8s.test_schemas import VERSIONS
@@ -58,8 +60,6 @@ def reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstanceRef:
 
 
 def test_every_part_of_the_instance_is_a_class_that_takes_its_configuration(reference: InstanceRef) -> None:
-    from dagster_postgres import DagsterPostgresStorage
-
     made = [reference.run_coordinator, reference.compute_log_manager, reference.local_artifact_storage]
     assert [type(part).__name__ for part in made] == [
         "QueuedRunCoordinator",
@@ -67,7 +67,7 @@ def test_every_part_of_the_instance_is_a_class_that_takes_its_configuration(refe
         "LocalArtifactStorage",
     ]
     storage = reference.storage_data
-    assert (storage.module_name, storage.class_name) == ("dagster_postgres", DagsterPostgresStorage.__name__)
+    assert (storage.module_name, storage.class_name) == (run_storage.__name__, PostgresStorage.__name__)
     assert "of-a-test" not in str(reference.to_dict()), "the password stays in the environment"
 
 

@@ -1,6 +1,10 @@
 """The values for Dagster's chart say what the cluster's own dagster.yaml says."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -36,7 +40,9 @@ def test_queue_monitoring_and_retries_are_the_same() -> None:
     daemon = VALUES["dagsterDaemon"]
     assert snake(daemon["runMonitoring"]) == OURS["run_monitoring"]
     assert snake(daemon["runRetries"]) == OURS["run_retries"]
-    assert daemon["runCoordinator"]["type"] == OURS["run_coordinator"]["class"]
+    queue = daemon["runCoordinator"]
+    assert (queue["enabled"], queue["type"]) == (True, "CustomRunCoordinator")
+    assert queue["config"] == {"customRunCoordinator": {**OURS["run_coordinator"], "config": {}}}
     assert snake(VALUES["concurrency"]) == {"enabled": True, **OURS["concurrency"]}
     logs = VALUES["computeLogManager"]["config"]["customComputeLogManager"]
     assert {name: logs[name] for name in ("module", "class")} == OURS["compute_logs"]
@@ -47,8 +53,23 @@ def test_logs_of_runs_are_the_same() -> None:
     assert {snake({key: None}).popitem()[0]: value for key, value in given.items()} == OURS["python_logs"]
 
 
+def test_the_webserver_logs_json_by_a_variable_that_it_reads() -> None:
+    told = {env["name"]: env.get("value") for env in VALUES["dagsterWebserver"]["env"]}
+    assert told["DAGSTER_WEBSERVER_LOG_FORMAT"] == "json"
+    webserver = Path(sys.executable).with_name("dagster-webserver")
+    refused = subprocess.run(
+        [webserver, "--empty-workspace"],
+        env={**os.environ, "DAGSTER_WEBSERVER_LOG_FORMAT": "xml"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "Invalid value for '--log-format'" in refused.stderr
+
+
 def test_the_database_is_the_same() -> None:
-    database, ours = VALUES["postgresql"], OURS["storage"]["postgres"]["postgres_db"]
+    database, ours = VALUES["postgresql"], OURS["storage"]["custom"]["config"]["postgres_db"]
     assert database["enabled"] is False
     assert (database["postgresqlHost"], database["service"]["port"]) == (ours["hostname"], ours["port"])
     assert (database["postgresqlUsername"], database["postgresqlDatabase"]) == (

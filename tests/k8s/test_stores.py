@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import yaml
 from boto3.session import Session
 
+from ml_platform.gates.run_storage import PostgresStorage
 from tests.k8s.cluster import K8S, OVERLAYS, config_map
 from tests.k8s.jobs import INSTANCE
 from tests.postgres_server import running_postgres, with_programs
@@ -70,17 +71,23 @@ def test_passwords_are_kept_as_they_were_given(postgres: str) -> None:
         assert roles[name].rolpassword.startswith("SCRAM-SHA-256$")
 
 
-def test_dagster_keeps_its_events_there(postgres: str) -> None:
-    from dagster_postgres import DagsterPostgresStorage
-
-    told = yaml.safe_load(INSTANCE.read_text())["storage"]["postgres"]["postgres_db"]
+def test_dagster_keeps_its_events_there_in_a_schema_of_the_environment(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_ENVIRONMENT", "production")
+    told = yaml.safe_load(INSTANCE.read_text())["storage"]["custom"]["config"]["postgres_db"]
     own = url(postgres, user=told["username"], database=told["db_name"])
-    storage = DagsterPostgresStorage(own.render_as_string(hide_password=False), should_autocreate_tables=True)
+    storage = PostgresStorage.from_config_value(
+        None, {"postgres_url": own.render_as_string(hide_password=False)}
+    )
     try:
         assert storage.run_storage.get_runs_count() == 0
         assert storage.event_log_storage.all_asset_keys() == []
     finally:
         storage.event_log_storage.dispose()
+    engine = sa.create_engine(own, poolclass=sa.NullPool)
+    assert sa.inspect(engine).get_table_names() == []
+    assert "runs" in sa.inspect(engine).get_table_names(schema="dagster_production")
 
 
 def test_redis_starts_with_its_file_and_asks_for_the_password(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """The lake on an object store: the same commits, reads and reports, by URI and AWS's standard variables alone."""
 
 import datetime as dt
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
 
 import duckdb
@@ -20,6 +23,7 @@ from ml_platform.lake.ledger import Publication, publish_days, published
 from ml_platform.lake.maintenance import compact
 from ml_platform.lake.object_store import S3
 from ml_platform.lake.tables import Lake
+from tests.object_store import BUCKET
 
 DAYS = tuple(f"2018-06-{day:02}" for day in range(1, 9))
 NAME = "features/toy"
@@ -132,6 +136,59 @@ def test_the_store_of_aws_is_found_by_its_region_and_nobody_is_asked_for_it(
     assert store.fs.region == "eu-central-1"
 
 
-def test_a_bucket_that_is_not_there_is_one_clear_error(object_store: str) -> None:
-    with pytest.raises(StoreError, match="store of the lake is required"):
-        Lake(f"{object_store}-of-nobody/lake").table(NAME).version()
+ASKED: dict[str, Callable[[Lake], object]] = {
+    "a table": lambda lake: lake.table(NAME).version(),
+    "all tables": Lake.table_names,
+    "a document": lambda lake: documents.read(lake, "reports/toy/one.html"),
+    "documents": lambda lake: documents.names(lake, "reports/toy"),
+    "writing": lambda lake: documents.write(lake, "reports/toy/one.html", b""),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_a_bucket_that_is_not_there_is_no_empty_lake(
+    asked: Callable[[Lake], object], object_store: str
+) -> None:
+    with pytest.raises(StoreError, match=r"s3://lake-of-nobody/lake.*store of the lake is required"):
+        asked(Lake(f"{object_store}-of-nobody/lake"))
+
+
+class PrefixOnly(BaseHTTPRequestHandler):
+    """A store that denies who asks for the bucket itself, and has nothing below the prefix."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(403 if self.path == f"/{BUCKET}" else 404)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        body = b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><KeyCount>0</KeyCount></ListBucketResult>'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_key_that_may_not_ask_for_the_bucket_finds_an_empty_lake(
+    object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), PrefixOnly) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        lake = Lake(f"{object_store}/only")
+        with pytest.raises(OSError, match="ACCESS_DENIED"):
+            lake.filesystem[0].get_file_info(BUCKET)
+        assert documents.names(lake, "reports/toy") == lake.table_names() == []
+        server.shutdown()
+
+
+def test_a_store_that_does_not_answer_is_no_empty_lake(
+    object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:  # nobody listens on it, and nobody else takes it
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(StoreError, match="store of the lake is required"):
+            documents.read(Lake(f"{object_store}/down"), "reports/toy/one.html")

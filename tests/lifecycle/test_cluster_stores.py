@@ -75,8 +75,9 @@ def _stores(patch: pytest.MonkeyPatch) -> Iterator[None]:
 def _pod(home: Path, patch: pytest.MonkeyPatch) -> Settings:
     """Settings of a pod that begins with an empty home."""
     patch.setenv("ML_PLATFORM_HOME", str(home))
-    patch.setenv("DAGSTER_HOME", str(home / "dagster"))
-    return settings().prepare()
+    here = settings().prepare()
+    patch.setenv("DAGSTER_HOME", str(here.dagster_home))
+    return here
 
 
 def scores(here: Settings) -> list[float | None]:

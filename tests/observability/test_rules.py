@@ -16,8 +16,9 @@ import yaml
 
 from ml_platform.cli.main import app
 from ml_platform.kernel.settings import PROJECT_ROOT
+from tests.k8s.cluster import of_kind
 from tests.observability.prometheus import configuration
-from tests.observability.rules import ALERTS, promtool, rule_file
+from tests.observability.rules import ALERTS, OBSERVABILITY, promtool, rule_file
 
 CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "alerts.yaml").read_text())
 RUNBOOKS = (PROJECT_ROOT / "docs" / "runbooks.md").read_text()
@@ -79,8 +80,20 @@ def test_every_alert_says_how_bad_it_is_and_where_its_section_of_the_runbooks_is
         assert rule["labels"]["severity"] in ("critical", "warning")
         said = rule["annotations"]
         assert said.keys() == {"summary", "description", "runbook_url"}
-        assert said["runbook_url"].endswith(f"/runbooks.md#{name.lower()}")
+        assert said["runbook_url"] == f"runbooks.md#{name.lower()}"
     assert list(SECTIONS) == list(ALERTS)
+
+
+def test_every_alert_links_its_section_of_the_runbooks_where_one_place_says_they_are() -> None:
+    told = yaml.safe_load((OBSERVABILITY / "kustomization.yaml").read_text())
+    (documents,) = [made for made in told["configMapGenerator"] if made["name"] == "documents"]
+    published = documents["literals"][0].removeprefix("runbooks=")
+    assert published.startswith("https://") and published.endswith("/runbooks.md")
+    (applied,) = of_kind("production", "PrometheusRule")
+    rules = [rule for group in applied["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    links = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules}
+    assert links == {name: f"{published}#{name.lower()}" for name in SECTIONS}
+    assert "documents" not in {m["metadata"]["name"] for m in of_kind("production", "ConfigMap")}
 
 
 def test_every_section_has_the_same_five_parts_and_the_severity_of_its_alert() -> None:

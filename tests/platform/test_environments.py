@@ -1,18 +1,25 @@
 """Environments that share their stores: each has a lake, a Feast project and models of its own, from one setting."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dagster as dg
 import mlflow
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 
-from ml_platform.cli.instance import prepare_home
+from ml_platform.cli.instance import open_instance, prepare_home
+from ml_platform.cli.systems import systems
 from ml_platform.features.store import store_config
-from ml_platform.kernel.errors import InputError, StoreError
-from ml_platform.kernel.settings import Settings, settings
+from ml_platform.gates.run_storage import PostgresStorage, url_of
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.settings import PROJECT_ROOT, Settings, settings
 from ml_platform.model_registry import registry
 from ml_platform.model_registry.connection import prepare
 from ml_platform.serving import copies
+from tests.postgres_server import running_postgres
 
 MODEL = "fraud"
 
@@ -106,14 +113,6 @@ def test_postgres_is_asked_by_the_driver_that_is_installed(scheme: str, shared: 
     assert (here.registry_url, here.tracking_uri) == (expected, expected)
 
 
-def test_no_password_of_a_database_is_told(shared: dict[str, str]) -> None:
-    url = "postgresql://mlflow:hunter2@127.0.0.1:1/mlflow"
-    here = Settings.model_validate({**shared, "mlflow_tracking_uri": url, "feast_registry": url})
-    with pytest.raises(StoreError, match="model registry is required") as told, registry._asked(here):
-        raise OSError("gone")  # a real one is asked again by MLflow for two minutes
-    assert "hunter2" not in f"{told.value} {here!r}"
-
-
 def test_a_home_that_was_made_for_sqlite_is_not_taken_for_one_in_postgres(
     home: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,3 +130,85 @@ def test_a_lake_in_an_object_store_needs_a_region(
         of(shared, "development").prepare()
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     assert of(shared, "development").prepare().region == "eu-central-1"
+
+
+@dg.asset
+def made() -> None:
+    """Something to have runs of."""
+
+
+def run_ids(here: Settings) -> set[str]:
+    with open_instance(here) as instance:
+        return {run.run_id for run in instance.get_runs()}
+
+
+def run_in(here: Settings) -> str:
+    """Make the asset on an environment's instance; the run's id."""
+    with open_instance(here) as instance:
+        return dg.materialize([made], instance=instance).run_id
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    with running_postgres(["dagster"]) as urls:
+        yield urls["dagster"]
+
+
+@pytest.mark.parametrize("stored", ["SQLite", "Postgres"])
+def test_no_environment_has_the_runs_of_another(
+    stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")  # as it was is given back
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(tmp_path))
+    if stored == "Postgres":
+        monkeypatch.setenv("ML_PLATFORM_DAGSTER_STORAGE", request.getfixturevalue("database"))
+    ran: dict[str, set[str]] = {}
+    for name in ("development", "staging", "branch_42"):
+        monkeypatch.setenv("ML_PLATFORM_ENVIRONMENT", name)
+        assert run_ids(settings()) == set()
+        ran[name] = {run_in(settings())}
+    for name, expected in ran.items():
+        monkeypatch.setenv("ML_PLATFORM_ENVIRONMENT", name)
+        assert run_ids(settings()) == expected
+
+
+def test_an_address_that_says_where_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML_PLATFORM_ENVIRONMENT", "staging")
+    plain = "postgresql://dagster:a%2Fb@db/dagster"
+    assert url_of({"postgres_url": plain}) == f"{plain}?options=-csearch_path%3Ddagster_staging"
+    own = f"{plain}?options=-csearch_path%3Down"
+    assert url_of({"postgres_url": own}) == own
+    monkeypatch.setenv("ML_PLATFORM_ENVIRONMENT", "development")
+    assert url_of({"postgres_url": plain}) == plain
+
+
+def test_of_many_who_open_a_storage_first_one_makes_its_schema(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_ENVIRONMENT", "staging")
+    config = {"postgres_url": database, "should_autocreate_tables": False}
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: PostgresStorage.from_config_value(None, config), range(6)))
+    engine = sa.create_engine(database, poolclass=sa.NullPool)
+    assert sa.inspect(engine).has_schema("dagster_staging")
+
+
+def test_the_doctor_asks_the_storage_of_its_environment(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    for name, value in {"HOME": str(tmp_path), "ENVIRONMENT": "staging", "DAGSTER_STORAGE": database}.items():
+        monkeypatch.setenv(f"ML_PLATFORM_{name}", value)
+    prepare_home(settings())
+    (storage,) = [system for system in systems(settings()) if system.name == "Dagster storage"]
+    assert storage.ask(storage.where(), 5) == "0 tables"
+    run_in(settings())
+    assert storage.ask(storage.where(), 5) != "0 tables"
+
+
+def test_a_pod_finds_the_instance_that_is_mounted(tmp_path: Path) -> None:
+    settings_of_pods = (PROJECT_ROOT / "k8s" / "base" / "ml-platform.env").read_text().splitlines()
+    told = dict(line.split("=", 1) for line in settings_of_pods)
+    assert told["ML_PLATFORM_DAGSTER_FOLDER"] == told["DAGSTER_HOME"]
+    here = Settings(environment="production", dagster_folder=Path(told["ML_PLATFORM_DAGSTER_FOLDER"]))
+    assert str(here.dagster_home) == told["DAGSTER_HOME"]
