@@ -39,6 +39,7 @@ def make_mlflow_earlier(url: str, *, rows_of: str) -> None:
         connection.execute(sa.text("DROP SCHEMA public CASCADE"))
         connection.execute(sa.text("CREATE SCHEMA public"))
         Base.metadata.create_all(connection)
+    with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, MLFLOW)
     engine.dispose()
