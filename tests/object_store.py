@@ -21,7 +21,7 @@ BUCKET = "lake"
 
 
 @contextmanager
-def running_store() -> Iterator[dict[str, str]]:
+def running_store(bucket: str = BUCKET) -> Iterator[dict[str, str]]:
     """A store with one bucket until the end of the block; the variables by which everybody finds it.
 
     What this process knew of another store is forgotten: outside of tests a process has one.
@@ -35,7 +35,7 @@ def running_store() -> Iterator[dict[str, str]]:
     )
     try:
         _wait(process, url)
-        urllib.request.urlopen(urllib.request.Request(f"{url}/{BUCKET}", method="PUT")).close()
+        urllib.request.urlopen(urllib.request.Request(f"{url}/{bucket}", method="PUT")).close()
         S3.clear_instance_cache()
         engine._of_this_process.cache_clear()
         yield {

@@ -41,7 +41,11 @@ class Ledger:
         lake.table(f"ledgers/{self.name}").append(pa.Table.from_pylist(rows, schema=self.schema))
 
     def entries(self, lake: Lake, /, **wanted: Collection[str]) -> list[dict[str, Any]]:
-        """All entries, oldest first; only those that have one of the wanted values of a column, if any are named."""
+        """All entries, oldest first; only those that have one of the wanted values of a column, if any are named.
+
+        Each has the ledger's columns: those that came after the release that wrote it are null, and those that a
+        later release added are there beside them.
+        """
         return self.entries_from(lake, {}, **wanted)
 
     def entries_from(
@@ -49,7 +53,8 @@ class Ledger:
     ) -> list[dict[str, Any]]:
         """The same of those that have at least such values; what has none of them costs nothing to leave out."""
         query = exp.select("*").where(*(exp.column(name) >= value for name, value in least.items()))
-        return sorted(self._answer(lake, query, wanted), key=itemgetter("recorded_at"))
+        found = ({**dict.fromkeys(self.columns), **row} for row in self._answer(lake, query, wanted))
+        return sorted(found, key=itemgetter("recorded_at"))
 
     def greatest(
         self, lake: Lake, column: str, /, *, near: int | None = None, **wanted: Collection[str]

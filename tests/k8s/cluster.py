@@ -104,7 +104,8 @@ def pods(manifest: Manifest) -> Pods:
     ):  # the predictor is a pod's spec with KServe's own fields between its fields
         predictor = manifest["spec"]["predictor"]
         return Pods(kind, name, predictor["labels"], predictor)
-    template = manifest["spec"]["template"]
+    spec = manifest["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else manifest["spec"]
+    template = spec["template"]
     return Pods(kind, name, template["metadata"].get("labels", {}), template["spec"])
 
 

@@ -2,10 +2,11 @@
 
 import datetime as dt
 import os
+import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +37,28 @@ class Node:
             found |= self._table(source)
         for variable in container.get("env", ()):
             given = variable.get("valueFrom")
-            found[variable["name"]] = self._value(pod, given) if given else variable.get("value", "")
+            value = self._value(pod, given) if given else _expanded(variable.get("value", ""), found)
+            found[variable["name"]] = value
         return found
+
+    def start(self, pod: Object, container: Object, log: Path) -> "subprocess.Popen[bytes]":
+        """Run the command of a container, in a session of its own; MissingError as above."""
+        environment = self.environment(pod, container)
+        return self.run(command_of(container, environment), environment, log)
+
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, *, folder: Path | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """Run a command in a folder; what it prints is added to a file."""
+        with log.open("ab") as told:
+            return subprocess.Popen(
+                command,
+                env=environment,
+                cwd=folder,
+                stdout=told,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _table(self, source: Object) -> Mapping[str, str]:
         tables = self.config_maps if "configMapRef" in source else self.secrets
@@ -60,6 +81,17 @@ class Node:
         return table[reference["key"]]
 
 
+def command_of(container: Object, environment: Mapping[str, str]) -> list[str]:
+    """What a container runs, with its variables in the place of $(…)."""
+    words = [*container.get("command", ()), *container.get("args", ())]
+    return [_expanded(word, environment) for word in words]
+
+
+def _expanded(text: str, environment: Mapping[str, str]) -> str:
+    """As the kubelet does: what names no variable stays as it is."""
+    return re.sub(r"\$\((\w+)\)", lambda found: environment.get(found[1], found[0]), text)
+
+
 @dataclass
 class Pod:
     """One pod; it is there until its process has ended after it was deleted."""
@@ -74,16 +106,10 @@ class Pod:
     def start(self) -> None:
         """Run the container's command; without what it refers to, it waits as it would in a cluster."""
         (container,) = self.manifest["spec"]["containers"]
-        command = [*container.get("command", ()), *container.get("args", ())]
         try:
-            environment = self.node.environment(self.manifest, container)
+            self.process = self.node.start(self.manifest, container, self.log)
         except MissingError as err:
             self.waits = str(err)
-            return
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
 
     @cached_property
     def log(self) -> Path:

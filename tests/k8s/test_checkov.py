@@ -20,6 +20,7 @@ AT = {
         "CKV_K8S_38",
         "dagster-webserver",
     ): "the launcher is loaded with a token where the UI shows the instance",
+    ("CKV_K8S_38", "migration"): "the same: Dagster shows the instance before it migrates it",
     ("CKV_K8S_9", "dagster-daemon"): "it serves nobody, so that nobody waits until it is ready",
 }
 

@@ -25,7 +25,7 @@ STORES_READ_BY = {"asset-metrics", "code-location", "dagster", "serving"}
 EVENT_LOG_READ_BY = {"asset-metrics", "code-location", "dagster", "dagster-daemon", "dagster-webserver"}
 
 CONNECTIONS = {
-    "postgres": EVENT_LOG_READ_BY | {"mlflow", "serving"},
+    "postgres": EVENT_LOG_READ_BY | {"migration", "mlflow", "serving"},
     "redis": STORES_READ_BY,
     "mlflow": STORES_READ_BY,
     "code-location": {"dagster-daemon", "dagster-webserver"},

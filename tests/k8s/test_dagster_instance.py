@@ -139,12 +139,8 @@ def test_nobody_else_has_a_role_and_nobody_else_has_a_token() -> None:
         assert bound == {"dagster-daemon", "dagster-run"} | writable
         assert not [m for m in rendered(variant) if m["kind"].startswith("Cluster")]
         assert all(m["automountServiceAccountToken"] is False for m in of_kind(variant, "ServiceAccount"))
-        with_token = {
-            m["metadata"]["name"]
-            for m in [*of_kind(variant, "Deployment"), *of_kind(variant, "StatefulSet")]
-            if m["spec"]["template"]["spec"]["automountServiceAccountToken"]
-        }
-        assert with_token == {"dagster-daemon", "dagster-webserver"}
+        with_token = {p.name for p in workloads(variant) if p.spec["automountServiceAccountToken"]}
+        assert with_token == {"dagster-daemon", "dagster-webserver", "migration"}
 
 
 def test_the_webserver_changes_nothing_unless_it_is_said() -> None:

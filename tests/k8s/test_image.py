@@ -10,10 +10,10 @@ from packaging.requirements import Requirement
 
 from ml_platform.kernel.settings import PROJECT_ROOT
 from tests.k8s.cluster import K8S, workloads
+from tests.k8s.image import DOCKERFILE, copied_sources
 from tests.k8s.jobs import job_of_a_run
 from tests.k8s.tools import program
 
-DOCKERFILE = (K8S / "Dockerfile").read_text()
 DEVELOPERS = {"pytest", "ruff", "hypothesis", "basedpyright", "pip"}
 
 
@@ -80,11 +80,7 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder() -> None:
     sent = {
         line[1:] for line in (PROJECT_ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
     }
-    copied = {
-        source
-        for sources in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
-        for source in sources.split()
-    }
+    copied = set(copied_sources())
     assert copied == sent
     assert all((PROJECT_ROOT / source).exists() for source in copied)
 

@@ -1,53 +1,27 @@
 """What the Dockerfile copies is enough: the platform runs from a copy of it, as the image's user."""
 
 import os
-import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from ml_platform.kernel.settings import PROJECT_ROOT
-from tests.k8s.test_image import DOCKERFILE
-from tests.k8s.tools import program
+from tests.k8s.image import as_its_user, copy_to, give
 
-USER = 10001
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def as_the_images_user() -> list[str]:
-    """For root, whose home Python itself may lie in: reads what root may read, and writes as the image's user."""
-    if os.geteuid() != 0:
-        return []
-    keep = "-all,+dac_read_search"
-    sets = [f"--{name}={keep}" for name in ("inh-caps", "ambient-caps", "bounding-set")]
-    identity = ["--reuid", str(USER), "--regid", str(USER), "--clear-groups", "--no-new-privs"]
-    return [program("setpriv"), *identity, *sets]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Runs a command in the copy, which nobody may write to, with an empty home."""
     folder = tmp_path_factory.mktemp("image")
-    copy, home = folder / "opt", folder / "home"
-    home.mkdir()
-    for sources in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE):
-        for source in map(Path, sources.split()):
-            here = PROJECT_ROOT / source
-            copied = shutil.copytree if here.is_dir() else shutil.copy2
-            (copy / source).parent.mkdir(parents=True, exist_ok=True)
-            copied(here, copy / source)
-    if os.geteuid() == 0:
-        shutil.chown(home, USER, USER)
-    else:
-        subprocess.run(["chmod", "-R", "a-w", str(copy)], check=True)
+    copy, home = copy_to(folder / "opt"), give(folder / "home")
 
     def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*as_the_images_user(), *words],
+            [*as_its_user(), *words],
             cwd=copy,
             env={
                 "PATH": os.environ["PATH"],

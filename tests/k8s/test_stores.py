@@ -14,27 +14,15 @@ from boto3.session import Session
 from ml_platform.gates.run_storage import PostgresStorage
 from tests.k8s.cluster import K8S, OVERLAYS, config_map
 from tests.k8s.jobs import INSTANCE
-from tests.postgres_server import running_postgres, with_programs
-
-PASSWORDS = {name: f"{name}-of-a-test" for name in ("dagster", "mlflow", "feast")}
+from tests.k8s.stores import PASSWORDS, make_databases
+from tests.postgres_server import running_postgres
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
     """The address of a server in which `databases.sh` ran as the image's entry point runs it."""
     with running_postgres(["postgres"]) as urls:
-        address = sa.make_url(urls["postgres"])
-        environment = {
-            **with_programs(),
-            "PGHOST": str(address.query.get("host", address.host)),
-            **({"PGPORT": str(address.port)} if address.port else {}),
-            "POSTGRES_USER": str(address.username),
-            **{f"{name.upper()}_PASSWORD": password for name, password in PASSWORDS.items()},
-        }
-        script = config_map("production", "postgres-databases")["databases.sh"]
-        subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], env=environment, check=True, capture_output=True
-        )
+        make_databases(urls["postgres"])
         yield urls["postgres"]
 
 

@@ -70,6 +70,20 @@ def test_an_entry_has_exactly_the_declared_columns(lake: Lake, entry: dict[str, 
     assert LEDGER.entries(lake) == []
 
 
+def test_two_releases_of_the_platform_read_and_write_one_ledger(lake: Lake) -> None:
+    later = Ledger("decisions", {**LEDGER.columns, "why": pa.string()})
+    LEDGER.append(lake, [{"who": "ann", "days": [A]}])
+    assert [entry["why"] for entry in later.entries(lake)] == [None]
+    later.append(lake, [{"who": "bob", "days": [B], "why": "because"}])
+    LEDGER.append(lake, [{"who": "ann", "days": [C]}])  # whoever went back to the earlier one
+    assert [(entry["who"], entry["days"]) for entry in LEDGER.entries(lake)] == [
+        ("ann", [A]),
+        ("bob", [B]),
+        ("ann", [C]),
+    ]
+    assert [entry["why"] for entry in later.entries(lake)] == [None, "because", None]
+
+
 def test_the_newest_publication_of_each_partition_is_what_readers_get(lake: Lake) -> None:
     publish(lake, (A, 1), (B, 2))
     publish(lake, (A, 3))

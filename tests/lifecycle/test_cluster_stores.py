@@ -4,8 +4,6 @@ What comes of it is what the embedded stores give, to the bit; and any other pod
 """
 
 import datetime as dt
-import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,20 +13,21 @@ import pyarrow.fs as pa_fs
 import pytest
 
 from ml_platform import declarations
-from ml_platform.cli.instance import open_instance
+from ml_platform.cli.instance import open_instance, prepare_home
 from ml_platform.kernel.durations import since_epoch
-from ml_platform.kernel.settings import PROJECT_ROOT, Settings, settings
+from ml_platform.kernel.settings import Settings, settings
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
 from ml_platform.serving.versions import load
+from tests.lifecycle import earlier_release
+from tests.lifecycle.operations import run_documented
 from tests.object_store import BUCKET, running_store
-from tests.postgres_server import running_postgres, with_programs
+from tests.postgres_server import running_postgres
 from tests.redis_server import running_redis
 from tests.support import LAST_DAY, build_platform, copied_home, made
 
 DATABASES = ("dagster", "mlflow", "feast")
-OPERATIONS = (PROJECT_ROOT / "docs" / "operations.md").read_text()
 AT = since_epoch(dt.datetime(2018, 6, 27, 12, tzinfo=dt.UTC))
 ASKED = [
     {
@@ -51,8 +50,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 @contextmanager
-def _stores(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Empty stores, and the variables by which a pod finds them."""
+def _stores(patch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Empty stores, and the variables by which a pod finds them; the URL of each database."""
     with ExitStack() as stack:
         variables = stack.enter_context(running_store())
         urls = stack.enter_context(running_postgres(DATABASES))
@@ -69,7 +68,7 @@ def _stores(patch: pytest.MonkeyPatch) -> Iterator[None]:
         }
         for name, value in variables.items():
             patch.setenv(name, value)
-        yield
+        yield urls
 
 
 def _pod(home: Path, patch: pytest.MonkeyPatch) -> Settings:
@@ -130,20 +129,6 @@ def test_another_pod_finds_everything(
     assert [path.name for path in (other.root / "mlflow").rglob("*")] == []
 
 
-def run_documented(section: str, folder: Path) -> None:
-    """Run the commands that a section of the document shows, with this process's variables."""
-    commands = re.findall(rf"## {section}\n.*?```bash\n(.*?)```", OPERATIONS, re.DOTALL)[0]
-    done = subprocess.run(
-        ["bash", "-euc", commands],
-        cwd=folder,
-        env=with_programs(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_restored_in_an_empty_place_the_champion_answers_the_same(
     cluster: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,3 +144,28 @@ def test_restored_in_an_empty_place_the_champion_answers_the_same(
             for view in ("customer_spending", "terminal_risk"):
                 made(instance, f"online/{view}", LAST_DAY)
         assert scores(restored) == answered
+
+
+def test_moved_forward_from_an_earlier_release_the_champion_answers_the_same(
+    cluster: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, bucket = scores(cluster), tmp_path / "bucket"
+    bucket.mkdir()
+    run_documented("Back up", tmp_path)
+    pa_fs.copy_files(f"s3://{BUCKET}", str(bucket))
+    with _stores(monkeypatch) as urls:
+        pa_fs.copy_files(str(bucket), f"s3://{BUCKET}")
+        run_documented("Restore", tmp_path)
+        newest = {name: earlier_release.revision(urls[name]) for name in ("dagster", "mlflow")}
+        earlier_release.make_dagster_earlier(urls["dagster"])
+        earlier_release.make_mlflow_earlier(urls["mlflow"], rows_of=cluster.tracking_uri)
+        pod = _pod(tmp_path / "pod", monkeypatch)
+        prepare_home(pod)
+        run_documented("Upgrade", tmp_path)
+        assert {name: earlier_release.revision(urls[name]) for name in newest} == newest
+        with open_instance(pod) as instance:
+            assert LAST_DAY in instance.get_materialized_partitions(dg.AssetKey(["models", "fraud"]))
+            made(instance, "online/feature_registry")
+            for view in ("customer_spending", "terminal_risk"):
+                made(instance, f"online/{view}", LAST_DAY)
+        assert scores(pod) == answered
