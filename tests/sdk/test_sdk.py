@@ -31,7 +31,9 @@ def test_features_at_rows_are_those_of_the_training_set(sdk: Platform) -> None:
         "epoch_us(event_timestamp) // 1000000 AS transaction_time FROM sources.transactions"
     ).arrow()
     ids = trained.column("transaction_id")
-    asked = events.take(pc.call_function("index_in", [ids], pc.SetLookupOptions(events.column("transaction_id"))))
+    asked = events.take(
+        pc.call_function("index_in", [ids], pc.SetLookupOptions(events.column("transaction_id")))
+    )
     found = service.at(asked).arrow()
     assert found.column("transaction_id").equals(ids), "in the order of the rows"
     for name in service.names:
