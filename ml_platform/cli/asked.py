@@ -14,7 +14,7 @@ from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 if TYPE_CHECKING:  # it loads Dagster
     from ml_platform.compiler import AssetComponent
 
-AssetArgument = Annotated[str, typer.Argument(help="An asset, such as `models/fraud`.")]
+AssetArgument = Annotated[str, typer.Argument(help="An asset, such as `models/NAME`.")]
 
 
 def node_of(lineage: Lineage, asset: str) -> Node:

@@ -69,7 +69,7 @@ def given_files(options: Sequence[str]) -> dict[str, list[str]]:
         source, equals, path = option.partition("=")
         if not (source and equals and path):
             raise InputError(
-                f"--data requires SOURCE=PATH, such as transactions=sample.parquet; got {option!r}"
+                f"--data requires SOURCE=PATH, such as orders=sample.parquet; got {option!r}"
             )
         given.setdefault(source, []).append(path)
     return given

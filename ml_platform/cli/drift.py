@@ -29,7 +29,7 @@ _SHOWN = ("missing", "mean", "stddev", "min", "q05", "q50", "q95", "max")
 @drift_app.command()
 def accept(
     asset: Annotated[
-        str, typer.Argument(help="A drift profile or training set, such as `drift_profiles/fraud`.")
+        str, typer.Argument(help="A drift profile or training set, such as `drift_profiles/NAME`.")
     ],
     partition: Annotated[str, typer.Argument(help="The refused day, such as 2018-10-02.")],
     reason: Reason,
@@ -89,7 +89,7 @@ def _judged_by_new_regime(
 
 @drift_app.command()
 def profile(
-    name: Annotated[str, typer.Argument(help="A drift profile, such as `fraud`.")],
+    name: Annotated[str, typer.Argument(help="Name of a declared drift profile.")],
     first: Annotated[str, typer.Option("--from", help="The first day, such as 2018-06-04.")],
     last: Annotated[str, typer.Option("--to", help="The last day, included.")],
     as_json: Json = False,

@@ -16,7 +16,7 @@ features_app = typer.Typer(help="What feature views compute.", no_args_is_help=T
 
 @features_app.command()
 def sql(
-    name: Annotated[str, typer.Argument(help="A declared feature view, such as `customer_spending`.")],
+    name: Annotated[str, typer.Argument(help="Name of a declared feature view.")],
     partition: Annotated[
         str | None, typer.Option(help="The day, such as 2018-06-01; default: the view's first.")
     ] = None,

@@ -28,7 +28,7 @@ gate_app = typer.Typer(
 @gate_app.command()
 def status(
     asset: Annotated[
-        str | None, typer.Argument(help="An asset, such as `models/fraud`; default: all that have checks.")
+        str | None, typer.Argument(help="An asset, such as `models/NAME`; default: all that have checks.")
     ] = None,
     partition: Annotated[
         str | None, typer.Option(help="The day, such as 2018-10-02; default: the newest one.")

@@ -31,7 +31,7 @@ def compact(
     tables: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Tables, such as `features/terminal_risk` or `ledgers/publications`; default: all."
+            help="Tables, such as `features/NAME` or `ledgers/publications`; default: all."
         ),
     ] = None,
     as_json: Json = False,

@@ -98,7 +98,7 @@ def demo(
 
 @app.command()
 def ingest(
-    source: Annotated[str, typer.Argument(help="A declared source, such as `transactions`.")],
+    source: Annotated[str, typer.Argument(help="A declared source, such as `orders`.")],
     paths: Annotated[list[str] | None, typer.Argument(help="Parquet or CSV files, folders or globs.")] = None,
     known_at: Annotated[
         str | None, typer.Option(help="When these rows were known, for a file of corrections.")

@@ -24,7 +24,7 @@ def _group() -> None:
 @models_app.command()
 def card(
     model: Annotated[
-        str, typer.Argument(help="A model, or one version of it: `fraud`, `fraud@champion` or `fraud@3`.")
+        str, typer.Argument(help="A model, or one version of it: `NAME`, `NAME@champion` or `NAME@3`.")
     ],
 ) -> None:
     """Print the model card of a version as Markdown; of a name alone, that of the champion.

@@ -32,7 +32,7 @@ _IMPORTED = (
     "upath",
 )
 
-Name = Annotated[str, typer.Argument(help="A declared release, such as `fraud`.")]
+Name = Annotated[str, typer.Argument(help="Name of a declared release.")]
 
 
 @releases_app.command(name="list")

@@ -14,7 +14,7 @@ from ml_platform.kernel.settings import settings
 
 
 def report(
-    name: Annotated[str, typer.Argument(help="A drift profile, such as `fraud`.")],
+    name: Annotated[str, typer.Argument(help="Name of a declared drift profile.")],
     partition: Annotated[str, typer.Argument(help="The day, such as 2018-08-01.")],
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     as_json: Json = False,

@@ -34,7 +34,7 @@ from ml_platform.lake.tables import Lake
 def stale(
     asset: Annotated[
         str | None,
-        typer.Argument(help="An asset, such as `features/terminal_risk`; default: all that are published."),
+        typer.Argument(help="An asset, such as `features/NAME`; default: all that are published."),
     ] = None,
     as_json: Json = False,
 ) -> None:

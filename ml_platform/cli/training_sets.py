@@ -14,7 +14,7 @@ from ml_platform.model_registry.named import named_version
 
 training_sets_app = typer.Typer(help="What models were trained on.", no_args_is_help=True)
 Model = Annotated[
-    str, typer.Option(help="A registered version by alias or number: `fraud@champion` or `fraud@3`.")
+    str, typer.Option(help="A registered version by alias or number: `NAME@champion` or `NAME@3`.")
 ]
 
 

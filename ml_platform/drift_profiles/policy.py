@@ -11,19 +11,19 @@ class DriftPolicy:
     """How far a day may be from its reference before models must not be trained on it.
 
     A snapshot's feature repeats in all of its entity's rows: `entity_of` names the column of ids, and Kish's
-    effective size of their clusters counts in place of rows, or who pays often would make days significant.
+    effective size of their clusters counts in place of rows, or who comes often would make days significant.
 
-    The defaults come from 702 stable days of simulated card payments (9,600 rows, 15 features) and 1,170 of a
-    tenth of the customers: no alarm, and one (by rows 238). Amounts times 1.2 are found on all. At full size:
+    The defaults come from 702 stable days of the reference use case (9,600 rows, 15 features) and 1,170 of a tenth of
+    its entities: no alarm, and one (by rows 238). Numbers times 1.2 are found on all. At full size:
 
-    - `ks_bound`: stable days reach 0.036 (yesterday's mean). Night share up by five points gives 0.039 to
-      0.060 and is found on 700 days, permuted terminals at least 0.049, amounts times 1.2 at least 0.074.
+    - `ks_bound`: stable days reach 0.036 (yesterday's mean). A binary feature's share up by five points gives 0.039 to
+      0.060 and is found on 700 days, permuted entities at least 0.049, numbers times 1.2 at least 0.074.
     - `total_variation_bound` is the same, as on two categories both distances are one quantity; hours of the
       day reach 0.026. By noise 100 categories reach 0.05, 1,000 reach 0.14: there significance decides.
     - `missing_bound`, on the change of the missing share: stable days reach 0.024, where a third of the
       values is missing anyway (5 percent more lost is found on three days of five there, elsewhere on all).
-    - `p_value`: features of customers never came below an adjusted 0.2, as they are the same on both sides.
-      Yesterday's mean times 1.1 is found on nine days of ten. At a tenth, night and terminals hardly are.
+    - `p_value`: features of an entity never came below an adjusted 0.2, as they are the same on both sides.
+      Yesterday's mean times 1.1 is found on nine days of ten. At a tenth, shares and permutations hardly are.
     """
 
     reference_days: int = 28

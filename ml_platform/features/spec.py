@@ -27,7 +27,7 @@ _OF_SINGLE_FEATURES = frozenset({"aggregations", "ratios"})
 class FeatureViewSpec(NamedSpec):
     """Features of one entity: the rows offline, and what Feast serves online."""
 
-    entity: Name = Field(description="The entity that a row is about, such as `customer`.")
+    entity: Name = Field(description="The entity that a row is about, such as `place`.")
     join_key: Name | None = Field(default=None, description="Column of its key; default: <entity>_id.")
     source: Name = Field(description="Source of the events that are aggregated.")
     labels: Name | None = Field(

@@ -1,6 +1,6 @@
 """Which partitions of which assets an asset reads: declared once, used for the graph and for the gates.
 
-Asset keys are text here (`features/terminal_risk`), partitions are days; no orchestrator is known.
+Asset keys are text here (`features/NAME`), partitions are days; no orchestrator is known.
 """
 
 import datetime as dt

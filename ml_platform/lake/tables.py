@@ -153,7 +153,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Lake:
-    """All tables below one root URI, by name: `lake.table("sources/transactions")`."""
+    """All tables below one root URI, by name: `lake.table("sources/orders")`."""
 
     root: str
 

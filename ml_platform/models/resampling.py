@@ -1,6 +1,6 @@
 """How sure a measure is: the same labelled rows drawn again, a thousand times, in units that are independent.
 
-Rows are not: those of one customer share its features, those of one terminal its frauds. So whole entities are drawn
+Rows are not: those of one entity share its features, and often its labels. So whole entities are drawn
 with replacement, with all their rows (Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8;
 Field and Welsh 2007, Bootstrapping clustered data). A row belongs to several entities at once; each kind is drawn in
 turn, and the one that gives the widest interval counts. A precision of entities is drawn by its own entity. Two

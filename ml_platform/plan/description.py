@@ -41,7 +41,7 @@ class Asset(Spec):
     """One asset: where it stands in the graph, and what its rows depend on beside their inputs."""
 
     declaration: str = Field(
-        description="The declaration that it is made by, such as `FeatureView terminal_risk`."
+        description="The declaration that it is made by, such as `FeatureView NAME`."
     )
     published: bool = Field(
         description="Are its partitions published in the lake, with a line in the ledger?"
@@ -131,7 +131,7 @@ def describe(catalog: Catalog, root: Path = PROJECT_ROOT, *, with_code: bool = T
 
 
 def name_of(spec: NamedSpec) -> str:
-    """Kind and name of a declaration: `FeatureView terminal_risk`."""
+    """Kind and name of a declaration: `FeatureView NAME`."""
     return f"{type(spec).__name__.removesuffix('Spec')} {spec.name}"
 
 

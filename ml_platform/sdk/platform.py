@@ -49,7 +49,7 @@ class Platform:
         return declarations.load()
 
     def tables(self) -> list[str]:
-        """Names of all tables of the lake, as `sql` takes them, such as `features.place_demand`."""
+        """Names of all tables of the lake, as `sql` takes them, such as `features.NAME`."""
         return [name.replace("/", ".") for name in Lake(self.settings.lake_uri).table_names()]
 
     def sql(self, text: str) -> Rows:

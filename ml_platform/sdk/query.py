@@ -1,4 +1,4 @@
-"""SQL over the tables of the lake: `features.terminal_visits` is the table of the asset `features/terminal_visits`.
+"""SQL over the tables of the lake: `features.NAME` is the table of the asset `features/NAME`.
 
 A table is read at its newest version, or at another one with DuckDB's own `AT (VERSION => 3)`. Nothing is written.
 """

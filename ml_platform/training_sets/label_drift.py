@@ -125,7 +125,7 @@ def judge_rate(
 
     Rows are labelled events, positives those with the label; reference counts are per day, oldest first. The
     day fails when its rate over the reference's is outside [1 / ratio_bound, ratio_bound] and the difference
-    is significant. On 117 stable days of simulated card payments (80 frauds a day) the ratio was between 0.71
+    is significant. On 117 stable days of the reference use case (80 positives a day) the ratio was between 0.71
     and 1.28, its 95th percentile 1.18; doubled labels fail on 116 of them, halved ones on all. With fewer
     reference days or rows the day is `not_judged`. Above a rate of 1 / ratio_bound only a fall can be seen:
     count the rarer class there. Raises InputError for counts that cannot be.
