@@ -73,7 +73,7 @@ class NamedSpec(Spec):
     name: Name = Field(description="Name of the asset; unique within its stage.")
     description: str = Field(default="", description="One sentence for people, shown in the Dagster UI.")
     owners: tuple[str, ...] = Field(
-        default=(), description="Dagster owners: `team:payments-risk` or an e-mail address."
+        default=(), description="Dagster owners: `team:NAME` or an e-mail address."
     )
     compute: Compute | None = Field(
         default=None, description="Resources of the pod in which it is made, where steps have pods."
