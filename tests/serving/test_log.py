@@ -20,7 +20,7 @@ from ml_platform.lake.engine import small_answer
 from ml_platform.lake.journal import Journal
 from ml_platform.lake.tables import Lake, Table
 from ml_platform.serving.log import PredictionLog
-from ml_platform.serving.logged import SCHEMA, encoded, log_table
+from ml_platform.serving.logged import SCHEMA, cells, encoded, log_table
 from tests.serving.logged_toys import AS_OF, DAY, toy_batch
 
 SOON, NEVER = 0.1, 3_600.0
@@ -149,7 +149,8 @@ def test_rows_that_wait_with_those_that_are_none_are_written(tmp_path: Path) -> 
 
 
 def rows_of(*names: str) -> pa.Table:
-    return encoded([toy_batch([name]) for name in names], [0] * len(names))
+    batch = toy_batch(names)
+    return encoded(batch.contract, cells(batch, logged_at=0))
 
 
 def test_a_commit_that_succeeded_without_the_writer_knowing_is_not_made_twice(tmp_path: Path) -> None:
