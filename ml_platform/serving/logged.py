@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -48,7 +49,7 @@ SCHEMA = pa.schema(
 )
 
 Cells = tuple[Any, ...]
-"""One row of the table as it waits to be written: `_SINGLE`, then a text for each key, a time and a state for each view.
+"""One row of the table as it waits: `_SINGLE`, then a text for each key, a time for each view, a state for each view.
 
 It is flat, and its features are the bytes of their float64: thousands of rows wait at a time, and each garbage
 collection looks at every object that is made of others.
@@ -124,8 +125,10 @@ def cells(batch: LoggedBatch, *, logged_at: int) -> list[Cells]:
 
 def encoded(contract: Contract, rows: Sequence[Cells]) -> pa.Table:
     """Logged predictions of a contract, whose names are those of the maps, as rows of the table."""
-    found = iter(zip(*rows, strict=True))
+    found = list(zip(*rows, strict=True))
     columns: dict[str, Any] = dict(zip(_SINGLE, found, strict=False))
+    of_maps = iter(found[len(_SINGLE) :])
+    keys, times, states = (list(islice(of_maps, n)) for n in (len(contract.keys), *[len(contract.views)] * 2))
     as_of = np.array(columns["as_of"])
     views = [view.name for view in contract.views]
     columns |= {
@@ -133,9 +136,9 @@ def encoded(contract: Contract, rows: Sequence[Cells]) -> pa.Table:
         "as_of": pa.array(as_of, pa.int64()).cast(_TIME),
         "logged_at": pa.array(columns["logged_at"], pa.int64()).cast(_TIME),
         "features": _features(contract, columns["features"]),
-        "keys": _maps({key: next(found) for key in contract.keys}, pa.string()),
-        "snapshots": _maps({view: next(found) for view in views}, pa.int64()),
-        "states": _maps({view: next(found) for view in views}, pa.string()),
+        "keys": _maps(list(contract.keys), _by_row(keys, pa.string())),
+        "snapshots": _maps(views, _by_row(times, pa.int64())),
+        "states": _maps(views, _by_row(states, pa.string())),
         PARTITION_COLUMN: pa.array(as_of // 86_400_000_000, pa.int32()).cast(pa.date32()),
     }
     return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
@@ -143,24 +146,25 @@ def encoded(contract: Contract, rows: Sequence[Cells]) -> pa.Table:
 
 def _features(contract: Contract, rows: Sequence[bytes]) -> pa.Array:
     """The features of every row by name; NaN, which says that there is no value, becomes null."""
-    values = np.frombuffer(b"".join(rows), np.float64).reshape(len(rows), len(contract.features))
-    found = {name: pa.array(values[:, i], from_pandas=True) for i, name in enumerate(contract.features)}
-    return _maps(found, pa.float64(), absent=False)
+    values = np.frombuffer(b"".join(rows), np.float64)
+    return _maps(contract.features, pa.array(values, from_pandas=True), absent=False)
 
 
-def _maps(columns: Mapping[str, Any], kind: pa.DataType, *, absent: bool = True) -> pa.Array:
-    """One map a row from columns (n,) by key; what is null is left out, or stays as a null."""
-    arrays = [c if isinstance(c, pa.Array) else pa.array(c, kind) for c in columns.values()]
-    names, rows = len(arrays), len(arrays[0])
-    by_row = np.arange(names * rows).reshape(names, rows).T.ravel()
-    items = pa.concat_arrays(arrays).take(pa.array(by_row))
-    keys = pa.array(list(columns)).take(pa.array(np.tile(np.arange(names), rows)))
-    ends = np.arange(names, names * rows + 1, names)
+def _by_row(columns: Sequence[Sequence[Any]], kind: pa.DataType) -> pa.Array:
+    """The values of some columns, row after row."""
+    return pa.array(list(chain.from_iterable(zip(*columns, strict=True))), kind)
+
+
+def _maps(names: Sequence[str], items: pa.Array, *, absent: bool = True) -> pa.Array:
+    """One map a row from values row after row; what is null is left out, or stays as a null."""
+    rows = len(items) // len(names)
+    keys = pa.array(names).take(pa.array(np.tile(np.arange(len(names)), rows)))
+    sizes = np.full(rows, len(names))
     if absent and items.null_count:
         there = items.is_valid()
-        ends = np.cumsum(there.to_numpy(zero_copy_only=False).reshape(rows, names).sum(axis=1))
+        sizes = there.to_numpy(zero_copy_only=False).reshape(rows, -1).sum(axis=1)
         keys, items = keys.filter(there), items.filter(there)
-    return pa.MapArray.from_arrays(pa.array([0, *ends.tolist()], pa.int32()), keys, items)
+    return pa.MapArray.from_arrays(pa.array(np.concatenate(([0], sizes.cumsum())), pa.int32()), keys, items)
 
 
 def _text(value: Any) -> str | None:
