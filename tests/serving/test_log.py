@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,15 @@ def test_rows_that_are_no_rows_of_the_log_do_not_keep_the_others_out(here: Setti
         until(lambda: log.lost == 2)
         log.offer(toy_batch(["b"]))
     assert ids(here) == ["b"]
+
+
+def test_rows_that_cannot_even_wait_are_lost_and_whoever_asked_does_not_hear_of_it(here: Settings) -> None:
+    with closing(PredictionLog(here)) as log:
+        batch = toy_batch(["a", "b"])
+        log.offer(replace(batch, rows=[*batch.rows[:1], {"customer_id": 1}]))
+        assert (log.depth, log.lost) == (0, 2)
+        log.offer(toy_batch(["c"]))
+    assert ids(here) == ["c"]
 
 
 def test_rows_that_wait_with_those_that_are_none_are_written(tmp_path: Path) -> None:
