@@ -23,7 +23,7 @@ from ml_platform.serving.logged import SCHEMA, Cells, LoggedBatch, cells, encode
 _log = logging.getLogger(__name__)
 
 _AT_ONCE = 2048
-"""Predictions that are put into columns at once: a call takes 1.5 ms, whatever it is given, and 10 µs for each row."""
+"""Predictions that are put into columns at once: a call takes 0.7 ms, whatever it is given, and 1.5 µs for each row."""
 
 _PAUSE_S = 0.001
 
