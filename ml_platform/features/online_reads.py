@@ -25,10 +25,11 @@ _KEYS = 10_000  # in one query of SQLite, which takes 32,766
 
 @dataclass(frozen=True)
 class ViewKeys:
-    """What is read of one view: entity keys, as Feast's protobufs, and features, whose order the values have."""
+    """What is read of one view: values of its join key, and features, whose order the values have."""
 
     view: "FeatureView"
-    keys: Sequence[Any]
+    join_key: str
+    keys: Sequence[int | str]
     features: Sequence[str]
 
 
@@ -63,8 +64,9 @@ class OnlineReads:
             for asked in wanted
         ]
 
-    def _ask(self, store: Any, asked: ViewKeys, keys: Sequence[Any]) -> Any:
-        return store.online_read(self._config, asked.view, list(keys), list(asked.features))
+    def _ask(self, store: Any, asked: ViewKeys, keys: Sequence[int | str]) -> Any:
+        wanted = [_entity_key(asked.join_key, key) for key in keys]
+        return store.online_read(self._config, asked.view, wanted, list(asked.features))
 
     def _own_store(self) -> Any:
         """The embedded store as this thread alone has it open.
@@ -102,6 +104,14 @@ def _row(row: tuple[Any, Any], features: Sequence[str]) -> OnlineRow:
     return since_epoch(time), [plain_value(values.get(name)) for name in features]
 
 
-def _portions(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def _entity_key(join_key: str, key: int | str) -> Any:
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    value = Value(int64_val=key) if isinstance(key, int) else Value(string_val=key)
+    return EntityKey(join_keys=[join_key], entity_values=[value])
+
+
+def _portions(keys: Sequence[int | str]) -> Iterator[Sequence[int | str]]:
     for start in range(0, len(keys), _KEYS):
         yield keys[start : start + _KEYS]

@@ -140,7 +140,7 @@ def told(
 def told_once(check: Callable[[Any], Any], body: bytes) -> Any:
     """What a check makes of a JSON document; Refused also for a name that one object has twice."""
     found = told(check, body)
-    json.loads(body, object_pairs_hook=_once_each)
+    _ONCE_EACH.decode(body.decode())
     return found
 
 
@@ -153,6 +153,9 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         detail = f"{error.path}: {error.message}, and which is meant is not for the service to say"
         raise Refused(422, "invalid", f"{detail}. Nothing was scored", errors=[error])
     return found
+
+
+_ONCE_EACH = json.JSONDecoder(object_pairs_hook=_once_each)
 
 
 def _path(location: Sequence[int | str]) -> str:

@@ -1,7 +1,8 @@
 """The prediction log: what was answered goes to the lake beside the requests, never in their way.
 
-A request hands over what it has and goes on. A thread writes what waits to a Delta table of each model. What does
-not fit into the queue is lost and counted; what cannot be written waits and is tried again; a crash loses what waits.
+A request hands over what it has, as flat rows, and goes on. A thread writes what waits to a Delta table of each
+model. What does not fit into the queue is lost and counted; what cannot be written waits and is tried again; a crash
+loses what waits.
 """
 
 import logging
@@ -16,14 +17,24 @@ import pyarrow as pa
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.journal import Journal
 from ml_platform.lake.tables import Lake
-from ml_platform.serving.logged import SCHEMA, LoggedBatch, encoded, log_table
+from ml_platform.models.contract import Contract
+from ml_platform.serving.logged import SCHEMA, Cells, LoggedBatch, cells, encoded, log_table
 
 _log = logging.getLogger(__name__)
 
 _AT_ONCE = 2048
-"""Predictions that are put into columns at once: a call takes 1.5 ms, whatever it is given, and 10 µs for each row."""
+"""Predictions that are put into columns at once: a call takes 0.7 ms, whatever it is given, and 1.5 µs for each row."""
 
 _PAUSE_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class _Offered:
+    """The rows of one request, all of one contract."""
+
+    contract: Contract
+    rows: list[Cells]
+    at: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class PredictionLog:
         self._capacity = settings.serving.log_queue
         self._period = settings.serving.log_seconds / 2
         self._lake = Lake(settings.lake_uri)
-        self._waiting: deque[tuple[int, LoggedBatch]] = deque()
+        self._waiting: deque[_Offered] = deque()
         self._models: dict[str, _ModelLog] = {}
         self._lock = threading.Lock()
         self._depth = self._lost = self._written = self._failures = 0
@@ -88,18 +99,23 @@ class PredictionLog:
         """How long the oldest prediction has waited; 0 when none waits."""
         with self._lock:
             ages = [found.unwritten[0].offered_at for found in self._models.values() if found.unwritten]
-            ages += [self._waiting[0][0]] if self._waiting else []
+            ages += [self._waiting[0].at] if self._waiting else []
         return max(0.0, (_now() - min(ages)) / 1e6) if ages else 0.0
 
     def offer(self, prediction: LoggedBatch) -> None:
         """Take a request's predictions to be written soon; never waits. What does not fit is lost, and counted."""
-        rows = len(prediction)
+        now = _now()
+        try:
+            offered = _Offered(prediction.contract, cells(prediction, logged_at=now), now)
+        except Exception:  # noqa: BLE001 - whatever is in the rows, who asked gets the answer
+            self._lose(len(prediction))
+            return
         with self._lock:
-            if self._closing.is_set() or self._depth + rows > self._capacity:
-                self._lost += rows
+            if self._closing.is_set() or self._depth + len(prediction) > self._capacity:
+                self._lost += len(prediction)
                 return
-            self._depth += rows
-            self._waiting.append((_now(), prediction))
+            self._depth += len(prediction)
+            self._waiting.append(offered)
             half_full = self._depth * 2 > self._capacity
         if half_full:
             self._wake.set()
@@ -160,28 +176,34 @@ class PredictionLog:
             self._waiting.clear()
         rows: dict[str, list[pa.Table]] = {}
         for group in _groups(taken):
-            rows.setdefault(group[0][1].contract.model, []).extend(self._columns(group))
+            rows.setdefault(group[0].contract.model, []).extend(self._columns(group))
             time.sleep(_PAUSE_S)
         for name, tables in rows.items():
             if not tables:
                 continue
             model = self._model(name)
             model.number += 1
-            yield _Commit(pa.concat_tables(tables), model.number, taken[0][0]), model
+            yield _Commit(pa.concat_tables(tables), model.number, taken[0].at), model
 
-    def _columns(self, group: list[tuple[int, LoggedBatch]]) -> Iterator[pa.Table]:
+    def _columns(self, group: list[_Offered]) -> Iterator[pa.Table]:
         """The rows of some requests; of those that can be no rows, each alone is lost."""
+        rows = [row for offered in group for row in offered.rows]
         try:
-            yield encoded([batch for _, batch in group], [offered_at for offered_at, _ in group])
+            yield encoded(group[0].contract, rows)
         except BaseException:  # noqa: BLE001 - one request's rows keep nobody else's out of the log
             if len(group) > 1:
                 for one in group:
                     yield from self._columns([one])
                 return
-            rows = len(group[0][1])
-            _log.exception("prediction log: %s predictions cannot be rows of the log, and are lost", rows)
+            self._lose(len(rows))
             with self._lock:
-                self._lost, self._depth = self._lost + rows, self._depth - rows
+                self._depth -= len(rows)
+
+    def _lose(self, rows: int) -> None:
+        """Count rows that can be no rows of the table, and say why."""
+        _log.exception("prediction log: %s predictions cannot be rows of the log, and are lost", rows)
+        with self._lock:
+            self._lost += rows
 
     def _model(self, name: str) -> _ModelLog:
         if name not in self._models:
@@ -191,14 +213,14 @@ class PredictionLog:
         return self._models[name]
 
 
-def _groups(taken: list[tuple[int, LoggedBatch]]) -> Iterator[list[tuple[int, LoggedBatch]]]:
-    """Batches of one contract, in their order, a few predictions at a time."""
-    groups: dict[int, tuple[list[tuple[int, LoggedBatch]], int]] = {}
-    for entry in taken:
-        contract = id(entry[1].contract)
+def _groups(taken: list[_Offered]) -> Iterator[list[_Offered]]:
+    """Requests of one contract, in their order, a few predictions at a time."""
+    groups: dict[int, tuple[list[_Offered], int]] = {}
+    for offered in taken:
+        contract = id(offered.contract)
         group, rows = groups.get(contract, ([], 0))
-        group.append(entry)
-        groups[contract] = (group, rows + len(entry[1]))
+        group.append(offered)
+        groups[contract] = (group, rows + len(offered.rows))
         if groups[contract][1] >= _AT_ONCE:
             yield groups.pop(contract)[0]
     yield from (group for group, _ in groups.values())

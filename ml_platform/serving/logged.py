@@ -1,8 +1,8 @@
 """What is kept of a request that was answered: enough to ask later what was said, from which values, and by whom."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +48,29 @@ SCHEMA = pa.schema(
     ]
 )
 
+Cells = tuple[Any, ...]
+"""One row of the table as it waits: `_SINGLE`, then a text for each key, a time for each view, a state for each view.
+
+It is flat, and its features are the bytes of their float64: thousands of rows wait at a time, and each garbage
+collection looks at every object that is made of others.
+"""
+_SINGLE = (
+    "request_id",
+    "trace_id",
+    "version",
+    "run_id",
+    "role",
+    "as_of",
+    "logged_at",
+    "prediction_id",
+    "event_id",
+    "request",
+    "features",
+    "outcome",
+    "score",
+    "alert",
+)
+
 
 @dataclass(frozen=True)
 class LoggedBatch:
@@ -77,71 +100,71 @@ def log_table(model: str) -> str:
     return f"serving/{model}_predictions"
 
 
-def encoded(batches: Sequence[LoggedBatch], logged_at: Sequence[int]) -> pa.Table:
-    """Logged predictions as rows of the table, with the microsecond at which each batch was offered.
+def cells(batch: LoggedBatch, *, logged_at: int) -> list[Cells]:
+    """The rows of a request for the table, offered at a microsecond: made while all of it is at hand, and small."""
+    contract, answer = batch.contract, batch.answer
+    event, keys, request = contract.event.name, contract.keys, contract.request
+    same = (batch.request_id, batch.trace_id, batch.version, batch.run_id, batch.role, batch.as_of, logged_at)
+    return [
+        (
+            *same,
+            batch.prediction_ids[i],
+            _text(row.get(event)),
+            to_json({name: row[name] for name in request}).decode(),
+            answer.features[i].tobytes(),
+            answer.outcomes[i],
+            answer.scores[i],
+            answer.alerts[i],
+            *[_text(row.get(key)) for key in keys],
+            *[view.times[i] for view in answer.views],
+            *[view.states[i] for view in answer.views],
+        )
+        for i, row in enumerate(batch.rows)
+    ]
 
-    All batches are of one contract: its names are those of the maps.
-    """
-    contract, rows = batches[0].contract, list(chain.from_iterable(batch.rows for batch in batches))
-    sizes = np.array([len(batch) for batch in batches])
-    as_of = np.repeat([batch.as_of for batch in batches], sizes)
-    answers = [batch.answer for batch in batches]
-    event, request = contract.event.name, tuple(contract.request)
-    columns: dict[str, Any] = {
-        "prediction_id": list(chain.from_iterable(batch.prediction_ids for batch in batches)),
-        **{
-            name: _repeated((getattr(batch, name) for batch in batches), sizes)
-            for name in ("request_id", "trace_id", "version", "run_id", "role")
-        },
+
+def encoded(contract: Contract, rows: Sequence[Cells]) -> pa.Table:
+    """Logged predictions of a contract, whose names are those of the maps, as rows of the table."""
+    found = list(zip(*rows, strict=True))
+    columns: dict[str, Any] = dict(zip(_SINGLE, found, strict=False))
+    of_maps = iter(found[len(_SINGLE) :])
+    keys, times, states = (list(islice(of_maps, n)) for n in (len(contract.keys), *[len(contract.views)] * 2))
+    as_of = np.array(columns["as_of"])
+    views = [view.name for view in contract.views]
+    columns |= {
         "model": [contract.model] * len(rows),
         "as_of": pa.array(as_of, pa.int64()).cast(_TIME),
-        "logged_at": pa.array(np.repeat(logged_at, sizes), pa.int64()).cast(_TIME),
-        "event_id": [None if row.get(event) is None else str(row[event]) for row in rows],
-        "keys": _maps({key: [_text(row.get(key)) for row in rows] for key in contract.keys}, pa.string()),
-        "request": [to_json({name: row[name] for name in request}).decode() for row in rows],
-        "features": _features(contract, answers),
-        **_of_views(contract, answers),
-        "outcome": list(chain.from_iterable(answer.outcomes for answer in answers)),
-        "score": list(chain.from_iterable(answer.scores for answer in answers)),
-        "alert": list(chain.from_iterable(answer.alerts for answer in answers)),
+        "logged_at": pa.array(columns["logged_at"], pa.int64()).cast(_TIME),
+        "features": _features(contract, columns["features"]),
+        "keys": _maps(list(contract.keys), _by_row(keys, pa.string())),
+        "snapshots": _maps(views, _by_row(times, pa.int64())),
+        "states": _maps(views, _by_row(states, pa.string())),
         PARTITION_COLUMN: pa.array(as_of // 86_400_000_000, pa.int32()).cast(pa.date32()),
     }
     return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
-def _features(contract: Contract, answers: Sequence[Answer]) -> pa.Array:
+def _features(contract: Contract, rows: Sequence[bytes]) -> pa.Array:
     """The features of every row by name; NaN, which says that there is no value, becomes null."""
-    values = np.concatenate([answer.features for answer in answers])
-    found = {name: pa.array(values[:, i], from_pandas=True) for i, name in enumerate(contract.features)}
-    return _maps(found, pa.float64(), absent=False)
+    values = np.frombuffer(b"".join(rows), np.float64)
+    return _maps(contract.features, pa.array(values, from_pandas=True), absent=False)
 
 
-def _of_views(contract: Contract, answers: Sequence[Answer]) -> dict[str, pa.Array]:
-    times = dict[str, Any]()
-    states = dict[str, Any]()
-    for i, view in enumerate(contract.views):
-        times[view.name] = list(chain.from_iterable(answer.views[i].times for answer in answers))
-        states[view.name] = list(chain.from_iterable(answer.views[i].states for answer in answers))
-    return {"snapshots": _maps(times, pa.int64()), "states": _maps(states, pa.string())}
+def _by_row(columns: Sequence[Sequence[Any]], kind: pa.DataType) -> pa.Array:
+    """The values of some columns, row after row."""
+    return pa.array(list(chain.from_iterable(zip(*columns, strict=True))), kind)
 
 
-def _maps(columns: Mapping[str, Any], kind: pa.DataType, *, absent: bool = True) -> pa.Array:
-    """One map a row from columns (n,) by key; what is null is left out, or stays as a null."""
-    arrays = [c if isinstance(c, pa.Array) else pa.array(c, kind) for c in columns.values()]
-    names, rows = len(arrays), len(arrays[0])
-    by_row = np.arange(names * rows).reshape(names, rows).T.ravel()
-    items = pa.concat_arrays(arrays).take(pa.array(by_row))
-    keys = pa.array(list(columns)).take(pa.array(np.tile(np.arange(names), rows)))
-    ends = np.arange(names, names * rows + 1, names)
+def _maps(names: Sequence[str], items: pa.Array, *, absent: bool = True) -> pa.Array:
+    """One map a row from values row after row; what is null is left out, or stays as a null."""
+    rows = len(items) // len(names)
+    keys = pa.array(names).take(pa.array(np.tile(np.arange(len(names)), rows)))
+    sizes = np.full(rows, len(names))
     if absent and items.null_count:
         there = items.is_valid()
-        ends = np.cumsum(there.to_numpy(zero_copy_only=False).reshape(rows, names).sum(axis=1))
+        sizes = there.to_numpy(zero_copy_only=False).reshape(rows, -1).sum(axis=1)
         keys, items = keys.filter(there), items.filter(there)
-    return pa.MapArray.from_arrays(pa.array([0, *ends.tolist()], pa.int32()), keys, items)
-
-
-def _repeated(values: Iterable[Any], sizes: Any) -> list[Any]:
-    return [value for value, size in zip(values, sizes, strict=True) for _ in range(size)]
+    return pa.MapArray.from_arrays(pa.array(np.concatenate(([0], sizes.cumsum())), pa.int32()), keys, items)
 
 
 def _text(value: Any) -> str | None:

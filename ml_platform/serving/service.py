@@ -159,11 +159,13 @@ class Service:
         start, found = 0, list[Scored]()
         for exchange, own in asked:
             mine = slice(start, start := start + len(own))
-            part = answer.part(mine)
+            part, read = answer, online
+            if len(asked) > 1:
+                part, read = answer.part(mine), [view.part(mine) for view in online]
             exchange.served, exchange.at = served, at
             exchange.views, exchange.outcomes = part.views, part.outcomes
             ids = _prediction_ids(len(own))
-            found.append(Scored(served, at, own, part, ids, [read.part(mine) for read in online]))
+            found.append(Scored(served, at, own, part, ids, read))
         return found
 
     def keep(self, exchange: Exchange, scored: Scored) -> None:

@@ -31,7 +31,7 @@ class OnlineFeatures:
         """The rows of every view, in the contract's order, for some entity keys; each key is asked for once."""
         numbers = [_numbered([key[view.join_key] for key in keys]) for view, _ in self._views]
         wanted = [
-            ViewKeys(found, [_entity_key(view, key) for key in distinct], view.features)
+            ViewKeys(found, view.join_key, list(distinct), view.features)
             for (view, found), distinct in zip(self._views, numbers, strict=True)
         ]
         answers = self._answers(wanted)
@@ -78,11 +78,3 @@ def _feast_view(view: ViewContract) -> "FeatureView":
         for name, kind in zip(view.features, view.types, strict=True)
     ]
     return FeatureView(name=view.name, entities=[entity], schema=schema)
-
-
-def _entity_key(view: ViewContract, key: Any) -> Any:
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    value = Value(int64_val=key) if view.key_type == "int64" else Value(string_val=key)
-    return EntityKey(join_keys=[view.join_key], entity_values=[value])

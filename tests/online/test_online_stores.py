@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from ml_platform.features.feast_import import load_feast
 from ml_platform.features.online_reads import OnlineReads, OnlineRow, ViewKeys
 from ml_platform.features.store import store_config
 from ml_platform.kernel.errors import InputError, StoreError
@@ -53,14 +56,24 @@ def redis_world(home: Settings, redis: RedisServer, monkeypatch: pytest.MonkeyPa
 
 
 def wallets(*names: str) -> ViewKeys:
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
-
     from ml_platform.features.feast_objects import entity, feature_view
 
     view = feature_view(VIEW, CATALOG, Lake("nowhere"), entity(VIEW, CATALOG))
-    keys = [EntityKey(join_keys=["wallet_id"], entity_values=[Value(string_val=name)]) for name in names]
-    return ViewKeys(view, keys, ("payments", "mean_amount"))
+    return ViewKeys(view, "wallet_id", names, ("payments", "mean_amount"))
+
+
+@given(st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(exclude_categories=["Cs"])))
+def test_redis_is_asked_where_feast_keeps_an_entity(key: int | str) -> None:
+    load_feast()
+    from feast.infra.online_stores.helpers import _redis_key
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    from ml_platform.features.online_store import _entity
+
+    value = Value(int64_val=key) if isinstance(key, int) else Value(string_val=key)
+    feasts = _redis_key("", EntityKey(join_keys=["wallet_id"], entity_values=[value]), 3)
+    assert _entity("wallet_id", key) == feasts
 
 
 def online(world: SmallWorld, *names: str) -> list[OnlineRow]:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ml_platform.lake.engine import small_answer
 from ml_platform.lake.journal import Journal
 from ml_platform.lake.tables import Lake, Table
 from ml_platform.serving.log import PredictionLog
-from ml_platform.serving.logged import SCHEMA, encoded, log_table
+from ml_platform.serving.logged import SCHEMA, cells, encoded, log_table
 from tests.serving.logged_toys import AS_OF, DAY, toy_batch
 
 SOON, NEVER = 0.1, 3_600.0
@@ -140,6 +141,15 @@ def test_rows_that_are_no_rows_of_the_log_do_not_keep_the_others_out(here: Setti
     assert ids(here) == ["b"]
 
 
+def test_rows_that_cannot_even_wait_are_lost_and_whoever_asked_does_not_hear_of_it(here: Settings) -> None:
+    with closing(PredictionLog(here)) as log:
+        batch = toy_batch(["a", "b"])
+        log.offer(replace(batch, rows=[*batch.rows[:1], {"customer_id": 1}]))
+        assert (log.depth, log.lost) == (0, 2)
+        log.offer(toy_batch(["c"]))
+    assert ids(here) == ["c"]
+
+
 def test_rows_that_wait_with_those_that_are_none_are_written(tmp_path: Path) -> None:
     here = settings_of(tmp_path, seconds=NEVER)
     with closing(PredictionLog(here)) as log:
@@ -149,7 +159,8 @@ def test_rows_that_wait_with_those_that_are_none_are_written(tmp_path: Path) -> 
 
 
 def rows_of(*names: str) -> pa.Table:
-    return encoded([toy_batch([name]) for name in names], [0] * len(names))
+    batch = toy_batch(names)
+    return encoded(batch.contract, cells(batch, logged_at=0))
 
 
 def test_a_commit_that_succeeded_without_the_writer_knowing_is_not_made_twice(tmp_path: Path) -> None:
