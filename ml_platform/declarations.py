@@ -4,6 +4,7 @@ A component type `package.component.Name` is declared by the spec `package.spec.
 all this module knows of the stages.
 """
 
+import difflib
 import importlib
 from collections.abc import Iterator
 from functools import cache
@@ -15,7 +16,8 @@ from pydantic import ValidationError
 
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
-from ml_platform.kernel.spec import NamedSpec
+from ml_platform.kernel.spec import NamedSpec, Spec
+from ml_platform.kernel.yaml_places import place
 
 DEFS_FOLDER = Path(__file__).parent / "defs"
 
@@ -38,10 +40,22 @@ def load(folder: Path = DEFS_FOLDER) -> Catalog:
 
 
 def _specs_in(path: Path) -> Iterator[NamedSpec]:
-    for document in yaml.safe_load_all(path.read_text()):
-        kind = spec_type(str((document or {}).get("type", "")), path)
+    for number, document in enumerate(_documents(path)):
+        kind = spec_type(str(document.get("type", "")), path)
         if kind is not None:
-            yield _parse(kind, document.get("attributes") or {}, path)
+            yield _parse(kind, document.get("attributes") or {}, path, number)
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = [document or {} for document in yaml.safe_load_all(path.read_text())]
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise DeclarationError(f"{where}: YAML is required; {getattr(err, 'problem', None) or err}") from err
+    if wrong := [document for document in found if not isinstance(document, dict)]:
+        raise DeclarationError(f"{path}: `type` and `attributes` are required; got {wrong[0]!r}")
+    return found
 
 
 def spec_type(component: str, path: Path) -> type[NamedSpec] | None:
@@ -57,14 +71,31 @@ def spec_type(component: str, path: Path) -> type[NamedSpec] | None:
     return found if isinstance(found, type) and issubclass(found, NamedSpec) else None
 
 
-def _parse(kind: type[NamedSpec], attributes: dict[str, Any], path: Path) -> NamedSpec:
+def _parse(kind: type[NamedSpec], attributes: dict[str, Any], path: Path, document: int) -> NamedSpec:
     try:
         return kind.model_validate(attributes, context={"folder": path.parent})
     except ValidationError as err:
-        raise invalid(path, kind.__name__, err, under="attributes.") from err
+        raise invalid(path, kind, err, under=("attributes",), document=document) from err
 
 
-def invalid(path: Path, what: str, err: ValidationError, *, under: str = "") -> DeclarationError:
-    """The error for a file that is not what it should be: every problem with its field path, on a line of its own."""
-    lines = [f"  {under}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()]
-    return DeclarationError(f"{path} is not a valid {what}:\n" + "\n".join(lines))
+def invalid(
+    path: Path, kind: type[Spec], err: ValidationError, *, under: tuple[str, ...] = (), document: int = 0
+) -> DeclarationError:
+    """The error for a file that is not what it should be: every problem with its line and field path."""
+    lines: list[str] = []
+    for found in err.errors():
+        fields = (*under, *found["loc"])
+        where = place(path, fields, document=document)
+        line = f" (line {where.rpartition(':')[2]})" if where != str(path) else ""
+        hint = _near(kind, str(found["loc"][-1])) if found["type"] == "extra_forbidden" else ""
+        lines.append(f"  {'.'.join(map(str, fields))}: {found['msg']}{hint}{line}")
+    return DeclarationError(f"{path} is not a valid {kind.__name__}:\n" + "\n".join(lines))
+
+
+def _near(kind: type[Spec], name: str) -> str:
+    """Which field may have been meant by one that does not exist."""
+    schema = kind.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    known = {field for part in parts for field in part.get("properties", {})}
+    near = difflib.get_close_matches(name, sorted(known), n=2)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -59,7 +59,7 @@ def load_sample(folder: Path) -> Sample:
     try:
         return Sample.model_validate(yaml.safe_load(path.read_text()))
     except ValidationError as err:
-        raise invalid(path, "sample", err) from err
+        raise invalid(path, Sample, err) from err
 
 
 def given_files(options: Sequence[str]) -> dict[str, list[str]]:
@@ -68,9 +68,7 @@ def given_files(options: Sequence[str]) -> dict[str, list[str]]:
     for option in options:
         source, equals, path = option.partition("=")
         if not (source and equals and path):
-            raise InputError(
-                f"--data requires SOURCE=PATH, such as orders=sample.parquet; got {option!r}"
-            )
+            raise InputError(f"--data requires SOURCE=PATH, such as orders=sample.parquet; got {option!r}")
         given.setdefault(source, []).append(path)
     return given
 

@@ -30,9 +30,7 @@ lake_app = typer.Typer(
 def compact(
     tables: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Tables, such as `features/NAME` or `ledgers/publications`; default: all."
-        ),
+        typer.Argument(help="Tables, such as `features/NAME` or `ledgers/publications`; default: all."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,6 +1,7 @@
 """All declarations of a project by kind and name, and the lineage that follows from them."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,10 @@ from typing import Protocol, TypeVar, runtime_checkable
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.lineage import Lineage, Node
 from ml_platform.kernel.spec import NamedSpec
+from ml_platform.kernel.yaml_places import place
+
+_FIELD = re.compile(r"\w+ '[^']*': (?P<path>[a-z_]+(\.\w+)*)")
+"""How a message about a declaration begins: its kind and name, then the field."""
 
 S = TypeVar("S", bound=NamedSpec)
 SpecKey = tuple[type[NamedSpec], str]
@@ -60,7 +65,7 @@ class Catalog:
         nodes: dict[str, Node] = {}
         declared_by: dict[str, str] = {}
         for (kind, name), spec in self.specs.items():
-            for node in spec.nodes(self) if isinstance(spec, DeclaresAssets) else ():
+            for node in self._nodes_of(spec):
                 where = f"{_kind_name(kind)} {name!r} ({self.origins.get((kind, name), 'not from a file')})"
                 if node.key in nodes:
                     raise DeclarationError(
@@ -69,6 +74,18 @@ class Catalog:
                     )
                 nodes[node.key], declared_by[node.key] = node, where
         return Lineage(nodes)
+
+    def _nodes_of(self, spec: NamedSpec) -> tuple[Node, ...]:
+        """The assets of a declaration; what is wrong with it among its neighbours is told with its file and line."""
+        try:
+            return spec.nodes(self) if isinstance(spec, DeclaresAssets) else ()
+        except DeclarationError as err:
+            origin = self.origins.get((type(spec), spec.name))
+            if origin is None:
+                raise
+            field = _FIELD.match(str(err))
+            fields = ("attributes", *field["path"].split(".")) if field else ()
+            raise DeclarationError(f"{place(origin, fields)}: {err}") from err
 
     def use_case(self, spec: NamedSpec) -> str | None:
         """The folder below `defs/` that a declaration lies in with others of its use case, if there is one.

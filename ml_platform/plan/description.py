@@ -40,9 +40,7 @@ class Declaration(Spec):
 class Asset(Spec):
     """One asset: where it stands in the graph, and what its rows depend on beside their inputs."""
 
-    declaration: str = Field(
-        description="The declaration that it is made by, such as `FeatureView NAME`."
-    )
+    declaration: str = Field(description="The declaration that it is made by, such as `FeatureView NAME`.")
     published: bool = Field(
         description="Are its partitions published in the lake, with a line in the ledger?"
     )

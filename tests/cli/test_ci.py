@@ -284,8 +284,8 @@ def invoke(folder: Path, *options: str) -> tuple[int, str, dict[str, Any], str]:
     ("name", "text", "said"),
     [
         ("models/fraud/defs.yaml", "type: ml_platform.models.component.Model\n", "is not a valid ModelSpec"),
-        ("models/fraud/defs.yaml", "type: [", "while parsing a flow"),
-        ("ci.yaml", "first: 2018-04-01\n", "is not a valid sample:\n  last: Field required"),
+        ("models/fraud/defs.yaml", "type: [", "defs.yaml:2: YAML is required"),
+        ("ci.yaml", "first: 2018-04-01\n", "is not a valid Sample:\n  last: Field required (line 1)"),
     ],
 )
 def test_declarations_that_do_not_load_are_exit_code_2_and_the_error_is_in_the_summary(
