@@ -283,8 +283,8 @@ def invoke(folder: Path, *options: str) -> tuple[int, str, dict[str, Any], str]:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("models/fraud/defs.yaml", "type: ml_platform.models.component.Model\n", "is not a valid ModelSpec"),
-        ("models/fraud/defs.yaml", "type: [", "defs.yaml:2: YAML is required"),
+        ("fraud/models/fraud/defs.yaml", "type: ml_platform.models.component.Model\n", "is not a valid ModelSpec"),
+        ("fraud/models/fraud/defs.yaml", "type: [", "defs.yaml:2: YAML is required"),
         ("ci.yaml", "first: 2018-04-01\n", "is not a valid Sample:\n  last: Field required (line 1)"),
     ],
 )
@@ -436,7 +436,7 @@ def test_the_whole_slice_is_made_and_checked_and_nothing_is_written_elsewhere(tm
 def test_a_report_that_cannot_be_written_is_exit_code_2_and_no_failed_check(
     spoilt: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    spoilt("models/fraud/defs.yaml", "type: [")
+    spoilt("fraud/models/fraud/defs.yaml", "type: [")
     done = CliRunner().invoke(
         app, ["ci", "--junit", str(tmp_path), "--summary", str(tmp_path / "summary.md")]
     )

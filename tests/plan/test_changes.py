@@ -39,12 +39,12 @@ def edited(tmp_path: Path) -> Callable[..., Description]:
         folder = tmp_path / "defs"
         shutil.copytree(declarations.DEFS_FOLDER, folder)
         for name, old, new in edits:
-            path = folder / name / "defs.yaml"
+            path = folder / "fraud" / name / "defs.yaml"
             text = path.read_text()
             assert text.count(old) == 1, f"{name} has {old!r} {text.count(old)} times"
             path.write_text(text.replace(old, new))
         for name in without:
-            shutil.rmtree(folder / name)
+            shutil.rmtree(folder / "fraud" / name)
         return describe(declarations.load(folder), tmp_path)
 
     return description

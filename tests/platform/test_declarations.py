@@ -13,7 +13,7 @@ from ml_platform import declarations
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.settings import Settings
 
-SPENDING, RISK = "features/customer_spending", "features/terminal_risk"
+SPENDING, RISK = "fraud/features/customer_spending", "fraud/features/terminal_risk"
 PROJECT = """\
 [tool.dg]
 directory_type = "project"
@@ -172,21 +172,21 @@ def test_the_declarations_are_right_before_they_are_spoilt(folder: Path) -> None
             id="two features of a service with one name",
         ),
         pytest.param(
-            "drift_profiles/fraud",
+            "fraud/drift_profiles/fraud",
             "calendar: [is_weekend]",
             "calendar: [weekend]",
             r"DriftProfile 'fraud': calendar, categories and same_weekday must be features.*got also \['weekend'\]",
             id="a calendar feature that is none",
         ),
         pytest.param(
-            "training_sets/fraud",
+            "fraud/training_sets/fraud",
             "label: is_fraud",
             "label: fraud",
             r"label must be a column of 'fraud_labels' \(.*is_fraud.*\); got 'fraud'",
             id="an unknown label",
         ),
         pytest.param(
-            "models/fraud",
+            "fraud/models/fraud",
             "HistGradientBoostingClassifier",
             "HistGradientBostingClassifier",
             r"attributes\.estimator: .*sklearn\.ensemble has no 'HistGradientBostingClassifier'; "
@@ -194,21 +194,21 @@ def test_the_declarations_are_right_before_they_are_spoilt(folder: Path) -> None
             id="an estimator that does not exist",
         ),
         pytest.param(
-            "models/fraud",
+            "fraud/models/fraud",
             "sklearn.ensemble",
             "sklearn.ensembles",
             r"sklearn has no module 'ensembles'; did you mean ensemble\?",
             id="an estimator of a module that does not exist",
         ),
         pytest.param(
-            "models/fraud",
+            "fraud/models/fraud",
             "sklearn.ensemble",
             "cuml.ensemble",
             r"an installed package is required; there is no 'cuml'",
             id="an estimator of a package that is not installed",
         ),
         pytest.param(
-            "models/fraud",
+            "fraud/models/fraud",
             "type: ml_platform.models.component.Model",
             "type: ml_platform.model.component.Model",
             r"type 'ml_platform\.model\.component\.Model' is required to exist",
@@ -223,8 +223,8 @@ def test_a_declaration_is_refused(folder: Path, name: str, old: str, new: str, m
 
 
 def test_two_views_with_one_name_are_refused_and_both_files_are_named(folder: Path) -> None:
-    shutil.copytree(folder / SPENDING, folder / "features" / "spending_again")
-    first, second = str(folder / SPENDING / "defs.yaml"), str(folder / "features/spending_again/defs.yaml")
+    shutil.copytree(folder / SPENDING, folder / "fraud/features/spending_again")
+    first, second = str(folder / SPENDING / "defs.yaml"), str(folder / "fraud/features/spending_again/defs.yaml")
     said = f"{second}: .* FeatureView 'customer_spending' is already declared in {first}; rename one"
     with pytest.raises(DeclarationError, match=said):
         declarations.load(folder)
@@ -260,9 +260,9 @@ def test_dg_check_defs_points_at_file_and_line_of_a_typo_in_any_declaration(
 def test_dg_check_defs_points_at_file_and_line_of_what_a_schema_cannot_say(
     folder: Path, home: Settings
 ) -> None:
-    line = spoil(folder, "models/fraud", "HistGradientBoosting", "HistGradientBosting")
+    line = spoil(folder, "fraud/models/fraud", "HistGradientBoosting", "HistGradientBosting")
     done = dg_check("defs", folder=folder, home=home)
     assert done.returncode == 1
     said = done.stdout + done.stderr
-    assert f"attributes.estimator at {folder / 'models/fraud/defs.yaml'}:{line}" in said
+    assert f"attributes.estimator at {folder / 'fraud/models/fraud/defs.yaml'}:{line}" in said
     assert "did you mean HistGradientBoostingClassifier" in said

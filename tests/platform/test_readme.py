@@ -266,7 +266,7 @@ def test_the_feature_that_the_readme_adds_is_a_feature(tmp_path: Path) -> None:
     )
     defs = tmp_path / "defs"
     shutil.copytree(PROJECT_ROOT / "ml_platform" / "defs", defs, ignore=shutil.ignore_patterns("__pycache__"))
-    path = defs / "features" / "customer_spending" / "defs.yaml"
+    path = defs / "fraud" / "features" / "customer_spending" / "defs.yaml"
     path.write_text(path.read_text().replace("  online: true\n", f"{snippet}  online: true\n"))
     catalog = declarations.load(defs)
     view = catalog.get(FeatureViewSpec, "customer_spending", wanted_by="README")

@@ -158,7 +158,7 @@ def changed_project(folder: Path) -> Path:
         PROJECT_ROOT / "ml_platform", folder / "ml_platform", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copy(PROJECT_ROOT / "pyproject.toml", folder)
-    defs = folder / "ml_platform" / "defs"
+    defs = folder / "ml_platform" / "defs" / "fraud"
     view, source = (
         yaml.safe_load((path := defs / name / "defs.yaml").read_text()) | {"path": path}
         for name in (CUSTOMERS, EVENTS)
