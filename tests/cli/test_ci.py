@@ -283,7 +283,11 @@ def invoke(folder: Path, *options: str) -> tuple[int, str, dict[str, Any], str]:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("fraud/models/fraud/defs.yaml", "type: ml_platform.models.component.Model\n", "is not a valid ModelSpec"),
+        (
+            "fraud/models/fraud/defs.yaml",
+            "type: ml_platform.models.component.Model\n",
+            "is not a valid ModelSpec",
+        ),
         ("fraud/models/fraud/defs.yaml", "type: [", "defs.yaml:2: YAML is required"),
         ("ci.yaml", "first: 2018-04-01\n", "is not a valid Sample:\n  last: Field required (line 1)"),
     ],

@@ -224,7 +224,10 @@ def test_a_declaration_is_refused(folder: Path, name: str, old: str, new: str, m
 
 def test_two_views_with_one_name_are_refused_and_both_files_are_named(folder: Path) -> None:
     shutil.copytree(folder / SPENDING, folder / "fraud/features/spending_again")
-    first, second = str(folder / SPENDING / "defs.yaml"), str(folder / "fraud/features/spending_again/defs.yaml")
+    first, second = (
+        str(folder / SPENDING / "defs.yaml"),
+        str(folder / "fraud/features/spending_again/defs.yaml"),
+    )
     said = f"{second}: .* FeatureView 'customer_spending' is already declared in {first}; rename one"
     with pytest.raises(DeclarationError, match=said):
         declarations.load(folder)

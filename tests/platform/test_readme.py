@@ -209,6 +209,19 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
     assert (told.returncode, told.stdout) == (0, "nothing was told yet\n"), told.stdout + told.stderr
 
 
+def test_what_was_made_is_read_with_sql_and_from_a_notebook(demo: str, newcomer: Path) -> None:
+    query = "SELECT partition_date, count(*) AS n FROM features.terminal_risk GROUP BY 1 ORDER BY 1 LIMIT 3"
+    asked = run(f'.venv/bin/ml-platform sql "{query}"', newcomer)
+    assert asked.returncode == 0 and "2018-04-03" in asked.stdout, asked.stdout + asked.stderr
+    notebook = next(
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Platform()" in block
+    )
+    frame = 'frame = {"customer_id": [1], "event_timestamp": [__import__("datetime").datetime(2018, 9, 1)]}\n'
+    (newcomer / "notebook.py").write_text(f"{frame}{notebook}\nprint(len(rows), scores.shape)\n")
+    done = run(".venv/bin/python notebook.py", newcomer)
+    assert (done.returncode, done.stdout[:4]) == (0, "1 (3"), done.stdout + done.stderr
+
+
 def test_the_champion_answers_whoever_has_a_key(demo: str, newcomer: Path) -> None:
     made = run(".venv/bin/ml-platform serving-key shop", newcomer)
     key, kept = made.stdout.splitlines()
