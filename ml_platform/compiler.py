@@ -3,6 +3,7 @@
 The graph that Dagster shows and the graph that the gates walk come from the same `kernel.lineage.Node`.
 """
 
+import datetime as dt
 import importlib
 import warnings
 from abc import abstractmethod
@@ -25,14 +26,14 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Check, Node, Upstream
-from ml_platform.kernel.partitions import ONE_DAY, day, key_of
+from ml_platform.kernel.partitions import DAILY, CadenceName, shifted
 from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.kernel.telemetry import step_span
 from ml_platform.lake.tables import Lake
 
-DAILY = "0 6 * * *"
-"""When the daily chain runs, in UTC: each asset once what it reads was updated since."""
+CRONS: dict[CadenceName, str] = {"daily": "0 6 * * *", "hourly": "10 * * * *"}
+"""When the chain of days or hours runs, in UTC: each asset once what it reads was updated since."""
 
 CHECK_DESCRIPTIONS = {
     "quality": "The rows fulfil every declared expectation.",
@@ -88,7 +89,7 @@ class AssetPlan:
     resources: frozenset[str] = frozenset({"environment"})
     one_run_per_range: bool = True
     gated: bool = False
-    cron: str | None = DAILY
+    cron: str | None = CRONS["daily"]
     code_version: str = ""
     description: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -159,9 +160,9 @@ class AssetComponent(SpecComponent):
     ) -> None:
         """Let what was delivered for a partition after its published version count no more; nothing by default."""
 
-    def cron(self) -> str:
+    def cron(self, catalog: Catalog) -> str:
         """When the asset is made on its own, in UTC."""
-        return DAILY
+        return CRONS[self.spec.nodes(catalog)[0].cadence.name]
 
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         """What the definition itself shows: column schema, column lineage."""
@@ -177,7 +178,7 @@ class AssetComponent(SpecComponent):
                 resources=self.resources,
                 one_run_per_range=self.one_run_per_range,
                 gated=self.gated,
-                cron=self.cron(),
+                cron=self.cron(catalog),
                 code_version=self.code_version(catalog),
                 metadata=self.metadata(catalog),
             )
@@ -250,7 +251,7 @@ def _traced(
 
 
 def _check_spec(
-    node: Node, check: Check, partitions: dg.DailyPartitionsDefinition | None
+    node: Node, check: Check, partitions: dg.TimeWindowPartitionsDefinition | None
 ) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         name=check.name,
@@ -267,16 +268,17 @@ def _require_open_gates(
     """Raise Dagster's Failure at the first partition that a gate upstream closes."""
     lake = Lake(context.resources.environment.lake_uri) if "environment" in plan.resources else None
     for key in keys:
-        guard.require_open(context.instance, catalog.lineage, plan.node.key, day(key), lake=lake)
+        guard.require_open(context.instance, catalog.lineage, plan.node.key, key, lake=lake)
 
 
-def partitions_of(node: Node) -> dg.DailyPartitionsDefinition | None:
+def partitions_of(node: Node) -> dg.TimeWindowPartitionsDefinition | None:
     """The Dagster partitions of a node; the last day is included."""
-    if node.first_day is None:
+    if node.first is None:
         return None
-    if node.last_day is None:
-        return dg.DailyPartitionsDefinition(key_of(node.first_day), end_offset=-node.lag_days)
-    return dg.DailyPartitionsDefinition(key_of(node.first_day), end_date=key_of(node.last_day + ONE_DAY))
+    kind = dg.DailyPartitionsDefinition if node.cadence == DAILY else dg.HourlyPartitionsDefinition
+    if node.last is None:
+        return kind(node.first, end_offset=-node.lag)
+    return kind(node.first, end_date=shifted(node.last, 1))
 
 
 def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
@@ -286,10 +288,10 @@ def _backfill_policy(plan: AssetPlan) -> dg.BackfillPolicy | None:
 
 
 def _automation(plan: AssetPlan, catalog: Catalog) -> dg.AutomationCondition | None:
-    """Once a day after what it reads was updated; what is gated also waits for every gate upstream.
+    """Once a day or an hour after what it reads was updated; what is gated also waits for every gate upstream.
 
-    An upstream of which only days before the newest are read was complete long ago: nobody waits for it, nor for one
-    that is declared so.
+    An upstream of which only days before the newest are read was complete long ago, and so was one of which a day
+    reads the hours: nobody waits for it, nor for one that is declared so.
     """
     if plan.cron is None:
         return None
@@ -298,14 +300,18 @@ def _automation(plan: AssetPlan, catalog: Catalog) -> dg.AutomationCondition | N
     complete = [
         dg.AssetKey(upstream.key.split("/"))
         for upstream in node.dependencies
-        if not upstream.awaited
-        or (
-            not upstream.latest and (upstream.last < 0 or catalog.node(upstream.key).lag_days < node.lag_days)
-        )
+        if not upstream.awaited or _complete_before(catalog.node(upstream.key), upstream, node)
     ]
     if complete:
         condition = condition.ignore(dg.AssetSelection.assets(*complete))
     return condition & upstream_checks_passed() if plan.gated else condition
+
+
+def _complete_before(above: Node, upstream: Upstream, node: Node) -> bool:
+    """Whether all that a partition reads of an upstream was complete before the partition itself is."""
+    mine, theirs = node.cadence.period, above.cadence.period if above.partitioned else node.cadence.period
+    ends = upstream.last * mine + max(theirs - mine, dt.timedelta(0))
+    return not upstream.latest and (ends < dt.timedelta(0) or above.delay < node.delay or theirs < mine)
 
 
 def _dependency(upstream: Upstream, catalog: Catalog) -> dg.AssetDep:

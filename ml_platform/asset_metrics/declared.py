@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.lineage import Days
-from ml_platform.kernel.partitions import ONE_DAY, day
+from ml_platform.kernel.partitions import Range, shifted
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,21 @@ class Declared:
         assets = sorted(key.to_user_string() for key in graph.materializable_asset_keys)
         return cls(declarations.load(), tuple(assets), dict(sorted(checks.items())))
 
-    def days_read(self, newest: str) -> Mapping[str, Days]:
-        """By asset the days that are read by whatever is made of the newest day, that itself included."""
+    def partitions_read(self, newest: str) -> Mapping[str, Range]:
+        """By asset what is read by whatever is made of the newest partition of all, that itself included."""
         lineage = self.catalog.lineage
-        found: dict[str, Days] = {}
+        found: dict[str, Range] = {}
         for key, node in lineage.nodes.items():
-            made = day(newest) - node.lag_days * ONE_DAY
+            made = shifted(node.cadence.covering((newest, newest))[1], -node.lag)
             itself = node.clip((made, made))
             if itself is None:
                 continue
-            for asset, (first, last) in {key: itself, **lineage.upstream_days(key, made)}.items():
+            for asset, (first, last) in {key: itself, **lineage.upstream_partitions(key, made)}.items():
                 known = found.get(asset, (first, last))
                 found[asset] = min(known[0], first), max(known[1], last)
         return found
 
     def partitioned(self, asset: str) -> bool:
-        """Whether an asset has a partition for each day."""
+        """Whether an asset has partitions."""
         node = self.catalog.lineage.nodes.get(asset)
         return node is not None and node.partitioned

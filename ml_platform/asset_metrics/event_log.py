@@ -10,8 +10,7 @@ from ml_platform.asset_metrics.declared import Declared
 from ml_platform.gates.evaluations import all_latest_states, last_made
 from ml_platform.gates.refusals import QUALITY
 from ml_platform.gates.refused import refused_partitions
-from ml_platform.kernel.lineage import Days
-from ml_platform.kernel.partitions import complete_at, day
+from ml_platform.kernel.partitions import Range, complete_at
 from ml_platform.lake.tables import Lake
 
 State = Literal["passed", "failed", "never"]
@@ -63,7 +62,7 @@ def checks(declared: Declared, instance: Callable[[], dg.DagsterInstance]) -> It
     )
     evaluated = _by_day(declared, all_latest_states(instance()))
     newest = max((day for states in evaluated.values() for day in states if day is not None), default=None)
-    read = declared.days_read(newest) if newest is not None else {}
+    read = declared.partitions_read(newest) if newest is not None else {}
     for (asset, check), blocking in declared.checks.items():
         states = evaluated.get((asset, check), {})
         found = _newest(states)
@@ -102,9 +101,9 @@ def _by_day(declared: Declared, evaluated: Mapping[tuple[str, str], States]) -> 
     }
 
 
-def _is_read(partition: str | None, days: Days | None) -> bool:
-    """Whether a partition is in a range of days; without days it is always read."""
-    return partition is None or (days is not None and days[0] <= day(partition) <= days[1])
+def _is_read(partition: str | None, keys: Range | None) -> bool:
+    """Whether a partition is in a range; what has no partitions is always read."""
+    return partition is None or (keys is not None and keys[0] <= partition <= keys[1])
 
 
 def _newest(states: States) -> State:

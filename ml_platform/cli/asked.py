@@ -9,7 +9,7 @@ import typer
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Lineage, Node
-from ml_platform.kernel.partitions import ONE_DAY, day, key_of
+from ml_platform.kernel.partitions import Cadence
 
 if TYPE_CHECKING:  # it loads Dagster
     from ml_platform.compiler import AssetComponent
@@ -34,21 +34,26 @@ def component_named(catalog: Catalog, asset: str) -> "AssetComponent":
     return component
 
 
-def partition_of(node: Node, partition: str | None) -> dt.date:
-    """The day that a partition names, by default the newest that can be; InputError when the asset has none such."""
+def partition_of(node: Node, partition: str | None) -> str:
+    """The key that is named, by default that of the newest partition; InputError when the asset has none such."""
     if partition is None:
-        newest = dt.datetime.now(dt.UTC).date() - (1 + node.lag_days) * ONE_DAY
-        return min(newest, node.last_day or newest)
-    try:
-        date = day(partition)
-    except ValueError:
-        date = None
-    if date is None or (node.partitioned and node.clip((date, date)) is None):
+        newest = node.newest(dt.datetime.now(dt.UTC))
+        return min(newest, node.last or newest)
+    key = _key_of(node.cadence, partition)
+    if key is None or (node.partitioned and node.clip((key, key)) is None):
         raise InputError(
-            f"--partition requires a day of {node.key}, from {node.first_day or 'any'} to "
-            f"{node.last_day or 'now'}, such as 2018-08-01; got {partition!r}"
+            f"--partition requires {node.cadence.one} of {node.key}, from {node.first or 'any'} to "
+            f"{node.last or 'now'}, such as {node.cadence.example}; got {partition!r}"
         )
-    return date
+    return key
+
+
+def _key_of(cadence: Cadence, partition: str) -> str | None:
+    """What is named, as a key; None for what is none of this cadence."""
+    try:
+        return cadence.key(cadence.start(partition))
+    except ValueError:
+        return None
 
 
 def partitions_of(
@@ -58,16 +63,16 @@ def partitions_of(
     *,
     published: Sequence[str],
 ) -> list[str]:
-    """The days that are named, or a range of the published ones, or all of them; InputError when that is none."""
+    """The partitions that are named, or a range of the published ones, or all; InputError when that is none."""
     if named and any(within):
         raise InputError("either days or a range, --from and --to, are required; got both. Nothing was done")
     if named:
-        return [key_of(partition_of(node, name)) for name in named]
-    first, last = (name if name is None else key_of(partition_of(node, name)) for name in within)
-    days = [key for key in published if (first or key) <= key <= (last or key)]
-    if not days:
+        return [partition_of(node, name) for name in named]
+    first, last = (name if name is None else partition_of(node, name) for name in within)
+    found = [key for key in published if (first or key) <= key <= (last or key)]
+    if not found:
         raise InputError(
             f"published partitions of {node.key} are required{f' from {first}' if first else ''}"
             f"{f' to {last}' if last else ''}; there are none. Nothing was done; materialize it"
         )
-    return days
+    return found

@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError, model_validator
 from ml_platform.declarations import invalid
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError, InputError
-from ml_platform.kernel.partitions import key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import Name, Spec
 from ml_platform.sources.feed import deliver
@@ -100,4 +99,4 @@ def _files(
         )
     first, last = max(sample.first, source.start), min(sample.last, source.end or sample.last)
     feed = source.feed.model_copy(update={"parameters": {**source.feed.parameters, **declared.feed}})
-    return [deliver(here, feed, first=key_of(first), last=key_of(last))]
+    return [deliver(here, feed, source.cadence.of_days(first, last))]

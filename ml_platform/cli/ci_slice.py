@@ -8,7 +8,6 @@ from dagster._core.definitions.backfill_policy import BackfillPolicyType
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Lineage
-from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,12 @@ def _made_from_the_slice(
     node = lineage.nodes.get(asset)
     for upstream in node.upstream if node is not None else ():
         above, made = lineage.nodes.get(upstream.key), found.get(upstream.key)
-        if above is None or above.first_day is None or made is None or upstream.latest:
+        if above is None or above.first is None or made is None or upstream.latest:
             continue
-        begins = day(made.partitions[0])
-        if begins > above.first_day:
-            days = [key for key in days if key >= key_of(begins - upstream.first * ONE_DAY)]
+        begins = made.partitions[0]
+        if begins > above.first:
+            reads = {key: above.cadence.covering(upstream.read_by((key, key))) for key in days}
+            days = [key for key in days if reads[key][0] >= begins]
     return days
 
 

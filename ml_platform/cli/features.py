@@ -42,7 +42,7 @@ def sql(
         catalog = declarations.load()
         spec = catalog.get(FeatureViewSpec, name, wanted_by="features sql")
         node = spec.nodes(catalog)[0]
-        first = partition or str(node.first_day)
+        first = partition or str(node.first)
         days = (first, last or first)
         if partition_of(node, days[1]) < partition_of(node, days[0]):
             raise InputError(f"--last requires a day that is not before --partition; got {' … '.join(days)}")

@@ -57,11 +57,10 @@ def status(
         lineage = declarations.load().lineage
         node = node_of(lineage, asset)
         with open_instance(here) as instance:
-            day = _day_of(instance, lineage, node, partition)
+            name = _partition_of(instance, lineage, node, partition)
             lake = Lake(here.lake_uri)
-            closed = closed_gates(instance, lineage, asset, day, lake=lake)
-            own = closing_itself(instance, node, day, lake=lake)
-    name = day.isoformat()
+            closed = closed_gates(instance, lineage, asset, name, lake=lake)
+            own = closing_itself(instance, node, name, lake=lake)
     if as_json:
         told = {"closed": [gate.__dict__ for gate in closed], "own": [gate.__dict__ for gate in own]}
         print(json.dumps({"asset": asset, "partition": name, **told}))
@@ -96,13 +95,11 @@ def explain(
         lineage = declarations.load().lineage
         node = node_of(lineage, asset)
         with open_instance(here) as instance:
-            day = _day_of(instance, lineage, node, partition)
-            found = explained(instance, lineage, Lake(here.lake_uri), asset, day)
+            name = _partition_of(instance, lineage, node, partition)
+            found = explained(instance, lineage, Lake(here.lake_uri), asset, name)
     if as_json:
-        print(
-            json.dumps({"asset": asset, "partition": day.isoformat(), "closed": [f.as_json() for f in found]})
-        )
-    say(console, "\n\n".join(f.in_words() for f in found) or f"{asset} [{day}]: the gate is open")
+        print(json.dumps({"asset": asset, "partition": name, "closed": [f.as_json() for f in found]}))
+    say(console, "\n\n".join(f.in_words() for f in found) or f"{asset} [{name}]: the gate is open")
     raise typer.Exit(1 if found else 0)
 
 
@@ -171,7 +168,7 @@ def override(
     here = settings()
     with telling_errors(console):
         node = node_of(declarations.load().lineage, asset)
-        day = partition_of(node, partition).isoformat()
+        day = partition_of(node, partition)
         asked = Override(asset, _check_of(node, check), day, _time(until), reason, here.who)
         with open_instance(here) as instance:
             gate = open_gate(instance, Lake(here.lake_uri), asked, now=dt.datetime.now(dt.UTC))
@@ -190,15 +187,15 @@ def _require_asset(partition: str | None) -> None:
         )
 
 
-def _day_of(instance: "dg.DagsterInstance", lineage: Lineage, node: Node, partition: str | None) -> dt.date:
-    """The day that is asked of: of an asset without partitions, the newest one that is made of what it reads."""
+def _partition_of(instance: "dg.DagsterInstance", lineage: Lineage, node: Node, partition: str | None) -> str:
+    """The partition that is asked of: of an asset without partitions, the newest one that is made of what it reads."""
     from ml_platform.gates.evaluations import newest_materialized
 
     if partition is None and not node.partitioned:
         above = [u.key for u in node.upstream if u.key in lineage.nodes and lineage.node(u.key).partitioned]
         newest = max(filter(None, (newest_materialized(instance, key) for key in above)), default=None)
         if newest is not None:
-            return dt.date.fromisoformat(newest)
+            return newest
     return partition_of(node, partition)
 
 

@@ -7,7 +7,7 @@ from ml_platform.features.store import EventDays, entity_rows_sql, quiet_feast
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import since_epoch
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import complete_at
+from ml_platform.kernel.partitions import DAILY, complete_at
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import published
@@ -49,11 +49,11 @@ def _shown(served: Loaded, features: Any) -> dict[str, float | None]:
 
 
 def _newest_event(settings: Settings, catalog: Catalog, model: ModelSpec) -> tuple[str, dict[str, Any]]:
-    """The newest published day and its last event, with its keys and request values."""
+    """The newest published partition and its last event, with its keys and request values."""
     service = model.training_set_spec(catalog).service(catalog)
     lake = Lake(settings.lake_uri)
     newest = max(published(lake, service.source_spec(catalog).key))
-    rows = entity_rows_sql(service, catalog, lake, EventDays(newest, newest))
+    rows = entity_rows_sql(service, catalog, lake, EventDays(*DAILY.covering((newest, newest))))
     with connect(settings) as connection:
         found = connection.sql(f"SELECT * FROM ({rows}) ORDER BY {EVENT_TIME} DESC LIMIT 1").to_arrow_table()
     return newest, found.to_pylist()[0]

@@ -103,7 +103,7 @@ def dismiss(
     with telling_errors(console):
         catalog = declarations.load()
         component, node = component_named(catalog, asset), catalog.node(asset)
-        day = partition_of(node, partition).isoformat()
+        day = partition_of(node, partition)
         asked = Dismissal(node, day, reason, here.who)
         with open_instance(here) as instance:
             outcome = drop(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import ONE_DAY, key_of
+from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.snapshots import literal_path
 from ml_platform.sources.feed import deliver, write_delivery
@@ -33,7 +33,7 @@ class Deliveries:
         if self.paths:
             return expand(self.paths)
         last = first + (days - 1) * ONE_DAY
-        return [deliver(settings, self.feed, first=key_of(first), last=key_of(last))]
+        return [deliver(settings, self.feed, self.source.cadence.of_days(first, last))]
 
     def good(self, settings: Settings, date: dt.date) -> pa.Table:
         """A good delivery of one day: simulated, or, for files, the same weekday a week before under new ids."""

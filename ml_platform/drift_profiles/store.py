@@ -14,7 +14,7 @@ from ml_platform.drift_profiles.sequence import Columns, PastDay, Verdict
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect, small_answer
-from ml_platform.lake.ledger import Publication, publish_days, published
+from ml_platform.lake.ledger import Publication, publish_partitions, published
 from ml_platform.lake.tables import Lake
 
 
@@ -37,15 +37,15 @@ def write(
     publications: Sequence[Publication],
 ) -> None:
     """Replace the given days' rows and profiles, publish the days with the rows, then record the verdicts on them."""
-    lake.table(f"{key}_whylogs").replace_days(_profile_table(profiles), days=sorted(profiles))
-    publish_days(lake, rows, publications)
+    lake.table(f"{key}_whylogs").replace_partitions(_profile_table(profiles), keys=sorted(profiles))
+    publish_partitions(lake, rows, publications)
     write_verdicts(lake, key, judged)
 
 
 def write_verdicts(lake: Lake, key: str, judged: Mapping[str, JudgedDay]) -> None:
     """Replace the statistics and the verdicts of days, which may have been judged again."""
     write_metrics(lake, key, _metrics(judged), days=sorted(judged))
-    lake.table(f"{key}_decisions").replace_days(_decision_table(judged), days=sorted(judged))
+    lake.table(f"{key}_decisions").replace_partitions(_decision_table(judged), keys=sorted(judged))
 
 
 def judged_before(lake: Lake, key: str, *, before: str) -> dict[str, PastDay]:

@@ -1,4 +1,4 @@
-"""Feature views as assets: partitions of a day, audited before they are published."""
+"""Feature views as assets: partitions of a day or an hour, audited before they are published."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from ml_platform.features.staging import row_table, schema_differences, stage_ro
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, broken_and_let_through, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
+from ml_platform.kernel.partitions import spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Beside, Finding, audit, published_sizes
 from ml_platform.lake.broken_rows import stage_references
@@ -26,7 +26,7 @@ from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME
 
 
 class FeatureView(AssetComponent):
-    """Windowed features of an entity, one snapshot a day, the same values offline and online."""
+    """Windowed features of an entity, one snapshot a day or an hour, the same values offline and online."""
 
     spec_type = FeatureViewSpec
     kinds = frozenset({"feast", "deltalake", "duckdb"})
@@ -91,7 +91,7 @@ class FeatureService(SpecComponent):
 
 
 def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
-    """Compute the rows of a range of days in one query, audit them, publish what passed."""
+    """Compute the rows of a range of partitions in one query, audit them, publish what passed."""
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
     read = Inputs.of(spec.key, lake, step.catalog.lineage)
@@ -104,7 +104,7 @@ def materialize(spec: FeatureViewSpec, step: Step) -> list[Outcome]:
             step.log.warning("%s %s", spec.key, line)
         rows = connection.sql("FROM staged")
         step.log.info("%s: %s rows staged for %s", spec.key, f"{len(rows):,}", spans(step.partitions))
-        entities = _entities(connection, spec)
+        entities = _entities(connection, spec, step.catalog)
         metadata = {key: {"entities": entities.get(key, 0)} for key in step.partitions}
         staged = Staged(spec.key, step.partitions, rows, findings, spec.digest(), inputs, metadata=metadata)
         return publish(lake, staged, run_id=step.run_id)
@@ -118,13 +118,14 @@ def audited(
     rows: str,
     partitions: Sequence[str],
 ) -> dict[str, list[Finding]]:
-    """What is found in the view's rows of some days in the relation named `rows`."""
-    stage_references(connection, lake, rows, spec.expectations)
+    """What is found in the view's rows of some partitions in the relation named `rows`."""
+    cadence = spec.cadence(catalog)
+    stage_references(connection, lake, rows, spec.expectations, cadence)
     beside = Beside(
         published=published_sizes(lake, spec.key, spec.expectations, partitions),
         schema=schema_differences(connection, rows, spec, catalog),
     )
-    return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside)
+    return audit(connection, rows, spec.expectations, partitions=partitions, beside=beside, cadence=cadence)
 
 
 def computed(
@@ -162,7 +163,9 @@ def _column_dep(asset: str, column: str) -> dg.TableColumnDep:
     return dg.TableColumnDep(dg.AssetKey(asset.split("/")), column)
 
 
-def _entities(connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec) -> dict[str, int]:
+def _entities(
+    connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec, catalog: Catalog
+) -> dict[str, int]:
     key = quoted(spec.entity_key)
-    query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(DISTINCT {key}) FROM staged GROUP BY 1"
+    query = f"SELECT CAST({spec.cadence(catalog).column} AS VARCHAR), count(DISTINCT {key}) FROM staged GROUP BY 1"
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}

@@ -1,7 +1,8 @@
 """The measures of every row of a view, over history as it is known today.
 
-Windows run over days that were added up before, where all windows are whole days, else event by event. That is
-right for every row at whose time all that it counts was known as it is today; `known_at` has what else is needed.
+Windows run over days, or hours, that were added up before, where all windows are whole ones; else event by event.
+That is right for every row at whose time all that it counts was known as it is today; `known_at` has what else is
+needed.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,8 +14,9 @@ from sqlglot import exp
 
 from ml_platform.features.aggregation import Aggregate, Ratio, Stream
 from ml_platform.features.measures import Argument, Measures, bucketable, windows
+from ml_platform.kernel.partitions import DAILY, Cadence
 from ml_platform.lake import dialect
-from ml_platform.lake.dialect import DAY, Frame, column, greatest, is_not_null, number, table
+from ml_platform.lake.dialect import Frame, column, greatest, is_not_null, number, table
 from ml_platform.lake.predicates import predicate
 
 Step = tuple[str, exp.Query]
@@ -23,12 +25,12 @@ OTHER_TIME = "a label with its event's time is required; another time has the la
 
 @dataclass(frozen=True)
 class WindowQuery:
-    """One view over a range of days: which aggregates, from which relations, for which rows.
+    """One view over a range of partitions: which aggregates, from which relations, for which rows.
 
     `events`, `labels` and `keys` name relations of versions: of events (entity key, event id, both times, the
     columns that are aggregated), of their labels (event id, both times, columns), and of all history (entity key,
-    both times). `first` and `last` are the midnights, in microseconds, between which the days lie. With accuracy
-    `snapshot` there is a row for every midnight after the first and every key known by then; with `event` one for
+    both times). `first` and `last` are the times, in microseconds, between which the partitions lie. With accuracy
+    `snapshot` there is a row for every end of a partition and every key known by then; with `event` one for
     every event. `prompt` says that every event and label has one version, known before any row that counts it;
     `at_once` that moreover every event was known when it happened.
     """
@@ -45,6 +47,7 @@ class WindowQuery:
     last: int
     prompt: bool = False
     at_once: bool = False
+    cadence: Cadence = DAILY
 
     @cached_property
     def measures(self) -> Measures:
@@ -55,14 +58,19 @@ class WindowQuery:
         return self.accuracy == "event"
 
     @property
-    def one_midnight(self) -> bool:
-        """Whether all rows are of one time."""
-        return not self.by_event and self.last - self.first == DAY
+    def period(self) -> int:
+        """Microseconds from one snapshot to the next."""
+        return self.cadence.microseconds
 
     @property
-    def by_day(self) -> bool:
-        """Whether days are added up before windows are."""
-        return not self.by_event and bucketable(self.aggregates)
+    def one_snapshot(self) -> bool:
+        """Whether all rows are of one time."""
+        return not self.by_event and self.last - self.first == self.period
+
+    @property
+    def by_period(self) -> bool:
+        """Whether days, or hours, are added up before windows are."""
+        return not self.by_event and bucketable(self.aggregates, self.period)
 
     @property
     def streams(self) -> list[Stream]:
@@ -170,29 +178,29 @@ def label_value(name: str) -> exp.Expr:
 
 
 def snapshot_rows(query: WindowQuery) -> list[Step]:
-    """`answered`: every key at every midnight from which on it is known."""
+    """`answered`: every key at every end of a partition from which on it is known."""
     event, created = dialect.micros(column("event_timestamp")), dialect.micros(column("created_timestamp"))
     happened_and_known = greatest(
         event + number(1), created
-    )  # an event at midnight is of the day that begins
-    since = dialect.next_midnight(exp.Min(this=happened_and_known), included=True)
+    )  # an event at an end is of the partition that begins
+    since = dialect.next_end(exp.Min(this=happened_and_known), query.period)
     key = column(query.entity_key)
     known = exp.select(key.as_("key"), since.as_("since")).from_(table(query.keys))
-    midnights = exp.select(dialect.times_from_to(query.first + DAY, query.last, DAY).as_("us"))
+    ends = exp.select(dialect.times_from_to(query.first + query.period, query.last, query.period).as_("us"))
     rows = exp.select(column("key"), column("us")).from_(table("known_keys"))
     return [
         ("known_keys", known.where(is_not_null(key.copy())).group_by(key.copy())),
-        ("midnights", midnights),
-        ("answered", rows.join(table("midnights"), on=column("us") >= column("since"))),
+        ("ends", ends),
+        ("answered", rows.join(table("ends"), on=column("us") >= column("since"))),
     ]
 
 
 def windowed_rows(query: WindowQuery) -> list[Step]:
     """`windowed`: all windows of the rows that are answered, and of those that windows run over."""
-    if query.one_midnight:
+    if query.one_snapshot:
         return [*snapshot_rows(query), *_added_up(query)]
-    shift = DAY if query.by_day else 0
-    order: exp.Expr = column("us") if query.by_day else _in_time()
+    shift = query.period if query.by_period else 0
+    order: exp.Expr = column("us") if query.by_period else _in_time()
     over = [
         dialect.over(m.part.aggregate(column(m.part.name), order.copy()), m.window).as_(m.name)
         for m in query.measures.all
@@ -209,13 +217,13 @@ def windowed_rows(query: WindowQuery) -> list[Step]:
 
 
 def _added_up(query: WindowQuery) -> list[Step]:
-    """All windows of one midnight: each event is looked at once, and nothing has to be in order."""
+    """All windows of one time: each event is looked at once, and nothing has to be in order."""
     added = {name: column(name) for name in query.part_names}
-    midnight = number(query.last)
-    sums = exp.select(column("key"), *measured(query, added, midnight)).from_(table("today"))
+    time = number(query.last)
+    sums = exp.select(column("key"), *measured(query, added, time)).from_(table("today"))
     values = [column(name) for name in query.measure_names]
     rows = exp.select(column("key"), column("us").as_("at"), exp.true().as_("answers"), *values)
-    return [  # no event is left out before it is looked at: a day alone refuses what a range with it does
+    return [  # no event is left out before it is looked at: a partition alone refuses what a range with it does
         ("sums", sums.group_by(column("key"))),
         ("windowed", rows.from_(table("answered")).join(table("sums"), using=["key"], join_type="left")),
     ]
@@ -245,16 +253,16 @@ def _in_order(query: WindowQuery) -> list[Step]:
     """`in_order`: what windows run over, and among it the rows that are answered."""
     values = [column(name) for name in query.part_names]
     if query.by_event:
-        of_the_days = column("us") >= number(query.first)
+        in_range = column("us") >= number(query.first)
         own = [column(name) for name in query.carried]
         if query.prompt:
-            return [("in_order", exp.select(*own, *values, of_the_days.as_("answers")).from_(table("today")))]
-        answer = exp.not_(column("several")).and_(of_the_days).as_("answers")
+            return [("in_order", exp.select(*own, *values, in_range.as_("answers")).from_(table("today")))]
+        answer = exp.not_(column("several")).and_(in_range).as_("answers")
         events = exp.select(*own, *values, answer).from_(table("today"))
         rows = _without_values(query).join(table("event_changed"), using=["id"], join_type="semi")
         return [("in_order", exp.union(events, rows, distinct=False))]
-    if query.by_day:
-        return [*snapshot_rows(query), *_days_in_order(query)]
+    if query.by_period:
+        return [*snapshot_rows(query), *_periods_in_order(query)]
     own = [column(name) for name in ("key", "us", "id")]
     events = exp.select(*own, *values, exp.false().as_("answers")).from_(table("today"))
     rows = _without_values(query).select(exp.null().as_("id"))
@@ -271,19 +279,21 @@ def _without_values(query: WindowQuery) -> exp.Select:
     return exp.select(*own, *nothing, exp.true().as_("answers")).from_(table("answered"))
 
 
-def _days_in_order(query: WindowQuery) -> list[Step]:
-    """What every key's days add up to, and the days that end with an answered midnight."""
-    midnight = dialect.whole(column("us"), DAY) * number(DAY)
+def _periods_in_order(query: WindowQuery) -> list[Step]:
+    """What every key's days, or hours, add up to, and those that end with an answered snapshot."""
+    start = dialect.whole(column("us"), query.period) * number(query.period)
     sums = [part.aggregate(column(part.name), _in_time()).as_(part.name) for part in query.measures.parts]
-    days = exp.select(column("key"), midnight.as_("us"), *sums).from_(table("today"))
-    ending = exp.select(column("key"), (column("us") - number(DAY)).as_("us"), exp.true().as_("answers"))
+    sums_of_periods = exp.select(column("key"), start.as_("us"), *sums).from_(table("today"))
+    ending = exp.select(
+        column("key"), (column("us") - number(query.period)).as_("us"), exp.true().as_("answers")
+    )
     values = [column(name) for name in query.part_names]
     answered = dialect.or_false(column("answers")).as_("answers")
     rows = exp.select(column("key"), column("us"), answered, *values)
     rows = rows.from_(ending.from_(table("answered")).subquery("a"))
     return [
-        ("days", days.group_by(column("key"), midnight.copy())),
-        ("in_order", rows.join(table("days"), using=["key", "us"], join_type="full")),
+        ("periods", sums_of_periods.group_by(column("key"), start.copy())),
+        ("in_order", rows.join(table("periods"), using=["key", "us"], join_type="full")),
     ]
 
 

@@ -2,7 +2,7 @@
 
 The statement reads relations named as the sources, in which every event stands once, as it was known when the
 partition was complete, and returns the join key and the declared features. `{{ partition_start }}` and
-`{{ partition_end }}` are the midnights before and after the partition's day.
+`{{ partition_end }}` are the times between which the partition lies: of a day, two midnights.
 """
 
 import duckdb
@@ -15,7 +15,7 @@ from sqlglot.errors import ParseError
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
-from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
+from ml_platform.kernel.partitions import cadence_of, complete_at, start_of
 from ml_platform.lake import dialect
 from ml_platform.lake.dialect import column
 from ml_platform.lake.engine import database
@@ -26,15 +26,16 @@ from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 
 def partition_sql(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> str:
-    """SQL of one partition's rows, in no order: key, both times, features, partition day.
+    """SQL of one partition's rows, in no order: key, both times, features, partition.
 
-    It reads relations named as the sources' assets, which hold all versions of the days that the view reaches.
+    It reads relations named as the sources' assets, which hold all versions of what the view reaches.
     """
     end = dialect.timestamp(complete_at(partition))
     values = [dialect.cast(column(name), ENGINE_TYPES[kind]).as_(name) for name, kind in spec.columns.items()]
     times = [end.as_(EVENT_TIME), end.copy().as_(CREATED_TIME)]
-    date = dialect.cast(exp.Literal.string(partition), "DATE").as_(PARTITION_COLUMN)
-    select = exp.select(column(spec.entity_key), *times, *values, date)
+    cadence = cadence_of(partition)
+    own = dialect.cast(exp.Literal.string(partition), ENGINE_TYPES[cadence.column_type]).as_(cadence.column)
+    select = exp.select(column(spec.entity_key), *times, *values, own)
     return dialect.printed(_from_statement(select, spec, catalog, partition))
 
 
@@ -45,7 +46,8 @@ def returned(spec: FeatureViewSpec, catalog: Catalog) -> dict[str, str]:
     and for declared columns that it does not return.
     """
     where, (first, _) = f"FeatureView {spec.name!r}: sql", spec.sources(catalog)
-    query = dialect.printed(_from_statement(exp.select("*"), spec, catalog, key_of(first.start)))
+    partition, _ = first.cadence.of_days(first.start, first.start)
+    query = dialect.printed(_from_statement(exp.select("*"), spec, catalog, partition))
     relations = [
         f"{dialect.quoted(source.key)} AS ({nothing_sql(source)})"
         for source in spec.sources(catalog)
@@ -78,11 +80,8 @@ def _from_statement(
 
 def statement(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> exp.Select:
     """The view's own statement for a partition; DeclarationError for one that no partition can be made by."""
-    days = {
-        "partition_start": complete_at(key_of(day(partition) - ONE_DAY)),
-        "partition_end": complete_at(partition),
-    }
-    literals = {name: dialect.timestamp(time).sql("duckdb") for name, time in days.items()}
+    ends = {"partition_start": start_of(partition), "partition_end": complete_at(partition)}
+    literals = {name: dialect.timestamp(time).sql("duckdb") for name, time in ends.items()}
     where = f"FeatureView {spec.name!r}: sql"
     try:
         text = SandboxedEnvironment(undefined=StrictUndefined).from_string(spec.sql or "").render(literals)

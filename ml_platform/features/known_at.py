@@ -161,7 +161,7 @@ def _late(query: WindowQuery, relation: str, settled: str, reach: Frame) -> exp.
 def _first(query: WindowQuery, reach: Frame) -> exp.Expr:
     """The first time at which a row can count an event."""
     since = column("us") + number(reach.nearest)
-    return since if query.by_event else dialect.next_midnight(since, included=True)
+    return since if query.by_event else dialect.next_end(since, query.period)
 
 
 def _one_by_one(query: WindowQuery) -> list[Step]:

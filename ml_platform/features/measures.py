@@ -229,11 +229,10 @@ def window_name(aggregate: Aggregate) -> str:
     return f"{aggregate.window}{late}{'_closed' if aggregate.closed else ''}"
 
 
-def bucketable(aggregates: Iterable[Aggregate]) -> bool:
-    """Whether windows are made of whole days, and numbers of parts: then days are added up before windows are."""
+def bucketable(aggregates: Iterable[Aggregate], period: int) -> bool:
+    """Whether windows are made of whole periods, and numbers of parts: then periods are added up before windows are."""
     return all(
-        a.function != "count_distinct" and a.window.seconds % 86_400 == 0 and a.delay.seconds % 86_400 == 0
-        for a in aggregates
+        a.function != "count_distinct" and a.far % period == 0 and a.near % period == 0 for a in aggregates
     )
 
 

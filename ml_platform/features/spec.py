@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 from ml_platform.features.aggregation import Aggregate, Aggregation, Feature, FieldType, Ratio
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.durations import DAY_SECONDS, Duration
+from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation, Reference
 from ml_platform.kernel.lineage import Check, Node, Upstream
-from ml_platform.kernel.partitions import ONE_DAY
+from ml_platform.kernel.partitions import ONE_DAY, Cadence
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec, SqlText
 from ml_platform.lake.expectation_checks import check_expectations, references_of
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
@@ -37,7 +37,7 @@ class FeatureViewSpec(NamedSpec):
     )
     accuracy: Literal["snapshot", "event"] = Field(
         default="snapshot",
-        description="`snapshot`: one row per entity and day, as of the midnight that ends it. "
+        description="`snapshot`: one row per entity and day, or hour of an hourly source, as of its end. "
         "`event`: one row per event, exact to its time, for offline use.",
     )
     aggregations: tuple[Aggregation, ...] = Field(default=(), description="What is aggregated.")
@@ -108,10 +108,13 @@ class FeatureViewSpec(NamedSpec):
         return (self.entity_key, self.sources(catalog)[0].event_id) if by_event else (self.entity_key,)
 
     @property
-    def look_back_days(self) -> int:
-        """Days before a row's time that the longest window and its delay reach."""
-        reaches = [aggregation.reach for aggregation in self.aggregations]
-        return max(reach.whole_days for reach in (*reaches, self.look_back or Duration(0)))
+    def reach(self) -> Duration:
+        """How long before a row's time the longest window with its delay begins."""
+        return max(a.reach for a in self.aggregations) if self.look_back is None else self.look_back
+
+    def cadence(self, catalog: Catalog) -> Cadence:
+        """How often it has a partition: as often as its source."""
+        return self.sources(catalog)[0].cadence
 
     def features(self, catalog: Catalog) -> list[Feature]:
         """All features of the view, in declared order."""
@@ -145,11 +148,11 @@ class FeatureViewSpec(NamedSpec):
         return found
 
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
-        """The offline asset, with the days of events and labels that a partition reads."""
+        """The offline asset, with the periods of events and labels that a partition reads."""
         self.check(catalog)
         source, labels = self.sources(catalog)
         by_event = self.accuracy == "event"
-        first = (0 if by_event else 1) - self.look_back_days
+        first = (0 if by_event else 1) - self.reach.whole(source.cadence.period)
         keys = None if by_event or self.sql is not None else self.entity_key
         upstream = [Upstream(source.key, first=first, whole=by_event, keys=keys)]
         if labels is not None:
@@ -162,6 +165,7 @@ class FeatureViewSpec(NamedSpec):
                 upstream=tuple(upstream),
                 references=self._references(catalog),
                 blocking_checks=(Check("quality", self.digest_of_fields("expectations")),),
+                partitions=source.partitions,
             ),
         )
 
@@ -197,13 +201,14 @@ class FeatureViewSpec(NamedSpec):
     def _references(self, catalog: Catalog) -> tuple[Upstream, ...]:
         """The sources and views that expectations reference."""
 
-        def find(reference: Reference, wanted_by: str) -> tuple[dict[str, str], int]:
+        mine = self.cadence(catalog)
+
+        def find(reference: Reference, wanted_by: str) -> tuple[dict[str, str], dt.timedelta]:
             if reference.source is not None:
                 source = catalog.get(SourceSpec, reference.source, wanted_by=wanted_by)
-                return source.column_types(), source.maturity.whole_days
-            return catalog.get(FeatureViewSpec, str(reference.view), wanted_by=wanted_by).row_types(
-                catalog
-            ), 0
+                return source.column_types(), source.completed_after(mine)
+            view = catalog.get(FeatureViewSpec, str(reference.view), wanted_by=wanted_by)
+            return view.row_types(catalog), max(view.cadence(catalog).period - mine.period, dt.timedelta(0))
 
         types, owner = self.row_types(catalog), f"{self._where}: "
         return references_of(self.expectations, key=self.key, types=types, find=find, owner=owner)
@@ -215,9 +220,9 @@ class FeatureViewSpec(NamedSpec):
         return source, labels
 
     def _label_delay(self, source: SourceSpec, labels: SourceSpec) -> int:
-        """Whole days before a partition's end after which no label is read."""
+        """Whole periods before a partition's end after which no label is read."""
         delays = [a.delay.seconds for a in self.aggregations if a.stream(source, labels) == "labels"]
-        return min(delays, default=labels.maturity.seconds) // DAY_SECONDS
+        return Duration(min(delays, default=labels.maturity.seconds)).timedelta() // source.cadence.period
 
     @property
     def _where(self) -> str:
@@ -292,21 +297,27 @@ class FeatureServiceSpec(NamedSpec):
         """What rows of the service's features for events of days `d + first … d + last` read.
 
         An event may read the snapshot that ended the day before, or, before it was available, the one before; of
-        a view that is exact to the event, it reads its own row.
+        hourly snapshots those of its own day as well. Of a view that is exact to the event, it reads its own row.
         """
         views = [
-            Upstream(view.key, first=first - 1 - view.available_after.whole_days, last=last - 1)
-            if view.accuracy == "snapshot"
-            else Upstream(view.key, first=first, last=last)
+            Upstream(view.key, first=first - most, last=last - least)
             for view in self.view_specs(catalog)
+            for most, least in [self._days_before(view, catalog)]
         ]
         return (Upstream(self.source_spec(catalog).key, first=first, last=last), *views)
+
+    def _days_before(self, view: FeatureViewSpec, catalog: Catalog) -> tuple[int, int]:
+        """How many days before an event's the newest snapshot that it may read has its partition: at most, at least."""
+        if view.accuracy == "event":
+            return 0, 0
+        period = view.cadence(catalog).period
+        return -(-(period + view.available_after.timedelta()) // ONE_DAY), period // ONE_DAY
 
     def warm_from(self, catalog: Catalog) -> dt.date:
         """First day whose events read fully filled windows."""
         start = self.source_spec(catalog).start
         return max(
-            start + (v.look_back_days + v.available_after.whole_days) * ONE_DAY
+            start + (v.reach.whole_days + v.available_after.whole_days) * ONE_DAY
             for v in self.view_specs(catalog)
         )
 

@@ -1,6 +1,6 @@
-"""Computes a view's rows for a range of days, in one pass; nothing is published.
+"""Computes a view's rows for a range of partitions, in one pass; nothing is published.
 
-A view's query names relations, not files; here the relations are made, of the days and columns that are read.
+A view's query names relations, not files; here the relations are made, of the partitions and columns that are read.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,12 +18,12 @@ from ml_platform.features.view_query import view_sql
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.durations import since_epoch
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
+from ml_platform.kernel.partitions import Range, complete_at, start_of, within
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.known_keys import KeyHistory, first_rows, key_history
 from ml_platform.lake.schemas import columns_of, differences
-from ml_platform.lake.snapshots import PartitionFilter, Snapshot
+from ml_platform.lake.snapshots import Snapshot
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.casts import accepts
 from ml_platform.sources.compute import nothing_sql
@@ -34,16 +34,19 @@ _TIMES = (EVENT_TIME, CREATED_TIME)
 
 @dataclass(frozen=True)
 class _Read:
-    """Days of a source, from first to last, in one version of its table; no table where no day is read."""
+    """Partitions of a source in one version of its table; neither where none is read."""
 
     source: SourceSpec
-    days: tuple[str, str]
+    keys: Range | None
     table: Snapshot | None
 
     def select(self, columns: Collection[str] | None) -> str:
-        """SQL of the rows of these days: of some columns, or of all."""
+        """SQL of the rows of these partitions: of some columns, or of all."""
         chosen = ", ".join(quoted(name) for name in sorted(columns)) if columns is not None else "*"
-        rows = nothing_sql(self.source) if self.table is None else self.table.scan(where=_within(*self.days))
+        if self.table is None or self.keys is None:
+            rows = nothing_sql(self.source)
+        else:
+            rows = self.table.scan(where=within(self.keys))
         return f"SELECT {chosen} FROM ({rows})"
 
 
@@ -56,7 +59,7 @@ def stage_rows(
 ) -> dict[str, KeyHistory]:
     """Make the temporary table `staged`: the view's rows of contiguous partitions, by partition and key.
 
-    Every day that they read has a published version. Raises InputError for a value that is out of range. Returns
+    Everything that they read has a published version. Raises InputError for a value that is out of range. Returns
     the history of the keys that have rows, by their source; of none if rows are events.
     """
     into = "CREATE OR REPLACE TEMP TABLE staged AS"
@@ -72,6 +75,7 @@ def stage_rows(
             lambda query: connection.execute(query).fetchall(),
             f"FROM {quoted(_keys(source))}",
             spec.entity_key,
+            source.cadence,
         )
     }
 
@@ -84,7 +88,8 @@ def schema_differences(
     The rows of such a view have the declared types already, whatever was lost on the way to them.
     """
     if spec.sql is None:
-        declared = {**spec.row_types(catalog), PARTITION_COLUMN: "date"}
+        cadence = spec.cadence(catalog)
+        declared = {**spec.row_types(catalog), cadence.column: cadence.column_type}
         return differences(columns_of(connection, f"FROM {rows}"), declared)
     source, _ = spec.sources(catalog)
     declared = {spec.entity_key: source.columns[spec.entity_key].type, **spec.columns}
@@ -112,16 +117,16 @@ def _statements(
     partitions: Sequence[str],
 ) -> list[str]:
     """SQL of the rows in their order: one query, or one for each partition if somebody wrote it by hand."""
-    days = (partitions[0], partitions[-1])
-    reads = _reads(spec, catalog, inputs.lake, days)
+    keys = (partitions[0], partitions[-1])
+    reads = _reads(spec, catalog, inputs.lake, keys)
     relations = _relations(spec, catalog, reads)
     if _has_keys(spec):
-        _stage_keys(connection, spec, reads[0], days)
+        _stage_keys(connection, spec, reads[0], keys)
     if spec.sql is not None:
-        order = ", ".join([PARTITION_COLUMN, *map(quoted, spec.row_key(catalog))])
+        order = ", ".join([spec.cadence(catalog).column, *map(quoted, spec.row_key(catalog))])
         found = [handwritten.partition_sql(spec, catalog, partition) for partition in partitions]
         return [f"{_reading(relations, rows)} ORDER BY {order}" for rows in found]
-    query = _from_ledger(window_query(spec, catalog, days), reads, inputs)
+    query = _from_ledger(window_query(spec, catalog, keys), reads, inputs)
     if not query.prompt:
         answers = (connection.execute(_reading(relations, sql)).fetchall() for sql in prompt_sql(query))
         query = replace(query, prompt=all(answer[0][0] for answer in answers))
@@ -137,10 +142,12 @@ def _reading(relations: Mapping[str, str], query: str) -> str:
 def _from_ledger(query: WindowQuery, reads: Sequence[_Read], inputs: Inputs) -> WindowQuery:
     """The query with what the ledger alone says: every id has one version, known before any row that counts it.
 
-    It says so where all rows of all days that are read became known equally long after their events.
+    It says so where all rows of all that is read became known equally long after their events.
     """
     lags = [
-        inputs.lags(read.source.key, read.table.version, read.days) if read.table is not None else {None}
+        inputs.lags(read.source.key, read.table.version, read.keys)
+        if read.table is not None and read.keys is not None
+        else {None}
         for read in reads
     ]
     for stream, found in zip(query.streams_read, lags, strict=False):
@@ -149,15 +156,15 @@ def _from_ledger(query: WindowQuery, reads: Sequence[_Read], inputs: Inputs) -> 
     return replace(query, prompt=True, at_once=all(lag is not None and lag <= 0 for lag in lags[0]))
 
 
-def query_text(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str], *, prompt: bool) -> str:
-    """The SQL that computes a range of days, of a view by hand only its first day's; no data is looked at."""
+def query_text(spec: FeatureViewSpec, catalog: Catalog, keys: Range, *, prompt: bool) -> str:
+    """The SQL that computes a range of partitions, of a view by hand only its first one's; no data is looked at."""
     if spec.sql is not None:
-        return handwritten.partition_sql(spec, catalog, days[0])
-    return view_sql(replace(window_query(spec, catalog, days), prompt=prompt))
+        return handwritten.partition_sql(spec, catalog, keys[0])
+    return view_sql(replace(window_query(spec, catalog, keys), prompt=prompt))
 
 
-def window_query(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str]) -> WindowQuery:
-    """The query of a view of aggregations for days from first to last, over relations named as their assets."""
+def window_query(spec: FeatureViewSpec, catalog: Catalog, keys: Range) -> WindowQuery:
+    """The query of a view of aggregations for a range of partitions, over relations named as their assets."""
     source, labels = spec.sources(catalog)
     return WindowQuery(
         entity_key=spec.entity_key,
@@ -168,42 +175,43 @@ def window_query(spec: FeatureViewSpec, catalog: Catalog, days: tuple[str, str])
         events=source.key,
         labels=labels.key if labels is not None else None,
         keys=_keys(source),
-        first=since_epoch(complete_at(key_of(day(days[0]) - ONE_DAY))),
-        last=since_epoch(complete_at(days[1])),
+        first=since_epoch(start_of(keys[0])),
+        last=since_epoch(complete_at(keys[1])),
+        cadence=source.cadence,
     )
 
 
-def _reads(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, days: tuple[str, str]) -> list[_Read]:
-    """What some days of a view read of its events, and of their labels if it declares any."""
-    read = catalog.lineage.direct_days(spec.key, (day(days[0]), day(days[1])))
+def _reads(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, keys: Range) -> list[_Read]:
+    """What some partitions of a view read of its events, and of their labels if it declares any."""
+    read = catalog.lineage.direct_partitions(spec.key, keys)
     found: list[_Read] = []
     for source in spec.sources(catalog):
         if source is not None:
-            first, last = read.get(source.key, (source.start, source.start - ONE_DAY))
             table = lake.table(source.key).at() if source.key in read else None
-            found.append(_Read(source, (key_of(first), key_of(last)), table))
+            found.append(_Read(source, read.get(source.key), table))
     return found
 
 
 def _relations(spec: FeatureViewSpec, catalog: Catalog, reads: Sequence[_Read]) -> dict[str, str]:
-    """SQL of published versions of some days, by the names that the view's query has for them."""
+    """SQL of published versions that are read, by the names that the view's query has for them."""
     columns = _columns_read(spec, catalog)
     return {read.source.key: read.select(columns.get(read.source.key)) for read in reads}
 
 
 def _has_keys(spec: FeatureViewSpec) -> bool:
-    """Whether the view's query asks for the keys of all history, beside the days that windows reach."""
+    """Whether the view's query asks for the keys of all history, beside what windows reach."""
     return spec.sql is None and spec.accuracy == "snapshot"
 
 
 def _stage_keys(
-    connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec, events: _Read, days: tuple[str, str]
+    connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec, events: _Read, keys: Range
 ) -> None:
     """Make the temporary table of the keys that have rows."""
+    first, _ = events.source.cadence.of_days(events.source.start, events.source.start)
     rows = (
         nothing_sql(events.source)
         if events.table is None
-        else first_rows(events.table, spec.entity_key, events.source.start, days)
+        else first_rows(events.table, spec.entity_key, first, keys)
     )
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(_keys(events.source))} AS {rows}")
 
@@ -220,10 +228,6 @@ def _columns_read(spec: FeatureViewSpec, catalog: Catalog) -> dict[str, set[str]
     if labels is not None:
         found[labels.key] = {labels.event_id, *_TIMES, *taken["labels"]}
     return found
-
-
-def _within(first: str, last: str) -> list[PartitionFilter]:
-    return [(PARTITION_COLUMN, ">=", first), (PARTITION_COLUMN, "<=", last)]
 
 
 def _keys(source: SourceSpec) -> str:

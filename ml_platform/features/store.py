@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from ml_platform.features.feast_import import load_feast
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import PARTITION_COLUMN, day, within
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.lake.tables import Lake
-from ml_platform.sources.compute import latest_versions_sql
+from ml_platform.sources.compute import day_sql, latest_versions_sql
 from ml_platform.sources.spec import EVENT_TIME
 
 if TYPE_CHECKING:
@@ -152,15 +152,16 @@ class EventDays:
 def entity_rows_sql(service: FeatureServiceSpec, catalog: Catalog, lake: Lake, days: EventDays) -> str:
     """SQL of the events of days for a service: id, join keys, time, request fields, partition day."""
     source = service.source_spec(catalog)
-    where = [(PARTITION_COLUMN, ">=", days.first), (PARTITION_COLUMN, "<=", days.last)]
-    scan = lake.table(source.key).at(days.version).scan(days.files, where=where)
+    read = source.cadence.of_days(day(days.first), day(days.last))
+    scan = lake.table(source.key).at(days.version).scan(days.files, where=within(read))
     versions = latest_versions_sql(source, scan, known_by=days.known_by)
     keys = dict.fromkeys(view.entity_key for view in service.view_specs(catalog))
     fields = [
         f'CAST({field.sql or name} AS {SQL_TYPES[field.type]}) AS "{name}"'
         for name, field in service.request_fields(catalog).items()
     ]
-    columns = [f'"{source.event_id}"', *(f'"{key}"' for key in keys), EVENT_TIME, *fields, PARTITION_COLUMN]
+    own = [f'"{source.event_id}"', *(f'"{key}"' for key in keys), EVENT_TIME]
+    columns = [*own, *fields, f"{day_sql(source)} AS {PARTITION_COLUMN}"]
     return f"SELECT {', '.join(columns)} FROM ({versions})"
 
 

@@ -8,13 +8,13 @@ from sqlglot import exp
 
 from ml_platform.features.compute import WindowQuery, prompt_rows
 from ml_platform.features.known_at import all_rows
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import DAILY
 from ml_platform.lake import dialect
-from ml_platform.lake.dialect import DAY, column, greatest, number, table
+from ml_platform.lake.dialect import column, greatest, number, table
 
 
 def view_sql(query: WindowQuery) -> str:
-    """SQL of the view's rows by day and key: key, event id if rows are events, both times, features, partition day.
+    """SQL of the view's rows by partition and key: key, event id if rows are events, both times, features, partition.
 
     Counts are BIGINT and zero when idle; sums, means, deviations and ratios are DOUBLE, other values of their
     column's type, and all of these null when there is nothing. `event_timestamp` is the row's time, and
@@ -28,9 +28,9 @@ def view_sql(query: WindowQuery) -> str:
 
 
 def _in_order(query: WindowQuery) -> exp.Expr:
-    """`answers` by day, key and id: ordered while its rows are narrow; what is selected of it keeps the order."""
-    day = dialect.whole(column("us"), DAY) if query.by_event else column("us")
-    order = [day, column("key"), *([column("id")] if query.by_event else [])]
+    """`answers` by partition, key and id: ordered while its rows are narrow; what is selected of it keeps the order."""
+    partition = dialect.whole(column("us"), query.period) if query.by_event else column("us")
+    order = [partition, column("key"), *([column("id")] if query.by_event else [])]
     rows = exp.select(exp.Star()).from_(table("answers"))
     return rows.order_by(*(dialect.ascending(value) for value in order)).subquery("ordered")
 
@@ -45,16 +45,15 @@ def _features(query: WindowQuery) -> exp.Select:
         dialect.time_of(created).as_("created_timestamp"),
     ]
     values = [query.measures.value(aggregate).as_(aggregate.name) for aggregate in query.aggregates]
-    day = dialect.date_of(column("us") if query.by_event else column("us") - number(DAY)).as_(
-        PARTITION_COLUMN
-    )
+    time = column("us") if query.by_event else column("us") - number(query.period)
+    partition = dialect.date_of(time) if query.cadence == DAILY else dialect.hour_of(time)
     numbers: exp.Expr = _in_order(query)
     if unpacked := query.measures.unpacked():
         numbers = exp.select(exp.Star(), *unpacked).from_(numbers).subquery("numbers")
-    select = exp.select(*own, *times, *values, day).from_(numbers)
+    select = exp.select(*own, *times, *values, partition.as_(query.cadence.column)).from_(numbers)
     if not query.ratios:
         return select
     ratios = [dialect.ratio(column(r.numerator), column(r.denominator)).as_(r.named) for r in query.ratios]
     names = [found.alias for found in (*own, *times, *values)]
-    outer = exp.select(*(column(name) for name in names), *ratios, column(PARTITION_COLUMN))
+    outer = exp.select(*(column(name) for name in names), *ratios, column(query.cadence.column))
     return outer.from_(select.subquery("valued"))

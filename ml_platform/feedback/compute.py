@@ -38,13 +38,13 @@ def outcomes_sql(
 ) -> str:
     """SQL of predictions with their labels; null where none is known.
 
-    `labels` has the latest version of each label. A prediction of a day has the label of an event of that day, or of
-    `event_lag` days before. Of the predictions of one version for one event on one day, the first with
-    a score is counted.
+    `labels` has the latest version of each label, with the day of its event as `event_day`. A prediction of a day has
+    the label of an event of that day, or of `event_lag` days before. Of the predictions of one version for one event
+    on one day, the first with a score is counted.
     """
     known = (
         f'SELECT CAST("{event_id}" AS VARCHAR) AS event_id, CAST("{label}" AS {LABEL_TYPES[task]}) AS label, '
-        f"{CREATED_TIME} AS label_known_at, {PARTITION_COLUMN} AS event_day FROM ({labels})"
+        f"{CREATED_TIME} AS label_known_at, event_day FROM ({labels})"
     )
     first = (
         f"row_number() OVER (PARTITION BY p.{PARTITION_COLUMN}, version, role, p.event_id "

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import duckdb
-import numpy as np
 
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.feedback.findings import Consistency, FeatureConsistency, ViewConsistency
@@ -18,7 +17,8 @@ from ml_platform.feedback.on_demand import on_demand_consistency
 from ml_platform.feedback.store import LOG
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import EVENT_TIME, ONE_DAY, PARTITION_COLUMN, key_of
+from ml_platform.kernel.partitions import EVENT_TIME, PARTITION_COLUMN, Cadence, cadence_of
+from ml_platform.lake.known_keys import name_of
 from ml_platform.lake.ledger import Publication, history
 from ml_platform.lake.tables import Lake
 
@@ -44,8 +44,9 @@ def consistency(
     for view in (found for found in service.view_specs(catalog) if found.online):
         names = [feature.name for feature in view.features(catalog)]
         _stage(connection, view, names, day)
-        corrected, compared = _compare(connection, lake, view, names)
-        views.append(read := _reads(connection, lake, view, corrected=corrected))
+        cadence = view.cadence(catalog)
+        corrected, compared = _compare(connection, lake, view, names, cadence)
+        views.append(read := _reads(connection, lake, view, cadence, corrected=corrected))
         features += [replace(found, missing=read.missing, stale=read.stale) for found in compared]
     features += on_demand_consistency(connection, catalog, service, day)
     return Consistency(count, tuple(views), tuple(features))
@@ -74,23 +75,27 @@ FROM (
 
 
 def _compare(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, view: FeatureViewSpec, names: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    view: FeatureViewSpec,
+    names: Sequence[str],
+    cadence: Cadence,
 ) -> tuple[int, list[FeatureConsistency]]:
     """How many predictions read what was corrected since, and each feature's comparison.
 
     Compared is with what is published now; where that differs, with what was published before, newest first.
     """
-    days = _snapshot_days(connection)
-    if not days:
+    keys = _snapshots(connection, cadence)
+    if not keys:
         return 0, [FeatureConsistency(name, view.name, 0, 0, 0.0) for name in names]
-    now = _offline(lake, view, names, days, version=None)
+    now = _offline(lake, view, names, keys, version=None)
     before = _mark(connection, names, now, among=f"SELECT * FROM {_READ} WHERE served")
     wrong = before
-    for version in _earlier_versions(lake, view, days) if wrong else ():
+    for version in _earlier_versions(lake, view, keys) if wrong else ():
         with contextlib.suppress(
             StoreError, duckdb.IOException
         ):  # vacuumed: what was there is not known any more
-            earlier = _offline(lake, view, names, days, version=version)
+            earlier = _offline(lake, view, names, keys, version=version)
             among = f"SELECT * FROM {_READ} SEMI JOIN {_WRONG} USING (prediction_id)"
             wrong = _mark(connection, names, earlier, among=among)
         if not wrong:
@@ -98,20 +103,20 @@ def _compare(
     return before - wrong, _of_features(connection, view, names, now)
 
 
-def _snapshot_days(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The partitions that the snapshots of the staged reads are of: a snapshot's time is the midnight after its day."""
+def _snapshots(connection: duckdb.DuckDBPyConnection, cadence: Cadence) -> list[str]:
+    """The partitions that the snapshots of the staged reads are of: a snapshot's time is the end of its partition."""
     found = connection.execute(
-        f"SELECT DISTINCT CAST(make_timestamp(snapshot) AS DATE) FROM {_READ} WHERE served"
+        f"SELECT DISTINCT snapshot // {cadence.microseconds} FROM {_READ} WHERE served"
     ).fetchall()
-    return sorted(key_of(date - ONE_DAY) for (date,) in found)
+    return sorted(name_of(moment - 1, cadence) for (moment,) in found)
 
 
 def _offline(
-    lake: Lake, view: FeatureViewSpec, names: Sequence[str], days: Sequence[str], *, version: int | None
+    lake: Lake, view: FeatureViewSpec, names: Sequence[str], keys: Sequence[str], *, version: int | None
 ) -> str:
-    """SQL of the published rows of a view on some days, by key and snapshot."""
+    """SQL of the published rows of some partitions of a view, by key and snapshot."""
     values = ", ".join(f"""{_number(f'CAST("{name}" AS DOUBLE)')} AS "{name}\"""" for name in names)
-    scan = lake.table(view.key).scan(version=version, where=[(PARTITION_COLUMN, "in", list(days))])
+    scan = lake.table(view.key).scan(version=version, where=[(cadence_of(keys[0]).column, "in", list(keys))])
     return (
         f'SELECT CAST("{view.entity_key}" AS VARCHAR) AS key, epoch_us({EVENT_TIME}) AS snapshot, true AS there, '
         f"{values} FROM ({scan})"
@@ -144,12 +149,12 @@ def _mark(connection: duckdb.DuckDBPyConnection, names: Sequence[str], offline: 
     return count
 
 
-def _earlier_versions(lake: Lake, view: FeatureViewSpec, days: Sequence[str]) -> list[int]:
-    """Table versions at which something else was published of some days than is now, newest first."""
+def _earlier_versions(lake: Lake, view: FeatureViewSpec, keys: Sequence[str]) -> list[int]:
+    """Table versions at which something else was published of some partitions than is now, newest first."""
     newest: dict[str, Publication] = {}
     others: set[int] = set()
     for found in sorted(history(lake, [view.key]), key=lambda entry: entry.table_version):
-        if found.partition in days:
+        if found.partition in keys:
             before = newest.get(found.partition)
             if before is not None and before.content_hash != found.content_hash:
                 others.add(found.table_version - 1)
@@ -180,13 +185,18 @@ WHERE served"""
 
 
 def _reads(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, view: FeatureViewSpec, *, corrected: int
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    view: FeatureViewSpec,
+    cadence: Cadence,
+    *,
+    corrected: int,
 ) -> ViewConsistency:
     """How fresh the reads of a view were, against an as-of read of what is published."""
     available, ttl = view.available_after.seconds * _MICROS, view.ttl.seconds * _MICROS
     ((oldest,),) = connection.execute(f"SELECT min(asked_at) FROM {_READ}").fetchall()
-    first = str(np.datetime64((oldest or 0) - ttl - 86_400 * _MICROS, "us").astype("datetime64[D]"))
-    scan = lake.table(view.key).scan(where=[(PARTITION_COLUMN, ">=", first)])
+    first = name_of(((oldest or 0) - ttl) // cadence.microseconds - 1, cadence)
+    scan = lake.table(view.key).scan(where=[(cadence.column, ">=", first)])
     known = f'SELECT CAST("{view.entity_key}" AS VARCHAR) AS key, epoch_us({EVENT_TIME}) AS due FROM ({scan})'
     late = "due IS NOT NULL AND due >= asked_at - $ttl AND (snapshot IS NULL OR snapshot < due)"
     query = f"""

@@ -6,7 +6,7 @@ from typing import Any
 from ml_platform.feedback.spec import CONCEPT_DRIFT, Drift, FeedbackSpec
 from ml_platform.gates.evaluations import latest_evaluations, latest_materializations
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.partitions import day
+from ml_platform.kernel.partitions import complete_at
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
@@ -32,12 +32,18 @@ def wish(instance: Any, settings: Settings, spec: FeedbackSpec, catalog: Catalog
         return Wish(None, f"none of {', '.join(spec.retrain)} was found on the newest day")
     node = catalog.node(model.key)
     events = published(lake, spec.service(catalog).source_spec(catalog).key)
-    newest = max((key for key in events if node.clip((day(key), day(key))) is not None), default=None)
+    days = (clipped[0] for key in events if (clipped := node.clip((key, key))) and _ends(key, clipped[0]))
+    newest = max(days, default=None)
     if newest is None:
         return Wish(None, f"{drift}, and no day that {model.key} can be trained on")
     if latest_materializations(instance, model.key, [newest]):
         return Wish(None, f"{drift}, and {model.key} {newest} is trained already")
     return Wish(newest, drift)
+
+
+def _ends(key: str, day: str) -> bool:
+    """Whether a day is over when a partition is, which may be one of its hours."""
+    return complete_at(key) == complete_at(day)
 
 
 def _found(instance: Any, lake: Lake, spec: FeedbackSpec, kind: Drift) -> str | None:

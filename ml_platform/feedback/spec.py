@@ -9,6 +9,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.lineage import Check, Node, Upstream
+from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec
 from ml_platform.models.spec import ModelSpec
 from ml_platform.sources.spec import SourceSpec
@@ -148,12 +149,12 @@ class FeedbackSpec(NamedSpec):
                 references=self._snapshots(catalog),
                 reporting_checks=self._log_checks(catalog),
             ),
-            Node(self.outcomes_key, first, last, lag_days=mature, upstream=read),
+            Node(self.outcomes_key, first, last, lag=mature, upstream=read),
             Node(
                 self.performance_key,
                 first,
                 last,
-                lag_days=mature,
+                lag=mature,
                 upstream=(window,),
                 reporting_checks=(self._concept_drift(catalog),),
             ),
@@ -162,7 +163,11 @@ class FeedbackSpec(NamedSpec):
     def _snapshots(self, catalog: Catalog) -> tuple[Upstream, ...]:
         """The feature snapshots that a day's predictions may have used; they decide no row of the log."""
         views = self.service(catalog).view_specs(catalog)
-        return tuple(Upstream(view.key, first=-1 - view.ttl.whole_days, last=-1) for view in views)
+        periods = {view.key: view.cadence(catalog).period for view in views}
+        return tuple(
+            Upstream(view.key, first=-1 - view.ttl.whole_days, last=-(periods[view.key] // ONE_DAY))
+            for view in views
+        )
 
     def _log_checks(self, catalog: Catalog) -> tuple[Check, ...]:
         sample = ("p_value", "minimum_sample")

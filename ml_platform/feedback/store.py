@@ -12,17 +12,17 @@ from ml_platform.feedback.compute import counted_sql, deduplicated_sql, outcomes
 from ml_platform.feedback.spec import FeedbackSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, key_of
+from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, within
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
 from ml_platform.lake.engine import connect
 from ml_platform.lake.journal import rows_by_day
-from ml_platform.lake.ledger import Publication, history, publish_days
+from ml_platform.lake.ledger import Publication, history, publish_partitions
 from ml_platform.lake.snapshots import Snapshot
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
 from ml_platform.serving.logged import SCHEMA, log_table
-from ml_platform.sources.compute import latest_versions_sql
+from ml_platform.sources.compute import day_sql, latest_versions_sql
 
 LOG = "logged_predictions"
 """Under this name a connection has the predictions of the days that were asked for, each once."""
@@ -80,11 +80,9 @@ def outcome_rows(settings: Settings, spec: FeedbackSpec, catalog: Catalog, days:
     """The published predictions of some days, with their labels as they are known by now."""
     lake, labels = Lake(settings.lake_uri), spec.label_source(catalog)
     lag = spec.event_lag.whole_days
-    within = [
-        (PARTITION_COLUMN, ">=", key_of(day(min(days)) - lag * ONE_DAY)),
-        (PARTITION_COLUMN, "<=", max(days)),
-    ]
-    known = latest_versions_sql(labels, lake.table(labels.key).scan(where=within), known_by=_EVER)
+    read = labels.cadence.of_days(day(min(days)) - lag * ONE_DAY, day(max(days)))
+    known = latest_versions_sql(labels, lake.table(labels.key).scan(where=within(read)), known_by=_EVER)
+    known = f"SELECT *, {day_sql(labels)} AS event_day FROM ({known})"
     predictions = lake.table(spec.log_key).scan(where=[(PARTITION_COLUMN, "in", list(days))])
     rows = spec.training_set_spec(catalog)
     query = outcomes_sql(
@@ -130,7 +128,7 @@ def publish(
         for key in days
         for count, digest in [hashes.get(key, (0, NO_ROWS_HASH))]
     ]
-    return {found.partition: found for found in publish_days(lake, rows, publications)}
+    return {found.partition: found for found in publish_partitions(lake, rows, publications)}
 
 
 def evaluation_of(settings: Settings, model: str, version: int) -> dict[str, Any] | None:

@@ -12,7 +12,6 @@ from ml_platform.gates.evaluations import history, latest_states
 from ml_platform.gates.guard import ClosedGate, Known, closed_by, closed_gates, closing_itself, ways_out
 from ml_platform.gates.ways_out import taken
 from ml_platform.kernel.lineage import Lineage
-from ml_platform.kernel.partitions import day
 from ml_platform.lake.tables import Lake
 
 _BEFORE = 5  # evaluations that are shown of a partition's past
@@ -71,7 +70,7 @@ class Explanation:
 
 
 def explain(
-    instance: dg.DagsterInstance, lineage: Lineage, lake: Lake, key: str, partition: dt.date
+    instance: dg.DagsterInstance, lineage: Lineage, lake: Lake, key: str, partition: str
 ) -> list[Explanation]:
     """Each gate that keeps a partition from being made, causes first, then its own checks; all with evidence."""
     closed = closed_gates(instance, lineage, key, partition, lake=lake)
@@ -91,7 +90,7 @@ def _explained(instance: dg.DagsterInstance, lake: Lake, gate: ClosedGate) -> Ex
     before = [_evaluated(record) for record in records]
     acted = []
     if gate.partitions:
-        asked = {gate.asset: (day(gate.partitions[0]), day(gate.partitions[-1]))}
+        asked = {gate.asset: (gate.partitions[0], gate.partitions[-1])}
         acted = [_acted(entry) for entry in taken(lake, asked)]
     return Explanation(gate, evidence, before, acted, ways_out(gate))
 

@@ -21,8 +21,8 @@ from ml_platform.gates.evaluations import latest_evaluations, latest_materializa
 from ml_platform.gates.outcomes import DECLARED, PUBLISHED
 from ml_platform.gates.refusals import QUALITY, waiting
 from ml_platform.gates.ways_out import OVERRIDDEN_RUN, UNTIL, override_ended
-from ml_platform.kernel.lineage import Check, Days, Lineage, Node
-from ml_platform.kernel.partitions import day_range, key_of, spans
+from ml_platform.kernel.lineage import Check, Lineage, Node
+from ml_platform.kernel.partitions import Range, key_range, spans
 from ml_platform.lake.inputs import Inputs
 from ml_platform.lake.ledger import Publication, publications_of
 from ml_platform.lake.tables import Lake
@@ -112,7 +112,7 @@ def closed_gates(
     instance: dg.DagsterInstance,
     lineage: Lineage,
     key: str,
-    partition: dt.date,
+    partition: str,
     *,
     itself: bool = False,
     lake: Lake | None = None,
@@ -124,26 +124,25 @@ def closed_gates(
     """
     closed: list[ClosedGate] = []
     inputs = Inputs.now(lake, lineage) if lake is not None else None
-    asked = lineage.upstream_days(key, partition)
+    asked = lineage.upstream_partitions(key, partition)
     if itself:
         asked[key] = (partition, partition)
     known = Known.of(lake, inputs.publications, asked) if lake is not None and inputs is not None else None
-    for upstream, days in sorted(asked.items()):
+    for upstream, keys in sorted(asked.items()):
         for check in lineage.node(upstream).blocking_checks:
-            wanted = [key_of(date) for date in day_range(*days)]
-            found = closed_by(instance, upstream, check, wanted, known=known)
+            found = closed_by(instance, upstream, check, key_range(*keys), known=known)
             closed += [replace(gate, delivered=not lineage.node(upstream).upstream) for gate in found]
         if inputs is not None and lineage.node(upstream).upstream:
-            closed += _made_from_others(inputs, upstream, days)
+            closed += _made_from_others(inputs, upstream, keys)
     return sorted(closed, key=lambda gate: _CAUSES_FIRST.index(gate.reason))
 
 
 def closing_itself(
-    instance: dg.DagsterInstance, node: Node, partition: dt.date, *, lake: Lake | None = None
+    instance: dg.DagsterInstance, node: Node, partition: str, *, lake: Lake | None = None
 ) -> list[ClosedGate]:
     """Why the checks of a partition that is made close the gates of what reads it; none where they passed."""
     known = Known.now(lake, node.key) if lake is not None else None
-    wanted: list[str | None] = [key_of(partition) if node.partitioned else None]
+    wanted: list[str | None] = [partition if node.partitioned else None]
     return [
         replace(gate, delivered=not node.upstream)
         for check in node.blocking_checks
@@ -230,7 +229,7 @@ def require_open(
     instance: dg.DagsterInstance,
     lineage: Lineage,
     key: str,
-    partition: dt.date,
+    partition: str,
     *,
     itself: bool = False,
     lake: Lake | None = None,
@@ -239,7 +238,7 @@ def require_open(
     closed = closed_gates(instance, lineage, key, partition, itself=itself, lake=lake)
     if closed:
         raise dg.Failure(
-            refusal_text(key, key_of(partition), closed),
+            refusal_text(key, partition, closed),
             metadata={
                 "closed_gates": dg.MetadataValue.md("\n".join(f"- {gate.in_words()}" for gate in closed))
             },
@@ -346,12 +345,10 @@ def _reason(
     return "redeclared" if told(evaluation, DECLARED) != check.digest else None
 
 
-def _made_from_others(inputs: Inputs, asset: str, days: Days) -> list[ClosedGate]:
+def _made_from_others(inputs: Inputs, asset: str, keys: Range) -> list[ClosedGate]:
     """Days of an asset whose inputs were published again, with other content as of their time, since they were read."""
     mine = inputs.publications.get(asset, {})
     outdated = tuple(
-        key
-        for key in map(key_of, day_range(*days))
-        if key in mine and mine[key].inputs != inputs.digest(asset, key)
+        key for key in key_range(*keys) if key in mine and mine[key].inputs != inputs.digest(asset, key)
     )
     return [ClosedGate(asset, "inputs", outdated, "other_inputs")] if outdated else []

@@ -15,15 +15,15 @@ import pyarrow as pa
 from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.gates.refusals import REFUSALS
 from ml_platform.gates.refused import refused_rows
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import cadence_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Finding
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
 from ml_platform.lake.engine import connect
-from ml_platform.lake.inputs import equal_lag, known_midnights
-from ml_platform.lake.ledger import Publication, publish_days
+from ml_platform.lake.inputs import equal_lag, known_history
+from ml_platform.lake.ledger import Publication, publish_partitions
 from ml_platform.lake.ledger import published as ledger_of
-from ml_platform.lake.rows import of_days
+from ml_platform.lake.rows import of_partitions
 from ml_platform.lake.tables import Lake
 
 _PUBLISHED = "published_rows"
@@ -87,7 +87,7 @@ def judge_published(
     `audited` judges a relation by its name on a connection; here it has the published rows.
     """
     lake = Lake(settings.lake_uri)
-    rows = lake.table(asset).scan(where=[(PARTITION_COLUMN, "in", list(partitions))])
+    rows = lake.table(asset).scan(where=[(cadence_of(partitions[0]).column, "in", list(partitions))])
     with connect(settings) as connection:
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {_PUBLISHED} AS {rows}")
         findings = audited(connection, _PUBLISHED)
@@ -139,8 +139,8 @@ def _table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
 
 def _keep_apart(lake: Lake, staged: Staged, evaluations: Mapping[str, Evaluation], *, run_id: str) -> None:
     """Keep the rows of refused partitions where people can look at them, and say so in the ledger."""
-    rows = of_days(staged.rows, list(evaluations))
-    refused_rows(lake, staged.asset).replace_days(rows, days=list(evaluations))
+    rows = of_partitions(staged.rows, list(evaluations))
+    refused_rows(lake, staged.asset).replace_partitions(rows, keys=list(evaluations))
     counts = {key: max((f.rows for f in staged.findings.get(key, ())), default=0) for key in evaluations}
     REFUSALS.append(
         lake,
@@ -160,17 +160,18 @@ def _keep_apart(lake: Lake, staged: Staged, evaluations: Mapping[str, Evaluation
 
 def _commit(lake: Lake, staged: Staged, good: Sequence[str], *, run_id: str) -> dict[str, Publication]:
     """Hash the good partitions, then publish them; their publications by partition."""
-    rows = of_days(staged.rows, good)
+    rows = of_partitions(staged.rows, good)
     publications = {key: _publication(staged, key, None, NO_ROWS_HASH, run_id=run_id) for key in good}
-    for key, part, content_hash in partition_hashes(rows, PARTITION_COLUMN):
+    for key, part, content_hash in partition_hashes(rows, cadence_of(good[0]).column):
         publications[key] = _publication(staged, key, part, content_hash, run_id=run_id)
-    made = publish_days(lake, rows, list(publications.values()))
+    made = publish_partitions(lake, rows, list(publications.values()))
     return {publication.partition: publication for publication in made}
 
 
 def _publication(
     staged: Staged, key: str, part: pa.Table | None, content_hash: str, *, run_id: str
 ) -> Publication:
+    cadence = cadence_of(key)
     return Publication(
         staged.asset,
         key,
@@ -180,7 +181,7 @@ def _publication(
         declaration=staged.declaration,
         run_id=run_id,
         inputs=staged.inputs.get(key, ""),
-        known=known_midnights(part.drop_columns([PARTITION_COLUMN])) if staged.versions and part else {},
+        known=known_history(part.drop_columns([cadence.column]), cadence) if staged.versions and part else {},
         lag=equal_lag(part) if staged.versions and part else None,
         events=staged.events.get(key),
     )

@@ -15,7 +15,7 @@ from ml_platform.gates.ways_out import UNTIL, WAYS_OUT, line
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Node
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import cadence_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.broken_rows import failing_rows, stage_references
 from ml_platform.lake.engine import connect
@@ -131,13 +131,14 @@ def broken_rows(
     table = refused_rows(lake, entry.asset)
     if table.version() is None:
         return {}
-    rows = table.scan(where=[(PARTITION_COLUMN, "=", entry.partition)])
+    cadence = cadence_of(entry.partition)
+    rows = table.scan(where=[(cadence.column, "=", entry.partition)])
     broken: dict[str, list[dict[str, Any]]] = {}
     with connect(settings) as connection:
         connection.execute(f"CREATE TEMP VIEW refused_rows AS {rows}")
-        stage_references(connection, lake, "refused_rows", expectations)
+        stage_references(connection, lake, "refused_rows", expectations, cadence)
         for expectation in expectations:
-            failing = failing_rows(connection, "refused_rows", expectation)
+            failing = failing_rows(connection, "refused_rows", expectation, cadence)
             if failing is not None:
                 found = failing.limit(limit).to_arrow_table().to_pylist()
                 broken |= {expectation.sentence(): found} if found else {}
@@ -147,7 +148,7 @@ def broken_rows(
 def _drop_rows(lake: Lake, asset: str, partition: str) -> None:
     table = refused_rows(lake, asset)
     if table.version() is not None:
-        table.replace_days(table.at().schema.empty_table(), days=[partition])
+        table.replace_partitions(table.at().schema.empty_table(), keys=[partition])
 
 
 def _of_asset(

@@ -14,15 +14,13 @@ import pyarrow as pa
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import (
     CREATED_TIME,
-    PARTITION_COLUMN,
+    cadence_of,
     contiguous,
-    day,
-    day_range,
-    key_of,
+    key_range,
     spans,
 )
 from ml_platform.lake.content_hash import NO_ROWS_HASH, partition_hashes
-from ml_platform.lake.inputs import Inputs, equal_lag, known_midnights
+from ml_platform.lake.inputs import Inputs, equal_lag, known_history
 from ml_platform.lake.ledger import Publication, history, restamp
 from ml_platform.lake.tables import Lake
 
@@ -88,7 +86,7 @@ def candidates(inputs: Inputs, declared: Declared) -> list[Candidate]:
     """Published partitions of an asset that were declared otherwise, or made from something else than they would be."""
     node, found = inputs.lineage.node(declared.key), list[Candidate]()
     for key, publication in sorted(inputs.publications.get(declared.key, {}).items()):
-        if node.clip((day(key), day(key))) is None:
+        if node.clip((key, key)) is None:
             continue
         now = declared.inputs_now(inputs, key)
         redeclared = publication.declaration != declared.declaration
@@ -114,7 +112,8 @@ def work(declared: Declared, found: Iterable[Candidate]) -> list[list[Candidate]
 def confirm(lake: Lake, declared: Declared, asked: Sequence[Candidate]) -> list[Candidate]:
     """Of a range of candidates, those that would have other rows; the others are recorded as current."""
     rows = declared.computed([candidate.partition for candidate in asked])
-    parts = {key: (part, digest) for key, part, digest in partition_hashes(rows, PARTITION_COLUMN)}
+    cadence = cadence_of(asked[0].partition)
+    parts = {key: (part, digest) for key, part, digest in partition_hashes(rows, cadence.column)}
     others, same = list[Candidate](), list[Publication]()
     for candidate in asked:
         part, digest = parts.get(candidate.partition, (None, NO_ROWS_HASH))
@@ -123,7 +122,7 @@ def confirm(lake: Lake, declared: Declared, asked: Sequence[Candidate]) -> list[
             continue
         current = replace(candidate.publication, inputs=candidate.inputs)
         if declared.landed is not None and part is not None and CREATED_TIME in part.column_names:
-            known = known_midnights(part.drop_columns([PARTITION_COLUMN]))
+            known = known_history(part.drop_columns([cadence.column]), cadence)
             current = replace(current, known=known, lag=equal_lag(part))
         same.append(current)
     if same:
@@ -183,10 +182,10 @@ class Reasons:
     def _inputs_then(self, mine: Publication) -> Inputs:
         """What was published of a partition's upstream days when it was recorded itself."""
         end = self._positions[mine.asset, mine.partition][-1]
-        read = self.inputs.lineage.direct_days(mine.asset, (day(mine.partition), day(mine.partition)))
+        read = self.inputs.lineage.direct_partitions(mine.asset, (mine.partition, mine.partition))
         then: dict[str, dict[str, Publication]] = {}
-        for asset, (first, last) in read.items():
-            for key in map(key_of, day_range(first, last)):
+        for asset, keys in read.items():
+            for key in key_range(*keys):
                 earlier = [self.past[i] for i in self._positions.get((asset, key), ()) if i < end]
                 if earlier:
                     then.setdefault(asset, {})[key] = max(earlier, key=lambda found: found.table_version)
@@ -216,9 +215,9 @@ def followers_in(
     for asset in (key for key in in_order(lineage) if key in partitions):
         mine = reopened.setdefault(asset, set())
         for key in sorted(set(partitions[asset]) - mine):
-            read = lineage.direct_days(asset, (day(key), day(key)))
+            read = lineage.direct_partitions(asset, (key, key))
             if any(
-                key_of(first) <= upstream <= key_of(last)
+                first <= upstream <= last
                 for reads, (first, last) in read.items()
                 for upstream in reopened.get(reads, ())
             ):

@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from ml_platform.gates.evaluations import told
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.lineage import Days
-from ml_platform.kernel.partitions import key_of
+from ml_platform.kernel.partitions import Range
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake
 
@@ -74,12 +73,12 @@ def line(
     }
 
 
-def taken(lake: Lake, asked: Mapping[str, Days]) -> list[dict[str, Any]]:
+def taken(lake: Lake, asked: Mapping[str, Range]) -> list[dict[str, Any]]:
     """Every way out that was taken for some days of some assets, oldest first."""
     return [
         entry
         for entry in WAYS_OUT.entries(lake, asset=list(asked))
-        if key_of(asked[entry["asset"]][0]) <= entry["partition"] <= key_of(asked[entry["asset"]][1])
+        if asked[entry["asset"]][0] <= entry["partition"] <= asked[entry["asset"]][1]
     ]
 
 

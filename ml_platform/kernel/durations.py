@@ -42,6 +42,10 @@ class Duration:
         """Days, rounded up."""
         return -(-self.seconds // DAY_SECONDS)
 
+    def whole(self, period: dt.timedelta) -> int:
+        """Periods, rounded up."""
+        return -(-self.timedelta() // period)
+
     @property
     def microseconds(self) -> int:
         return self.seconds * 1_000_000

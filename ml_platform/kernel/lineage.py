@@ -1,25 +1,26 @@
 """Which partitions of which assets an asset reads: declared once, used for the graph and for the gates.
 
-Asset keys are text here (`features/NAME`), partitions are days; no orchestrator is known.
+Asset keys are text here (`features/NAME`), and so are partitions; no orchestrator is known.
 """
 
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ml_platform.kernel.partitions import ONE_DAY
-
-Days = tuple[dt.date, dt.date]
+from ml_platform.kernel.partitions import CADENCES, Cadence, CadenceName, Range, shifted
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """One dependency. Partition `d` reads the upstream's days `d + first … d + last`.
+    """One dependency. Partition `d` reads what the upstream has of the periods `d + first … d + last`.
+
+    Periods are the reader's: of an hourly upstream a day reads all hours of its days, of a daily one an hour reads
+    the days that its hours are in.
 
     `latest` reads the newest partition instead; an upstream without partitions needs no offsets. Of an upstream
-    with a created time, what was known at the midnight that ends `d` is read. With `whole`, so is what became
-    known of day `d` itself later; with `keys`, so is every value of that column since the upstream's first day.
-    With `latest_truth`, what is known of its days by now is read, whenever that became known. What is not `awaited` is
+    with a created time, what was known when `d` ended is read. With `whole`, so is what became
+    known of `d` itself later; with `keys`, so is every value of that column since the upstream's first day.
+    With `latest_truth`, what is known of it by now is read, whenever that became known. What is not `awaited` is
     read as it is: nothing that is made on its own waits until it was made again.
     """
 
@@ -31,6 +32,10 @@ class Upstream:
     keys: str | None = None
     latest_truth: bool = False
     awaited: bool = True
+
+    def read_by(self, keys: Range) -> Range:
+        """The periods that a range of the reader's partitions reads, as partitions of the reader."""
+        return shifted(keys[0], self.first), shifted(keys[1], self.last)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class Node:
     """One asset: its days, what its rows are made from, what they are only checked against, and its gating checks.
 
     Without a first day it is not partitioned; without a last day it goes on, each partition complete
-    `lag_days` after its day has ended (labels that mature late). `references` never change a row: a partition is
+    `lag` periods after its own has ended (labels that mature late). Hourly partitions are all hours of these days.
+    `references` never change a row: a partition is
     not stale when they change, and what follows waits for the verdict on the partition, not for theirs.
     `reporting_checks` are told to people, and hold nothing up.
     """
@@ -57,11 +63,12 @@ class Node:
     key: str
     first_day: dt.date | None = None
     last_day: dt.date | None = None
-    lag_days: int = 0
+    lag: int = 0
     upstream: tuple[Upstream, ...] = ()
     references: tuple[Upstream, ...] = ()
     blocking_checks: tuple[Check, ...] = ()
     reporting_checks: tuple[Check, ...] = ()
+    partitions: CadenceName = "daily"
 
     @property
     def partitioned(self) -> bool:
@@ -87,11 +94,36 @@ class Node:
         """The blocking check of a name, if the asset has it."""
         return next((check for check in self.blocking_checks if check.name == name), None)
 
-    def clip(self, days: Days) -> Days | None:
-        """The part of a range of days that this asset has partitions for."""
-        if self.first_day is None:
+    @property
+    def cadence(self) -> Cadence:
+        """How often it has a partition."""
+        return CADENCES[self.partitions]
+
+    @property
+    def delay(self) -> dt.timedelta:
+        """How long after its period has ended a partition is complete."""
+        return self.lag * self.cadence.period
+
+    @property
+    def first(self) -> str | None:
+        """Key of the first partition; None of an asset that has none."""
+        return None if self.first_day is None else self.cadence.of_days(self.first_day, self.first_day)[0]
+
+    @property
+    def last(self) -> str | None:
+        """Key of the last partition; None of an asset that has none, or goes on."""
+        return None if self.last_day is None else self.cadence.of_days(self.last_day, self.last_day)[1]
+
+    def newest(self, time: dt.datetime) -> str:
+        """The newest partition that is complete at a time, if the asset has it."""
+        return self.cadence.key(time - self.delay - self.cadence.period)
+
+    def clip(self, keys: Range) -> Range | None:
+        """The partitions of this asset that share time with a range of partitions, whatever their cadence."""
+        if self.first is None or keys[0] > keys[1]:
             return None
-        first, last = max(days[0], self.first_day), min(days[1], self.last_day or days[1])
+        covering = self.cadence.covering(keys)
+        first, last = max(covering[0], self.first), min(covering[1], self.last or covering[1])
         return (first, last) if first <= last else None
 
 
@@ -104,28 +136,28 @@ class Lineage:
     def node(self, key: str) -> Node:
         return self.nodes[key]
 
-    def direct_days(self, key: str, days: Days) -> dict[str, Days]:
-        """What a range of days of an asset reads itself: partitioned upstream assets with the days read."""
-        read: dict[str, Days] = {}
+    def direct_partitions(self, key: str, keys: Range) -> dict[str, Range]:
+        """What a range of partitions of an asset reads itself: partitioned upstream assets with the range read."""
+        read: dict[str, Range] = {}
         for upstream in self.nodes[key].upstream:
             node = self.nodes.get(upstream.key)
-            found = None if node is None else node.clip(_shift(days, upstream))
+            found = None if node is None else node.clip(upstream.read_by(keys))
             if found is not None:
                 read[upstream.key] = found
         return read
 
-    def upstream_days(self, key: str, day: dt.date) -> dict[str, Days]:
-        """Every upstream asset, transitively, with the covering range of days that partition `day` depends on.
+    def upstream_partitions(self, key: str, partition: str) -> dict[str, Range]:
+        """Every upstream asset, transitively, with the covering range of partitions that a partition depends on.
 
         Where two ways lead to one asset the ranges are joined. Assets without partitions are left out.
         """
-        reached: dict[str, Days] = {}
-        pending: list[tuple[str, Days]] = [(key, (day, day))]
+        reached: dict[str, Range] = {}
+        pending: list[tuple[str, Range]] = [(key, (partition, partition))]
         while pending:
-            current, days = pending.pop()
+            current, keys = pending.pop()
             for upstream in self.nodes[current].upstream:
                 node = self.nodes.get(upstream.key)
-                wanted = None if node is None else node.clip(_shift(days, upstream))
+                wanted = None if node is None else node.clip(upstream.read_by(keys))
                 if wanted is None:
                     continue
                 known = reached.get(upstream.key)
@@ -134,7 +166,3 @@ class Lineage:
                     reached[upstream.key] = joined
                     pending.append((upstream.key, joined))
         return reached
-
-
-def _shift(days: Days, upstream: Upstream) -> Days:
-    return days[0] + upstream.first * ONE_DAY, days[1] + upstream.last * ONE_DAY

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,16 @@ from sqlglot import exp
 from ml_platform.kernel.durations import EPOCH, Duration
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.expectations import Expectation, RowsWithin, Severity
-from ml_platform.kernel.partitions import EVENT_TIME, ONE_DAY, PARTITION_COLUMN, complete_at, day, key_of
+from ml_platform.kernel.partitions import (
+    DAILY,
+    EVENT_TIME,
+    ONE_DAY,
+    Cadence,
+    cadence_of,
+    complete_at,
+    start_of,
+    time_of_day,
+)
 from ml_platform.lake import dialect
 from ml_platform.lake.broken_rows import JUDGED, breaks, failing_rows, from_rows
 from ml_platform.lake.dialect import column
@@ -85,8 +95,9 @@ def published_sizes(
     if not wanted or not partitions:
         return {}
     first = min(partitions)
-    found = published_since(lake, asset, key_of(day(first) - 2 * wanted * ONE_DAY))
-    if sum(partition < first for partition in found) < wanted:
+    found = published_since(lake, asset, cadence_of(first).key(start_of(first) - 2 * wanted * ONE_DAY))
+    before = Counter(time_of_day(partition) for partition in found if partition < first)
+    if any(before[time_of_day(partition)] < wanted for partition in partitions):
         found = published(lake, asset)
     return {
         partition: publication.rows if publication.events is None else publication.events
@@ -101,24 +112,30 @@ def audit(
     *,
     partitions: Sequence[str] = (),
     beside: Beside | None = None,
+    cadence: Cadence = DAILY,
 ) -> dict[str, list[Finding]]:
-    """Findings by partition for the relation named `rows`, which has a partition_date column.
+    """Findings by partition for the relation named `rows`, which has the partition column of a cadence.
 
     Returns one list of findings, those that are given first and then one for each expectation in their order, for
     each partition with rows and for each of `partitions`: one without rows can still have too few of them. What is
     referenced has been staged on the connection. Partitions are judged in their order, and one that is not refused
-    is an accepted day of those after it: each gets the verdict that it would get alone, after those before it.
+    is an accepted one for those after it: each gets the verdict that it would get alone, after those before it.
     """
     beside = beside or Beside()
     measured: dict[str, list[int | None]] = {key: [0, *(None for _ in expectations)] for key in partitions}
-    measured |= _measures(connection, rows, expectations)
+    measured |= _measures(connection, rows, expectations, cadence)
     accepted = dict(beside.published)
-    days = sorted(accepted)
+    earlier = sorted(accepted)
     findings: dict[str, list[Finding]] = {}
     for partition in sorted(measured):
         count, *measures = measured[partition]
         size = (count or 0) if beside.events is None else beside.events.get(partition, 0)
-        before = [accepted[key] for key in days[: bisect_left(days, partition)]]
+        same = (
+            key
+            for key in earlier[: bisect_left(earlier, partition)]
+            if time_of_day(key) == time_of_day(partition)
+        )
+        before = [accepted[key] for key in same]
         found = [
             _judged(expectation, _Seen(partition, count or 0, size, measure, before, beside))
             for expectation, measure in zip(expectations, measures, strict=True)
@@ -126,24 +143,24 @@ def audit(
         findings[partition] = [*beside.findings.get(partition, ()), *found]
         if not any(finding.refuses for finding in findings[partition]):
             if partition not in accepted:
-                insort(days, partition)
+                insort(earlier, partition)
             accepted[partition] = size
     return findings
 
 
 def _measures(
-    connection: duckdb.DuckDBPyConnection, rows: str, expectations: Sequence[Expectation]
+    connection: duckdb.DuckDBPyConnection, rows: str, expectations: Sequence[Expectation], cadence: Cadence
 ) -> dict[str, list[int | None]]:
     """By partition its number of rows, and of each expectation a number: mostly that of the rows that break it."""
-    numbered = dict(enumerate(expectations))
-    inner = from_rows(rows, numbered).select(column(PARTITION_COLUMN, JUDGED))
-    outer = exp.select(dialect.cast(column(PARTITION_COLUMN), "VARCHAR"), exp.Count(this=exp.Star()))
+    numbered, partition_column = dict(enumerate(expectations)), cadence.column
+    inner = from_rows(rows, numbered).select(column(partition_column, JUDGED))
+    outer = exp.select(dialect.cast(column(partition_column), "VARCHAR"), exp.Count(this=exp.Star()))
     for number, expectation in numbered.items():
-        value, measure = _measure(expectation, number)
+        value, measure = _measure(expectation, number, cadence)
         if value is not None:
             inner = inner.select(value.as_(f"__e{number}"))
         outer = outer.select(measure)
-    query = outer.from_(inner.subquery("rows")).group_by(column(PARTITION_COLUMN))
+    query = outer.from_(inner.subquery("rows")).group_by(column(partition_column))
     try:
         answer = connection.execute(dialect.printed(query)).fetchall()
     except duckdb.Error as err:
@@ -154,12 +171,12 @@ def _measures(
     measures: dict[str, list[int | None]] = {partition: counts for partition, *counts in answer}
     for number, expectation in numbered.items():
         if expectation.unique and any(counts[number + 1] for counts in measures.values()):
-            for partition, count in _repeated(connection, rows, expectation).items():
+            for partition, count in _repeated(connection, rows, expectation, cadence).items():
                 measures[partition][number + 1] = count
     return measures
 
 
-def _measure(expectation: Expectation, number: int) -> tuple[exp.Expr | None, exp.Expr]:
+def _measure(expectation: Expectation, number: int, cadence: Cadence) -> tuple[exp.Expr | None, exp.Expr]:
     """What is taken of every row for an expectation, and the aggregate of that which tells of a partition.
 
     For a unique column it tells only whether any value is repeated, which is cheaper to know than in which rows;
@@ -174,22 +191,27 @@ def _measure(expectation: Expectation, number: int) -> tuple[exp.Expr | None, ex
     if expectation.null_share_at_most is not None:
         missing = exp.Is(this=column(str(expectation.column), JUDGED), expression=exp.null())
         return missing, dialect.call("count_if", name)
-    broken = breaks(expectation, number)
+    broken = breaks(expectation, number, cadence)
     return broken, exp.null() if broken is None else dialect.call("count_if", name)
 
 
-def _repeated(connection: duckdb.DuckDBPyConnection, rows: str, expectation: Expectation) -> dict[str, int]:
+def _repeated(
+    connection: duckdb.DuckDBPyConnection, rows: str, expectation: Expectation, cadence: Cadence
+) -> dict[str, int]:
     """By partition, the rows whose value is that of another row."""
-    failing = failing_rows(connection, rows, expectation)
+    failing = failing_rows(connection, rows, expectation, cadence)
     counts = (
-        failing.aggregate(f"CAST({PARTITION_COLUMN} AS VARCHAR), count(*)") if failing is not None else None
+        failing.aggregate(f"CAST({cadence.column} AS VARCHAR), count(*)") if failing is not None else None
     )
     return dict(counts.fetchall()) if counts is not None else {}
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is known of one partition when an expectation is judged; `before` has the sizes of accepted days."""
+    """What is known of one partition when an expectation is judged; `before` has the sizes of accepted ones.
+
+    Of an hour these are those of the same hour of the days before.
+    """
 
     partition: str
     rows: int

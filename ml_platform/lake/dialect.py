@@ -154,6 +154,11 @@ def date_of(microseconds: exp.Expr) -> exp.Expr:
     return exp.Paren(this=cast(exp.Literal.string("1970-01-01"), "DATE") + days)
 
 
+def hour_of(microseconds: exp.Expr) -> exp.Expr:
+    """The date and hour in UTC of microseconds since 1970, as text: `2018-06-01-13:00`."""
+    return call("strftime", call("make_timestamp", microseconds), exp.Literal.string("%Y-%m-%d-%H:00"))
+
+
 def whole(value: exp.Expr, length: int) -> exp.Expr:
     """How many times a length fits into a value."""
     return exp.IntDiv(
@@ -161,10 +166,9 @@ def whole(value: exp.Expr, length: int) -> exp.Expr:
     )
 
 
-def next_midnight(microseconds: exp.Expr, *, included: bool) -> exp.Expr:
-    """The first midnight after a time; with `included`, the time itself if it is one."""
-    shifted = microseconds + number(DAY - 1) if included else microseconds + number(DAY)
-    return exp.Paren(this=whole(shifted, DAY) * number(DAY))
+def next_end(microseconds: exp.Expr, period: int) -> exp.Expr:
+    """The first end of a period at or after a time, such as a midnight."""
+    return exp.Paren(this=whole(microseconds + number(period - 1), period) * number(period))
 
 
 def times_from_to(first: int, last: int, step: int) -> exp.Expr:

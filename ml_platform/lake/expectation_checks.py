@@ -4,6 +4,7 @@ The engine itself judges one row without values, so whatever it does not know (a
 comparison of a text with a number) is found where it was written, and not in the night's run.
 """
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
@@ -12,7 +13,7 @@ import duckdb
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation, Reference
 from ml_platform.kernel.lineage import Upstream
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import DAILY, ONE_DAY, ONE_HOUR
 from ml_platform.lake import dialect
 from ml_platform.lake.broken_rows import breaks, from_rows
 from ml_platform.lake.engine import database
@@ -44,12 +45,12 @@ def references_of(
     *,
     key: str,
     types: Mapping[str, str],
-    find: Callable[[Reference, str], tuple[Mapping[str, str], int]],
+    find: Callable[[Reference, str], tuple[Mapping[str, str], dt.timedelta]],
     owner: str,
 ) -> tuple[Upstream, ...]:
     """The assets that the expectations of an asset reference; DeclarationError for one that cannot be asked.
 
-    `types` are those of the asset's own columns. `find` gives the columns of what is referenced, and how many days
+    `types` are those of the asset's own columns. `find` gives the columns of what is referenced, and how long
     after the asset's its partitions are complete; it is told for whom it asks.
     """
     found: dict[str, Upstream] = {}
@@ -59,14 +60,14 @@ def references_of(
             continue
         if reference.asset == key:
             raise DeclarationError(f"{where} must name something else than {key} itself")
-        columns, late_days = find(reference, where)
-        _check_reference(reference, types[str(expectation.column)], columns, late_days, where)
+        columns, late = find(reference, where)
+        _check_reference(reference, types[str(expectation.column)], columns, late, where)
         found[reference.asset] = Upstream(reference.asset, keys=reference.column)
     return tuple(found.values())
 
 
 def _check_reference(
-    reference: Reference, kind: str, columns: Mapping[str, str], late_days: int, where: str
+    reference: Reference, kind: str, columns: Mapping[str, str], late: dt.timedelta, where: str
 ) -> None:
     """Raise DeclarationError for a reference to a column that is not there, of another type, or known too late."""
     asset, name = reference.asset, reference.column
@@ -78,9 +79,10 @@ def _check_reference(
         raise DeclarationError(
             f"{where} needs values of one type: the column is a {kind}, and {reference.place} is a {columns[name]}"
         )
-    if late_days > 0:
+    if late > dt.timedelta(0):
+        unit, count = ("days", late // ONE_DAY) if not late % ONE_DAY else ("hours", late // ONE_HOUR)
         raise DeclarationError(
-            f"{where} must be complete when the partition is; days of {asset} are complete {late_days} days later. "
+            f"{where} must be complete when the partition is; days of {asset} are complete {count} {unit} later. "
             f"Declare the expectation there, the other way round"
         )
 
@@ -114,7 +116,9 @@ def _first_problem(
     """The first expectation that the engine cannot judge a row of columns of declared types by, and why."""
     if not any(breaks(expectation) for expectation in expectations):
         return None
-    kinds = {name: ENGINE_TYPES[kind] for name, kind in columns} | {PARTITION_COLUMN: ENGINE_TYPES["date"]}
+    kinds = {name: ENGINE_TYPES[kind] for name, kind in columns} | {
+        DAILY.column: ENGINE_TYPES[DAILY.column_type]
+    }
     with database(threads=1) as connection:
         connection.execute(f"CREATE TEMP TABLE {_NO_VALUES} AS {typed_nulls(kinds)}")
         for number, expectation in enumerate(expectations):

@@ -17,38 +17,38 @@ from ml_platform.kernel.lineage import Lineage, Upstream
 from ml_platform.kernel.partitions import (
     CREATED_TIME,
     EVENT_TIME,
-    ONE_DAY,
-    day,
-    day_range,
-    key_of,
+    Cadence,
+    Range,
+    cadence_of,
+    complete_at,
+    key_range,
     spans,
 )
 from ml_platform.lake.content_hash import content_hash
-from ml_platform.lake.dialect import DAY
 from ml_platform.lake.kept_keys import keys_of
-from ml_platform.lake.known_keys import FIRST_DAY, LAST_DAY, KeyHistory
+from ml_platform.lake.known_keys import FIRST, LAST, KeyHistory, moment_after, name_of
 from ml_platform.lake.ledger import Publication, publications_by_asset, publications_of
 from ml_platform.lake.tables import Lake
 
 _NOTHING = "nothing"
 
 Content = Mapping[str, Mapping[str, str]]
-"""By upstream asset and day, the content hash as a partition sees it."""
+"""By upstream asset and partition, the content hash as a partition sees it."""
 
 
-def known_midnights(rows: pa.Table) -> dict[str, str]:
-    """Content hash of the versions of one day that were known, by every midnight at which it changes.
+def known_history(rows: pa.Table, cadence: Cadence) -> dict[str, str]:
+    """Content hash of the versions of one partition that were known, by every moment at which it changes.
 
-    Midnights are named by the day that they begin.
+    Moments are ends of partitions, such as midnights, and are named by the partition that they begin.
     """
-    created = _micros(rows.column(CREATED_TIME))
-    midnights = np.clip(-(-created // DAY), FIRST_DAY, LAST_DAY)
-    changes = np.unique(midnights)
+    created, period = _micros(rows.column(CREATED_TIME)), cadence.microseconds
+    moments = np.clip(-(-created // period), FIRST // period, LAST // period)
+    changes = np.unique(moments)
     return {
-        str(np.datetime64(int(midnight), "D")): content_hash(
-            rows if midnight == changes[-1] else rows.filter(pa.array(midnights <= midnight))
+        name_of(int(moment), cadence): content_hash(
+            rows if moment == changes[-1] else rows.filter(pa.array(moments <= moment))
         )
-        for midnight in changes
+        for moment in changes
     }
 
 
@@ -63,14 +63,16 @@ def _micros(times: pa.ChunkedArray) -> np.ndarray:
     return times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
 
 
-def as_known(publication: Publication, midnight: dt.date) -> str:
-    """The content hash of what was known of a published partition at the midnight that begins a day.
+def as_known(publication: Publication, time: dt.datetime) -> str:
+    """The content hash of what was known of a published partition at a time, which is the end of some partition.
 
-    Rows without a time of their own at which they were known count as known, whenever they were made.
+    Within a day that is published whole, what was known by the end of that day counts: it may be more, and is never
+    less. Rows without a time of their own at which they were known count as known, whenever they were made.
     """
     if not publication.known:
         return publication.content_hash
-    passed = [when for when in publication.known if when <= key_of(midnight)]
+    moment = moment_after(time, cadence_of(publication.partition))
+    passed = [when for when in publication.known if when <= moment]
     return publication.known[max(passed)] if passed else _NOTHING
 
 
@@ -95,10 +97,10 @@ class Inputs:
         return cls(lake, lineage, publications_of(lake, read))
 
     def require(self, asset: str, partitions: Collection[str]) -> None:
-        """Raise InputError when a day that a range of partitions reads has no published version."""
-        days = day(min(partitions)), day(max(partitions))
-        for upstream, read in self.lineage.direct_days(asset, days).items():
-            missing = sorted(set(map(key_of, day_range(*read))) - set(self.publications.get(upstream, {})))
+        """Raise InputError when something that a range of partitions reads has no published version."""
+        asked = min(partitions), max(partitions)
+        for upstream, read in self.lineage.direct_partitions(asset, asked).items():
+            missing = sorted(set(key_range(*read)) - set(self.publications.get(upstream, {})))
             if missing:
                 raise InputError(
                     f"{asset}: published partitions of {upstream} are required; {spans(missing)} have none, because "
@@ -107,10 +109,10 @@ class Inputs:
                 )
 
     def read_by(self, asset: str, partition: str) -> Content:
-        """What a partition reads of each upstream that has published days."""
-        read = self.lineage.direct_days(asset, (day(partition), day(partition)))
+        """What a partition reads of each upstream that has published partitions."""
+        read = self.lineage.direct_partitions(asset, (partition, partition))
         return {
-            upstream.key: self._content(upstream, map(key_of, day_range(*read[upstream.key])), partition)
+            upstream.key: self._content(upstream, key_range(*read[upstream.key]), partition)
             for upstream in self.lineage.node(asset).upstream
             if upstream.key in read
         }
@@ -120,12 +122,13 @@ class Inputs:
 
         `keys` has, by upstream, the history of keys from who has just read it, of a range that has the partition.
         """
-        content = {key: dict(days) for key, days in self.read_by(asset, partition).items()}
+        content = {key: dict(found) for key, found in self.read_by(asset, partition).items()}
         for upstream in self.lineage.node(asset).upstream:
             if upstream.keys is not None and upstream.key in content:
                 given = (keys or {}).get(upstream.key)
                 history = self._key_history(upstream.key, upstream.keys) if given is None else given
-                passed = [digest for when, digest in history if when <= day(partition) + ONE_DAY]
+                end = moment_after(complete_at(partition), self.lineage.node(upstream.key).cadence)
+                passed = [digest for when, digest in history if when <= end]
                 content[upstream.key][upstream.keys] = passed[-1] if passed else _NOTHING
         return digest_of(content) if content else ""
 
@@ -139,23 +142,23 @@ class Inputs:
         """
         return {partition: self.digest(asset, partition, keys) for partition in partitions}
 
-    def lags(self, asset: str, version: int, days: tuple[str, str]) -> set[int | None]:
-        """How long after their events the rows of some days were known; None where that is unknown or differs.
+    def lags(self, asset: str, version: int, keys: Range) -> set[int | None]:
+        """How long after their events the rows of some partitions were known; None where that is unknown or differs.
 
         Known only if the table is at the given version, so that what is read is what the ledger tells of.
         """
         mine = self.publications.get(asset, {})
         if max((p.table_version for p in mine.values()), default=None) != version:
             return {None}
-        return {p.lag for key, p in mine.items() if days[0] <= key <= days[1] and p.rows}
+        return {p.lag for key, p in mine.items() if keys[0] <= key <= keys[1] and p.rows}
 
-    def _content(self, upstream: Upstream, days: Iterable[str], partition: str) -> dict[str, str]:
-        mine, midnight = self.publications.get(upstream.key, {}), day(partition) + ONE_DAY
+    def _content(self, upstream: Upstream, keys: Iterable[str], partition: str) -> dict[str, str]:
+        mine, end = self.publications.get(upstream.key, {}), complete_at(partition)
         return {
             key: mine[key].content_hash
             if upstream.latest_truth or (upstream.whole and key == partition)
-            else as_known(mine[key], midnight)
-            for key in days
+            else as_known(mine[key], end)
+            for key in keys
             if key in mine
         }
 
@@ -164,6 +167,7 @@ class Inputs:
         if asset not in self.publications:
             return []
         if (asset, column) not in self._keys:
-            start = self.lineage.node(asset).first_day
+            start = self.lineage.node(asset).first
+            assert start is not None  # what is published of has partitions
             self._keys[asset, column] = keys_of(self.lake, asset, column, start)
         return self._keys[asset, column]

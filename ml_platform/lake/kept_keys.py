@@ -4,27 +4,27 @@ A guard asks for it each time, and reading every row of a source would take long
 """
 
 import contextlib
-import datetime as dt
 import json
 from typing import Any
 
 from ml_platform.kernel.errors import StoreError
+from ml_platform.kernel.partitions import cadence_of
 from ml_platform.lake import documents
 from ml_platform.lake.engine import small_answer
 from ml_platform.lake.known_keys import KeyHistory, first_rows, key_history
 from ml_platform.lake.tables import Lake
 
 
-def keys_of(lake: Lake, asset: str, column: str, start: dt.date | None) -> KeyHistory:
-    """The history of an asset's keys from a day on, of all that is published now."""
+def keys_of(lake: Lake, asset: str, column: str, start: str) -> KeyHistory:
+    """The history of an asset's keys from a partition on, of all that is published now."""
     table = lake.table(asset).at()
-    made_of = [table.table.metadata().id, table.version, str(start)]
+    made_of = [table.table.metadata().id, table.version, start]
     path = f"known_keys/{asset}/{column}.json"
     kept = _read(lake, path)
     if kept.get("made_of") == made_of:
-        return [(dt.date.fromisoformat(midnight), digest) for midnight, digest in kept["history"]]
-    history = key_history(small_answer, first_rows(table, column, start), column)
-    told = {"made_of": made_of, "history": [(midnight.isoformat(), digest) for midnight, digest in history]}
+        return [(moment, digest) for moment, digest in kept["history"]]
+    history = key_history(small_answer, first_rows(table, column, start), column, cadence_of(start))
+    told = {"made_of": made_of, "history": list(history)}
     with contextlib.suppress(StoreError):  # who may only read has to read the rows
         documents.write(lake, path, json.dumps(told).encode())
     return history

@@ -100,7 +100,7 @@ class Publication:
     inputs: str = ""  # digest of what was read; see `inputs`
     known: Mapping[str, str] = field(
         default_factory=dict
-    )  # content hash by the midnights at which it changes
+    )  # content hash by the ends of partitions, such as midnights, at which it changes
     lag: int | None = None  # microseconds from every row's event to when it was known, if they are the same
     events: int | None = None  # how many events the rows are versions of, where they are versions
 
@@ -125,15 +125,16 @@ _PUBLICATIONS = Ledger(
 )
 
 
-def publish_days(lake: Lake, rows: Rows, publications: Sequence[Publication]) -> list[Publication]:
-    """Replace the rows of the published days of one asset, and say so in the same commit; with their version.
+def publish_partitions(lake: Lake, rows: Rows, publications: Sequence[Publication]) -> list[Publication]:
+    """Replace the rows of the published partitions of one asset, and say so in the same commit; with their version.
 
     The commit carries the publications: from then on readers have them, even if this process dies before the
     ledger has.
     """
     (asset,) = {publication.asset for publication in publications}
     told = {_TOLD: [asdict(publication) for publication in publications]}
-    version = lake.table(asset).replace_days(rows, days=[p.partition for p in publications], told=told)
+    keys = [publication.partition for publication in publications]
+    version = lake.table(asset).replace_partitions(rows, keys=keys, told=told)
     _record(lake, asset, version)
     return [replace(publication, table_version=version) for publication in publications]
 

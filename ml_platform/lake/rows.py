@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import PARTITION_COLUMN, contiguous
+from ml_platform.kernel.partitions import cadence_of, contiguous
 
 
 class Rows(Protocol):
@@ -31,13 +31,14 @@ def stream(rows: Rows) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_stream(rows)
 
 
-def of_days(rows: duckdb.DuckDBPyRelation, days: Sequence[str]) -> duckdb.DuckDBPyRelation:
-    """The rows of one or more daily partitions, in their order.
+def of_partitions(rows: duckdb.DuckDBPyRelation, keys: Sequence[str]) -> duckdb.DuckDBPyRelation:
+    """The rows of one or more partitions of one cadence, in their order.
 
-    Days are named as ranges: DuckDB skips what is outside of them, and makes a join of a long list, which has no order.
+    They are named as ranges: DuckDB skips what is outside of them, and makes a join of a long list, which has no order.
     """
-    ranges = [(run[0], run[-1]) for run in contiguous(days)]
-    within = (f"{PARTITION_COLUMN} BETWEEN DATE '{first}' AND DATE '{last}'" for first, last in ranges)
+    ranges, cadence = [(run[0], run[-1]) for run in contiguous(keys)], cadence_of(keys[0])
+    kind = "DATE " if cadence.column_type == "date" else ""
+    within = (f"{cadence.column} BETWEEN {kind}'{first}' AND {kind}'{last}'" for first, last in ranges)
     return rows.filter(" OR ".join(within))
 
 

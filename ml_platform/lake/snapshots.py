@@ -16,10 +16,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import CADENCES, PARTITION_COLUMN, Cadence
 from ml_platform.lake.object_store import answering
 
-_HIVE_TYPES = {PARTITION_COLUMN: "DATE", "partition_hour": "TIMESTAMP"}
+_HIVE_TYPES = {PARTITION_COLUMN: "DATE"}
 PartitionFilter = tuple[str, str, Any]
 
 
@@ -64,6 +64,12 @@ class Snapshot:
     @cached_property
     def schema(self) -> pa.Schema:
         return pa.schema(self.table.schema().to_arrow())
+
+    @property
+    def cadence(self) -> Cadence:
+        """How often the table has a partition, by its columns."""
+        (found,) = (cadence for cadence in CADENCES.values() if cadence.column in self.schema.names)
+        return found
 
     def files(self, where: Sequence[PartitionFilter] = ()) -> list[str]:
         """Data files of the partitions that pass the filters, as URIs in a stable order."""

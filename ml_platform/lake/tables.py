@@ -14,7 +14,7 @@ from deltalake.exceptions import CommitFailedError
 from sqlglot import exp
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import PARTITION_COLUMN, cadence_of
 from ml_platform.lake.object_store import answering, require_bucket
 from ml_platform.lake.rows import Rows, stream
 from ml_platform.lake.snapshots import PartitionFilter, Snapshot, files_of, open_table, snapshot
@@ -84,10 +84,12 @@ class Table:
             data, mode="overwrite", predicate=predicate, partition_by=partition_by, told=told or {}
         )
 
-    def replace_days(self, data: Rows, *, days: Sequence[str], told: Mapping[str, Any] | None = None) -> int:
-        """Replace whole daily partitions in one commit; that commit's version."""
-        listed = ", ".join(f"'{day}'" for day in days)
-        return self.replace(data, predicate=f"{PARTITION_COLUMN} IN ({listed})", told=told)
+    def replace_partitions(
+        self, data: Rows, *, keys: Sequence[str], told: Mapping[str, Any] | None = None
+    ) -> int:
+        """Replace whole partitions of one cadence in one commit; that commit's version."""
+        column, listed = cadence_of(keys[0]).column, ", ".join(f"'{key}'" for key in keys)
+        return self.replace(data, predicate=f"{column} IN ({listed})", partition_by=[column], told=told)
 
     def append(self, data: pa.Table, *, partition_by: Sequence[str] = ()) -> int:
         """Add rows in one commit; that commit's version."""

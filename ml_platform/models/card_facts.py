@@ -14,8 +14,7 @@ from ml_platform.features.component import column_lineage
 from ml_platform.gates.evidence import evidence
 from ml_platform.gates.ways_out import taken
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.lineage import Days
-from ml_platform.kernel.partitions import day, key_of, span, spans
+from ml_platform.kernel.partitions import Range, span, spans
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry.registry import Registered
 from ml_platform.models.card import DriftFact, Facts, FeatureFact, GateFact, WayOut
@@ -40,7 +39,7 @@ def facts(
 ) -> Facts:
     """Everything that the card of a registered version says."""
     catalog, partition = step.catalog, manifest["partition"]
-    upstream = catalog.lineage.upstream_days(spec.key, day(partition))
+    upstream = catalog.lineage.upstream_partitions(spec.key, partition)
     lake = Lake(step.resources.environment.lake_uri)
     rows = spec.training_set_spec(catalog)
     labels = rows.label_source(catalog)
@@ -61,7 +60,7 @@ def facts(
         drift=tuple(_drift(profile.key, lake, upstream) for profile in spec.profile_specs(catalog)),
         gates=tuple(_gates(spec, step, partition)),
         ways_out=tuple(_ways_out(lake, upstream)),
-        lineage="\n".join(_tree(catalog, spec.key, (day(partition), day(partition)))),
+        lineage="\n".join(_tree(catalog, spec.key, (partition, partition))),
         releases=tuple(_releases(spec.key, catalog)),
         runs={"MLflow run": version.run_id, "Dagster run": step.run_id},
         digests={f"Model/{spec.name}": spec.digest()},
@@ -116,9 +115,9 @@ def _source_columns(rows: TrainingSetSpec, catalog: Catalog) -> dict[str, tuple[
     return found
 
 
-def _drift(key: str, lake: Lake, upstream: Mapping[str, Days]) -> DriftFact:
+def _drift(key: str, lake: Lake, upstream: Mapping[str, Range]) -> DriftFact:
     """How the days of a profile were judged, and the features that came nearest to their bounds."""
-    first, last = map(key_of, upstream[key])
+    first, last = upstream[key]
     found = judged_days(lake, key, first=first, last=last)
     kinds = Counter(one.verdict.kind.replace("_", " ") for one in found.values())
     farthest: dict[str, tuple[str, str, float, float]] = {}
@@ -132,14 +131,14 @@ def _drift(key: str, lake: Lake, upstream: Mapping[str, Days]) -> DriftFact:
 
 
 def _gates(spec: ModelSpec, step: Step, partition: str) -> Iterator[GateFact]:
-    for one in evidence(step.context.instance, step.catalog.lineage, spec.key, day(partition)):
+    for one in evidence(step.context.instance, step.catalog.lineage, spec.key, partition):
         time = f"{one.evaluated_at:%Y-%m-%d %H:%M} UTC" if one.evaluated_at is not None else "never"
         yield GateFact(
-            one.asset, one.check, span(*map(key_of, one.days)), one.passed, one.failed, time, one.run_id[:8]
+            one.asset, one.check, span(*one.partitions), one.passed, one.failed, time, one.run_id[:8]
         )
 
 
-def _ways_out(lake: Lake, upstream: Mapping[str, Days]) -> Iterator[WayOut]:
+def _ways_out(lake: Lake, upstream: Mapping[str, Range]) -> Iterator[WayOut]:
     """Every way out that was taken for days that the version was made from; one line for days of one decision."""
     days: dict[tuple[str, ...], list[str]] = {}
     for entry in taken(lake, upstream):
@@ -149,8 +148,8 @@ def _ways_out(lake: Lake, upstream: Mapping[str, Days]) -> Iterator[WayOut]:
         yield WayOut(*decision, partitions=spans(partitions))
 
 
-def _tree(catalog: Catalog, key: str, days: Days, indent: str = "") -> Iterator[str]:
+def _tree(catalog: Catalog, key: str, keys: Range, indent: str = "") -> Iterator[str]:
     """What was read, and what that was made from, one line each, deeper ones further in."""
-    yield f"{indent}{key} [{span(*map(key_of, days))}]"
-    for upstream, read in catalog.lineage.direct_days(key, days).items():
+    yield f"{indent}{key} [{span(*keys)}]"
+    for upstream, read in catalog.lineage.direct_partitions(key, keys).items():
         yield from _tree(catalog, upstream, read, f"{indent}  ")

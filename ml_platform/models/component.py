@@ -11,8 +11,9 @@ import numpy as np
 from ml_platform.compiler import AssetComponent, Step
 from ml_platform.gates import guard
 from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
-from ml_platform.kernel.partitions import ONE_DAY, day
+from ml_platform.kernel.partitions import complete_at
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.inputs import as_known
 from ml_platform.lake.ledger import published
@@ -52,7 +53,7 @@ class Model(AssetComponent):
     def work(self, step: Step) -> Sequence[Outcome]:
         return materialize(self.spec, step)
 
-    def cron(self) -> str:
+    def cron(self, catalog: Catalog) -> str:
         return self.spec.retrain
 
 
@@ -108,7 +109,7 @@ def _materialize_day(spec: ModelSpec, step: Step, partition: str) -> Outcome:
             spec, trained.test, trained.scores, trained.onnx, metrics=trained.metrics, seed=seed
         )
         lake = Lake(settings.lake_uri)
-        guard.require_open(step.context.instance, step.catalog.lineage, spec.key, day(partition), lake=lake)
+        guard.require_open(step.context.instance, step.catalog.lineage, spec.key, partition, lake=lake)
         candidate = _candidate(spec, step, manifest, trained, assessed, run_id=run_id)
         version = registry.register(step.resources.mlflow, candidate, run_id=run_id)
         known = facts(spec, step, manifest, Measured(assessed.document(), trained.parity), version)
@@ -136,7 +137,7 @@ def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -
     lake = Lake(step.resources.environment.lake_uri)
     declared = declaration_digests(spec.training_set_spec(step.catalog), step.catalog)
     before: Mapping[str, str] = manifest["declarations"]
-    midnight = day(manifest["partition"]) + ONE_DAY
+    cut = complete_at(manifest["partition"])
     outdated = [
         f"the declaration of {name}"
         for name in sorted(declared.keys() | before.keys())
@@ -147,7 +148,7 @@ def _require_current(step: Step, spec: ModelSpec, manifest: Mapping[str, Any]) -
         outdated += [
             f"{entry['asset']} [{key}]"
             for key, digest in entry["partitions"].items()
-            if key not in known or as_known(known[key], midnight) != digest
+            if key not in known or as_known(known[key], cut) != digest
         ]
     if outdated:
         raise dg.Failure(
@@ -196,7 +197,7 @@ def _contract(
     """What serving is told with the version, and on what evidence it was trained."""
     evidence = {
         "dagster_run": step.run_id,
-        "gates": sorted(step.catalog.lineage.upstream_days(spec.key, day(partition))),
+        "gates": sorted(step.catalog.lineage.upstream_partitions(spec.key, partition)),
         "onnx_parity": {"rows": trained.parity.rows, "max_difference": trained.parity.max_difference},
     }
     rows = self_test_rows(trained.test.features, trained.scores)

@@ -16,7 +16,6 @@ from ml_platform.gates.evaluations import latest_materializations
 from ml_platform.gates.failures import refusal_of, words_of
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.lineage import Lineage
-from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.notifications.compute import Happening, without_runs
@@ -47,9 +46,12 @@ class Scope:
 
     def reads(self, key: str, partition: str, asset: str) -> bool:
         """Does a partition of an asset depend on the same partition of another one?"""
-        date = day(partition)
-        first, last = self.lineage.upstream_days(key, date).get(asset, (dt.date.max, dt.date.min))
-        return self.lineage.node(key).clip((date, date)) is not None and first <= date <= last
+        read = self.lineage.upstream_partitions(key, partition).get(asset)
+        return (
+            self.lineage.node(key).clip((partition, partition)) is not None
+            and read is not None
+            and read[0] <= partition <= read[1]
+        )
 
     def _reaches(self, key: str, asset: str) -> bool:
         seen, pending = {key}, [key]

@@ -9,7 +9,6 @@ from dagster._utils.schedules import reverse_cron_string_iterator
 
 from ml_platform.gates.guard import closed_gates, refusal_text
 from ml_platform.kernel.lineage import Node
-from ml_platform.kernel.partitions import ONE_DAY, day, key_of
 from ml_platform.lake.tables import Lake
 from ml_platform.notifications.compute import Happening
 from ml_platform.notifications.events import Scope, errors, not_updated
@@ -42,8 +41,8 @@ def last_tick(cron: str, before: dt.datetime) -> dt.datetime:
 
 def due_day(node: Node, tick: dt.datetime) -> str | None:
     """The newest partition that is complete at a time; None before the first and after the last day of an asset."""
-    newest = (tick - dt.timedelta(days=node.lag_days)).date() - ONE_DAY
-    return key_of(newest) if node.clip((newest, newest)) is not None else None
+    newest = node.newest(tick)
+    return newest if node.clip((newest, newest)) is not None else None
 
 
 def _made(instance: dg.DagsterInstance, key: str, partition: str) -> bool:
@@ -58,7 +57,7 @@ def _late(
     instance: dg.DagsterInstance, lake: Lake, scope: Scope, key: str, partition: str, tick: dt.datetime
 ) -> Happening:
     """Why a model is late: the gate that is closed now; else what became of its last run; else nobody asked."""
-    closed = closed_gates(instance, scope.lineage, key, day(partition), lake=lake)
+    closed = closed_gates(instance, scope.lineage, key, partition, lake=lake)
     run = _last_run(instance, key, partition)
     late = f"{key} [{partition}] was due at {tick:%Y-%m-%d %H:%M} UTC and is not made"
     if closed:

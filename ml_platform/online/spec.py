@@ -42,4 +42,5 @@ class OnlineStoreSpec(NamedSpec):
             first_day=source.start,
             last_day=source.end,
             upstream=(Upstream(view.key), Upstream(self.registry_key)),
+            partitions=source.partitions,
         )

@@ -19,7 +19,7 @@ from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.features.store import feature_store, quiet_feast
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at
+from ml_platform.kernel.partitions import complete_at, within
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import Ledger, history
@@ -110,7 +110,7 @@ def read_back(
     """Compare a sample of keys of a snapshot with what the online store answers for them."""
     names = [feature.name for feature in spec.features(catalog)]
     table = Lake(settings.lake_uri).table(spec.key)
-    rows = table.scan(where=[(PARTITION_COLUMN, "=", partition)])
+    rows = table.scan(where=within((partition, partition)))
     with connect(settings) as connection:
         wanted = connection.sql(
             f"SELECT * FROM ({rows}) ORDER BY hash({spec.entity_key}) LIMIT {sample}"

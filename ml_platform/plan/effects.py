@@ -6,7 +6,7 @@ from functools import cached_property
 
 from ml_platform.gates.stale import followers_in, in_order
 from ml_platform.kernel.lineage import Lineage
-from ml_platform.kernel.partitions import day_range, key_of
+from ml_platform.kernel.partitions import key_range
 from ml_platform.plan.description import Description
 from ml_platform.plan.fields import changed_names
 
@@ -148,10 +148,11 @@ class Effects:
     def _declared_days(self, key: str) -> tuple[str, ...] | None:
         """Days that an asset had before and still has; None for one that goes on."""
         old, new = self.before.assets[key].node, self.now.assets[key].node
-        if old.first_day is None or new.first_day is None or old.last_day is None or new.last_day is None:
+        if old.first is None or new.first is None or old.last is None or new.last is None:
             return None
-        first, last = max(old.first_day, new.first_day), min(old.last_day, new.last_day)
-        return tuple(map(key_of, day_range(first, last)))
+        if old.cadence != new.cadence:
+            return ()
+        return tuple(key_range(max(old.first, new.first), min(old.last, new.last)))
 
     def _sources(self, key: str) -> list[str]:
         """What an asset reads that may change."""

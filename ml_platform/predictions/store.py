@@ -13,8 +13,7 @@ from ml_platform.features.store import EventDays, entity_rows_sql
 from ml_platform.features.view_reads import Times
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.lineage import Days
-from ml_platform.kernel.partitions import PARTITION_COLUMN, day, key_of
+from ml_platform.kernel.partitions import PARTITION_COLUMN, Range, day, within
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.engine import connect
@@ -121,9 +120,8 @@ def _seen_by(
         times = Times(*connection.execute(f"SELECT min(t), max(t) FROM {ENTITY_ROWS}").fetchall()[0])
         reads = []
         for view in contract.views:
-            first, last = _days(catalog, spec, view.name, partition)
-            where = [(PARTITION_COLUMN, ">=", key_of(first)), (PARTITION_COLUMN, "<=", key_of(last))]
-            relation = lake.table(f"features/{view.name}").scan(where=where)
+            seen = _seen_of(catalog, spec, view.name, partition)
+            relation = lake.table(f"features/{view.name}").scan(where=within(seen))
             read = view_read(view, relation, columns_of(connection, relation))
             reads.append((read, scan(connection, read, times)))
         query = join_sql(
@@ -144,10 +142,9 @@ def _plain(column: pa.Array) -> list[Any]:
     return column.to_pylist()
 
 
-def _days(catalog: Catalog, spec: BatchPredictionsSpec, view: str, partition: str) -> Days:
-    """Which days of a view the events of a day can see, by the declared mapping."""
-    date = day(partition)
-    return catalog.lineage.direct_days(spec.key, (date, date))[f"features/{view}"]
+def _seen_of(catalog: Catalog, spec: BatchPredictionsSpec, view: str, partition: str) -> Range:
+    """Which partitions of a view the events of a day can see, by the declared mapping."""
+    return catalog.lineage.direct_partitions(spec.key, (partition, partition))[f"features/{view}"]
 
 
 def _other_features(
@@ -160,12 +157,11 @@ def _other_features(
 ) -> list[str]:
     """Days of views that were made under a declaration in which the features that the version reads are others."""
     lake = Lake(settings.lake_uri)
-    date = (day(min(partitions)), day(max(partitions)))
-    read = catalog.lineage.direct_days(spec.key, date)
+    read = catalog.lineage.direct_partitions(spec.key, (min(partitions), max(partitions)))
     said: list[str] = []
     for view in contract.views:
         key = f"features/{view.name}"
-        first, last = map(key_of, read[key])
+        first, last = read[key]
         made = {p.declaration for day, p in published(lake, key).items() if first <= day <= last}
         others = made - {view.declaration}
         if others and _changed(settings, catalog, found, view.name, view.features, others):

@@ -13,7 +13,6 @@ from ml_platform.gates.outcomes import Evaluation, Outcome
 from ml_platform.gates.recording import materialization_targets, report_outcomes
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import published
 from ml_platform.lake.tables import Lake
@@ -111,7 +110,7 @@ def _require_evidence(
         step.context.instance,
         step.catalog.lineage,
         model.key,
-        day(candidate.partition),
+        candidate.partition,
         itself=True,
         lake=lake,
     )

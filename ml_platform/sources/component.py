@@ -1,4 +1,4 @@
-"""Sources as assets: daily versions of events, published only when their expectations hold."""
+"""Sources as assets: versions of events by day or hour, published only when their expectations hold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from ml_platform.gates.outcomes import Outcome
 from ml_platform.gates.publishing import Staged, broken_and_let_through, judge_published, publish
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, StoreError
-from ml_platform.kernel.partitions import PARTITION_COLUMN, spans
+from ml_platform.kernel.partitions import spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.audit import Beside, Finding, audit, published_sizes
 from ml_platform.lake.broken_rows import stage_references
@@ -26,7 +26,7 @@ from ml_platform.sources.spec import CREATED_TIME, SourceSpec
 
 
 class Source(AssetComponent):
-    """A source of events, versioned by id and created time, in daily partitions."""
+    """A source of events, versioned by id and created time, in partitions of a day or an hour."""
 
     spec_type = SourceSpec
     kinds = frozenset({"deltalake", "duckdb"})
@@ -56,7 +56,7 @@ class Source(AssetComponent):
 
 
 def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
-    """Publish the event versions of days from all that has landed; a day's refusal leaves the others alone."""
+    """Publish the event versions of partitions from all that has landed; a refusal of one leaves the others alone."""
     settings: Settings = step.resources.environment
     lake = Lake(settings.lake_uri)
     _require_landed(settings, spec, lake, step)
@@ -89,7 +89,7 @@ def materialize(spec: SourceSpec, step: Step) -> list[Outcome]:
 
 
 def computed(spec: SourceSpec, _: Catalog, settings: Settings, partitions: Sequence[str]) -> pa.Table:
-    """The versions of a range of days as they would be published; nothing is written. A source reads no other asset."""
+    """The versions of a range of partitions as they would be published; nothing is written, and no other asset read."""
     with connect(settings) as connection:
         store.stage_versions(connection, Lake(settings.lake_uri), spec, (min(partitions), max(partitions)))
         return connection.sql("SELECT * FROM staged").to_arrow_table()
@@ -105,14 +105,15 @@ def audited(
     beside: Beside,
 ) -> dict[str, list[Finding]]:
     """What is found in the versions of some days in the relation named `rows`, beside what else is known of them."""
-    stage_references(connection, lake, rows, spec.expectations)
-    declared = {**spec.column_types(), PARTITION_COLUMN: "date"}
+    cadence = spec.cadence
+    stage_references(connection, lake, rows, spec.expectations, cadence)
+    declared = {**spec.column_types(), cadence.column: cadence.column_type}
     known = replace(
         beside,
         published=published_sizes(lake, spec.key, spec.expectations, partitions),
         schema=differences(columns_of(connection, f"FROM {rows}"), declared),
     )
-    return audit(connection, rows, spec.expectations, partitions=partitions, beside=known)
+    return audit(connection, rows, spec.expectations, partitions=partitions, beside=known, cadence=cadence)
 
 
 def _contradicting(spec: SourceSpec, counts: Mapping[str, "Account"]) -> dict[str, list[Finding]]:
@@ -126,7 +127,7 @@ def _contradicting(spec: SourceSpec, counts: Mapping[str, "Account"]) -> dict[st
 
 @dataclass(frozen=True)
 class Account:
-    """Where the rows of one day went. `landed` is what the ledger of files says; the others were counted."""
+    """Where the rows of one partition went. `landed` is what the ledger of files says; the others were counted."""
 
     landed: int
     staged: int
@@ -150,7 +151,7 @@ def _accounts(
     spec: SourceSpec, lake: Lake, connection: duckdb.DuckDBPyConnection, partitions: Sequence[str]
 ) -> dict[str, Account]:
     expected = store.expected_rows(lake, spec.name)
-    staged = store.count_by_day(connection, "staged")
+    staged = store.count_by_partition(connection, spec, "staged")
     repeated = dict.fromkeys(partitions, store.Repeats()) | store.count_repeats(connection, spec)
     quarantined = store.count_quarantined(connection, lake, spec)
     return {
@@ -187,7 +188,7 @@ def column_schema(spec: SourceSpec) -> dg.TableSchema:
     ]
     if CREATED_TIME not in spec.columns:
         columns.append(dg.TableColumn(CREATED_TIME, "timestamp", description="When the row was known."))
-    return dg.TableSchema([*columns, dg.TableColumn(PARTITION_COLUMN, "date")])
+    return dg.TableSchema([*columns, dg.TableColumn(spec.cadence.column, spec.cadence.column_type)])
 
 
 def _require_landed(settings: Settings, spec: SourceSpec, lake: Lake, step: Step) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import DAILY, PARTITION_COLUMN
 from ml_platform.lake.schemas import ENGINE_TYPES, typed_nulls
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
@@ -18,7 +18,20 @@ def columns_of(spec: SourceSpec) -> list[str]:
 def nothing_sql(spec: SourceSpec) -> str:
     """SQL of no rows of a source, with the columns that its rows have."""
     kinds = {name: ENGINE_TYPES[kind] for name, kind in spec.column_types().items()}
-    return f"{typed_nulls({**kinds, PARTITION_COLUMN: ENGINE_TYPES['date']})} WHERE false"
+    cadence = spec.cadence
+    return f"{typed_nulls({**kinds, cadence.column: ENGINE_TYPES[cadence.column_type]})} WHERE false"
+
+
+def partition_sql(spec: SourceSpec) -> str:
+    """SQL of the partition of an event, as its table's column has it."""
+    if spec.cadence == DAILY:
+        return f"CAST({EVENT_TIME} AS DATE)"
+    return f"strftime({EVENT_TIME}, '%Y-%m-%d-%H:00')"
+
+
+def day_sql(spec: SourceSpec) -> str:
+    """SQL of the day of a published event, whatever the partitions of its source."""
+    return PARTITION_COLUMN if spec.cadence == DAILY else f"CAST({EVENT_TIME} AS DATE)"
 
 
 def arrival_sql(spec: SourceSpec) -> str:
@@ -47,25 +60,25 @@ def _late_data(spec: SourceSpec) -> _LateData:
 def versions_sql(spec: SourceSpec, landed: str) -> str:
     """SQL of the event versions that landed rows make: repeats of the same content are left out.
 
-    `landed` is a relation with the source's columns, the partition day, `landing_order` and `position`. Where late
+    `landed` is a relation with the source's columns, the partition, `landing_order` and `position`. Where late
     data restates, an event has one version, its last, known `arrival` after the event.
     """
     late = _late_data(spec)
     event_id = f'"{spec.event_id}"'
     columns = ", ".join(
         f'{late.created} AS "{name}"' if name == CREATED_TIME else f'"{name}"'
-        for name in [*columns_of(spec), PARTITION_COLUMN]
+        for name in [*columns_of(spec), spec.cadence.column]
     )
     return f"""
 {_repeats(spec, landed)}
 SELECT {columns} FROM {landed} ANTI JOIN repeated USING ({event_id})
 UNION ALL
 SELECT {columns} FROM ordered WHERE {late.is_version}
-ORDER BY {PARTITION_COLUMN}, {event_id}, {CREATED_TIME}"""
+ORDER BY {spec.cadence.column}, {event_id}, {CREATED_TIME}"""
 
 
 def repeats_sql(spec: SourceSpec, landed: str) -> str:
-    """SQL that counts, by day, the landed rows that repeat what was known, contradict another, or were replaced.
+    """SQL that counts, by partition, the landed rows that repeat what was known, contradict another, or were replaced.
 
     A contradiction is a second content of one (id, created): ingest refuses it, unless two ran at once. Where late
     data restates there is none; what is not the event's last content was replaced.
@@ -73,7 +86,7 @@ def repeats_sql(spec: SourceSpec, landed: str) -> str:
     late = _late_data(spec)
     return f"""
 {_repeats(spec, landed)}
-SELECT CAST({PARTITION_COLUMN} AS VARCHAR),
+SELECT CAST({spec.cadence.column} AS VARCHAR),
        count_if(NOT ({_CHANGED})),
        count_if({_CHANGED} AND {CREATED_TIME} = __created_before AND {late.can_contradict}),
        count_if({_CHANGED}) - count_if({late.is_version})
@@ -82,7 +95,7 @@ FROM ordered GROUP BY 1"""
 
 def _repeats(spec: SourceSpec, landed: str) -> str:
     """Steps that order the rows of ids which landed more than once, each beside the row before it."""
-    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
+    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), spec.cadence.column])
     content = _packed([name for name in columns_of(spec) if name != CREATED_TIME])
     event_id = f'"{spec.event_id}"'
     return f"""WITH repeated AS (
@@ -123,10 +136,10 @@ FROM delivered d JOIN ({landed}) l USING ({event_id}) WHERE d.reason IS NULL"""
 def latest_versions_sql(spec: SourceSpec, relation: str, *, known_by: str | None = None) -> str:
     """SQL of the latest version of each event that was known by a time.
 
-    `known_by` is a UTC time as text; by default each event as known when its own day was complete.
+    `known_by` is a UTC time as text; by default each event as known when its own day was over.
     """
     event_id = f'"{spec.event_id}"'
-    day_end = f"CAST({PARTITION_COLUMN} AS TIMESTAMPTZ) + INTERVAL 1 DAY"
+    day_end = f"CAST({day_sql(spec)} AS TIMESTAMPTZ) + INTERVAL 1 DAY"
     known = f"{CREATED_TIME} <= " + (f"TIMESTAMPTZ '{known_by}'" if known_by else day_end)
     return f"""
 WITH known AS (SELECT * FROM ({relation}) WHERE {known}),

@@ -12,10 +12,10 @@ from typing import Any
 import duckdb
 
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import HOURLY, cadence_of, key_range
 from ml_platform.lake.snapshots import literal_path
 from ml_platform.sources.casts import accepts, parsed_sql, value_sql
-from ml_platform.sources.compute import arrival_sql, columns_of
+from ml_platform.sources.compute import arrival_sql, columns_of, partition_sql
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceColumn, SourceSpec
 
 _TEXT_SUFFIXES = (".csv", ".gz", ".txt")
@@ -26,7 +26,7 @@ _CSV_OPTIONS = """all_varchar = true, header = true, skip = 0, comment = '', quo
 
 @dataclass(frozen=True)
 class Delivery:
-    """One file as it was split: rows in all, bad rows, and good rows by the day of their event."""
+    """One file as it was split: rows in all, bad rows, and good rows by the partition of their event."""
 
     rows: int
     bad: int
@@ -71,10 +71,20 @@ def split_file(
         raise InputError(_too_many_bad(connection, spec, path, rows, bad))
     _require_one_content(connection, spec, path)
     found = connection.execute(
-        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM delivered WHERE reason IS NULL "
+        f"SELECT CAST({spec.cadence.column} AS VARCHAR), count(*) FROM delivered WHERE reason IS NULL "
         "GROUP BY 1 ORDER BY 1"
     ).fetchall()
-    return Delivery(rows, bad, {row[0]: row[1] for row in found})
+    return Delivery(rows, bad, _with_quiet_hours(dict(found)))
+
+
+def _with_quiet_hours(rows: Mapping[str, int]) -> dict[str, int]:
+    """Rows by partition; of hours also those between the first and the last, in which nothing happened.
+
+    A day without events is said to have none by a person; hours without any are nothing unusual.
+    """
+    keys = sorted(rows)
+    hourly = bool(keys) and cadence_of(keys[0]) == HOURLY
+    return {key: rows.get(key, 0) for key in (key_range(keys[0], keys[-1]) if hourly else keys)}
 
 
 @dataclass(frozen=True)
@@ -172,7 +182,7 @@ def _reasons_sql(spec: SourceSpec, file: _File, created: str) -> str:
     reasons.append(f"CASE WHEN {' OR '.join(bounds)} THEN '{outside}' END")
     columns = ", ".join(f'"{name}"' for name in spec.columns if name != CREATED_TIME)
     return f"""
-SELECT {columns}, {created} AS {CREATED_TIME}, CAST({EVENT_TIME} AS DATE) AS {PARTITION_COLUMN}, position,
+SELECT {columns}, {created} AS {CREATED_TIME}, {partition_sql(spec)} AS {spec.cadence.column}, position,
        nullif(concat_ws('; ', {", ".join(reasons)}), '') AS reason
 FROM typed"""
 

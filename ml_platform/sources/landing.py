@@ -1,4 +1,4 @@
-"""Landing a delivered file: good rows by event day, bad rows in quarantine, then the file in the ledger.
+"""Landing a delivered file: good rows by their event's partition, bad rows in quarantine, then the file in the ledger.
 
 Landing is idempotent by file digest: rows of a digest are replaced, never added, and the `landed_files`
 ledger entry comes last, so a killed ingest leaves nothing that a reader would see. Apart from `store.py`, which
@@ -17,8 +17,6 @@ import duckdb
 from filelock import FileLock
 
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import PARTITION_COLUMN
-from ml_platform.kernel.partitions import day as as_day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.tables import Lake
@@ -35,8 +33,6 @@ from ml_platform.sources.store import (
     landing_table,
     quarantine,
 )
-
-_LANDING_PARTITIONS = (PARTITION_COLUMN, "file_digest")
 
 
 @dataclass(frozen=True)
@@ -84,40 +80,40 @@ def ingest(
     known_at: str | None = None,
     replaces: str | None = None,
 ) -> Landed:
-    """Land one file for a source: good rows by event day, bad rows in quarantine, the file in the ledger.
+    """Land one file for a source: good rows by partition, bad rows in quarantine, the file in the ledger.
 
     Landing the same bytes again changes nothing. `replaces` names the digest (or its start) of a landed file
     whose place this one takes. Raises InputError, with nothing changed, for a file that is refused whole.
     """
     digest = _digest(path)
     (settings.root / "locks").mkdir(parents=True, exist_ok=True)
-    # Two that run at once here could contradict each other; elsewhere, materializing the day finds it.
+    # Two that run at once here could contradict each other; elsewhere, materializing the partition finds it.
     with FileLock(settings.root / "locks" / f"ingest-{spec.name}"):
         return _ingest(settings, spec, path, digest, known_at=known_at, replaces=replaces)
 
 
-def land_nothing(settings: Settings, spec: SourceSpec, day: str, *, reason: str) -> Landed:
-    """Say that a day had no events: from then on it can be materialized, and is judged like any other.
+def land_nothing(settings: Settings, spec: SourceSpec, partition: str, *, reason: str) -> Landed:
+    """Say that a day or hour had no events: from then on it can be materialized, and is judged like any other.
 
-    Raises InputError, with nothing changed, without a reason, for a day that the source does not have, or of which rows
+    Raises InputError, with nothing changed, without a reason, for one that the source does not have, or of which rows
     have landed; a file that lands later counts.
     """
     if not reason.strip():
         raise InputError(
-            f"--reason is required: say why {spec.key} had no events on {day}; nothing was landed"
+            f"--reason is required: say why {spec.key} had no events on {partition}; nothing was landed"
         )
-    digest = hashlib.sha256(f"no events of {spec.name} on {day}".encode()).hexdigest()
+    digest = hashlib.sha256(f"no events of {spec.name} on {partition}".encode()).hexdigest()
     (settings.root / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(settings.root / "locks" / f"ingest-{spec.name}"):
         lake = Lake(settings.lake_uri)
-        _require_quiet(lake, spec, day)
+        _require_quiet(lake, spec, partition)
         entry: dict[str, Any] = {
             "source": spec.name,
             "digest": digest,
             "path": f"no events: {reason}",
             "rows": 0,
             "quarantined": 0,
-            "days": [day],
+            "days": [partition],
             "rows_by_day": [0],
             "known_at": None,
             "replaces": None,
@@ -127,24 +123,26 @@ def land_nothing(settings: Settings, spec: SourceSpec, day: str, *, reason: str)
     return _landed(entry, path=entry["path"])
 
 
-def _require_quiet(lake: Lake, spec: SourceSpec, day: str) -> None:
+def _require_quiet(lake: Lake, spec: SourceSpec, partition: str) -> None:
+    cadence = spec.cadence
     try:
-        date = as_day(day)
+        start = cadence.start(partition)
     except ValueError:
-        date = None
-    if date is None or not spec.start <= date <= (spec.end or dt.datetime.now(dt.UTC).date()):
+        start = None
+    if start is None or not spec.start <= start.date() <= (spec.end or dt.datetime.now(dt.UTC).date()):
         raise InputError(
-            f"a day of {spec.key} is required, from {spec.start} to {spec.end or 'now'}; got {day!r}. "
-            f"Nothing was landed"
+            f"{cadence.one} of {spec.key} is required, from {spec.start} to {spec.end or 'now'}, such as "
+            f"{cadence.example}; got {partition!r}. Nothing was landed"
         )
     landed = expected_rows(lake, spec.name)
     if not landed:
         raise InputError(
-            f"{spec.key}: rows of some other day are required first; no file has landed. Nothing was landed"
+            f"{spec.key}: rows of some other {cadence.unit} are required first; no file has landed. Nothing was landed"
         )
-    if landed.get(day):
+    if landed.get(partition):
         raise InputError(
-            f"{spec.key} [{day}]: a day without rows is required; {landed[day]:,} have landed. Nothing was changed; "
+            f"{spec.key} [{partition}]: {cadence.one} without rows is required; {landed[partition]:,} have landed. "
+            f"Nothing was changed; "
             f"what is wrong with them is put right with another file: ml-platform ingest … --replaces DIGEST"
         )
 
@@ -204,11 +202,13 @@ def _require_consistent(
 def _write(
     connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, digest: str, delivery: Delivery
 ) -> None:
-    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
+    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), spec.cadence.column])
     tagged = f"SELECT {columns}, position, '{digest}' AS file_digest"
     good = connection.sql(f"{tagged} FROM delivered WHERE reason IS NULL")
     predicate = f"file_digest = '{digest}'"
-    landing_table(lake, spec.name).replace(good, predicate=predicate, partition_by=_LANDING_PARTITIONS)
+    landing_table(lake, spec.name).replace(
+        good, predicate=predicate, partition_by=(spec.cadence.column, "file_digest")
+    )
     if delivery.bad:
         bad = connection.sql(f"{tagged}, reason FROM delivered WHERE reason IS NOT NULL")
         quarantine(lake, spec.name).replace(bad, predicate=predicate, partition_by=("file_digest",))

@@ -11,12 +11,14 @@ from ml_platform.kernel.durations import EPOCH, Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation, Reference
 from ml_platform.kernel.lineage import Check, Node, Upstream
-from ml_platform.kernel.partitions import CREATED_TIME, EVENT_TIME, PARTITION_COLUMN
+from ml_platform.kernel.partitions import CADENCES, CREATED_TIME, EVENT_TIME, Cadence, CadenceName
 from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec
 from ml_platform.lake.expectation_checks import check_expectations, references_of
 
 ColumnType = Literal["int64", "int32", "double", "float", "string", "boolean", "timestamp"]
-RESERVED_COLUMNS = frozenset({PARTITION_COLUMN, "file_digest", "position", "landing_order", "reason"})
+RESERVED_COLUMNS = frozenset(
+    {"partition_date", "partition_hour", "file_digest", "position", "landing_order", "reason"}
+)
 
 
 class SourceColumn(Spec):
@@ -33,10 +35,11 @@ class SourceColumn(Spec):
 
 
 class Feed(Spec):
-    """A function that delivers events of a range of days, for days on which no file has landed."""
+    """A function that delivers events of a range of partitions, for those of which no file has landed."""
 
     function: str = Field(
-        description="Import path of `f(*, first_day, last_day, **parameters) -> pyarrow.Table` in file columns."
+        description="Import path of `f(*, first_day, last_day, **parameters) -> pyarrow.Table` in file columns, with "
+        "two dates; of an hourly source `f(*, first_hour, last_hour, …)`, with the times in UTC at which they begin."
     )
     parameters: Mapping[str, Any] = Field(
         default_factory=dict, description="Arguments passed to the function."
@@ -51,6 +54,10 @@ class SourceSpec(NamedSpec):
         description="Columns in the lake; `event_timestamp` is required, `created_timestamp` if files carry it."
     )
     ignore: tuple[str, ...] = Field(default=(), description="File columns that are known and not taken.")
+    partitions: CadenceName = Field(
+        default="daily",
+        description="`daily` or `hourly`: how often its rows are published, and snapshots of views that read it made.",
+    )
     start: dt.date = Field(description="First day of events.")
     end: dt.date | None = Field(default=None, description="Last day of events, for a source that has ended.")
     arrival: DurationField = Field(
@@ -65,12 +72,12 @@ class SourceSpec(NamedSpec):
         description="`as_known`: what came late or corrected counts from when it was known. `restate`: one version "
         "per event, the latest, as if it had been known in time.",
     )
-    feed: Feed | None = Field(default=None, description="Delivers days on which no file has landed.")
+    feed: Feed | None = Field(default=None, description="Delivers partitions of which no file has landed.")
     max_bad_share: float = Field(
         default=0.01, ge=0, le=1, description="A file with a higher share of bad rows is refused whole."
     )
     expectations: tuple[Expectation, ...] = Field(
-        default=(), description="What the rows of a day must fulfil to be published."
+        default=(), description="What the rows of a partition must fulfil to be published."
     )
 
     @model_validator(mode="after")
@@ -106,10 +113,20 @@ class SourceSpec(NamedSpec):
     def key(self) -> str:
         return f"sources/{self.name}"
 
+    @property
+    def cadence(self) -> Cadence:
+        """How often it has a partition."""
+        return CADENCES[self.partitions]
+
     def column_types(self) -> dict[str, str]:
         """Declared type by lake column, with the created time last if files do not carry it."""
         types: dict[str, str] = {name: column.type for name, column in self.columns.items()}
         return types if CREATED_TIME in types else {**types, CREATED_TIME: "timestamp"}
+
+    def completed_after(self, cadence: Cadence) -> dt.timedelta:
+        """How long after a period of some cadence has ended all its rows are published, at the latest."""
+        lag = self.maturity.whole(self.cadence.period) * self.cadence.period
+        return lag + max(self.cadence.period - cadence.period, dt.timedelta(0))
 
     def file_columns(self) -> dict[str, str]:
         """File column by lake column."""
@@ -122,23 +139,26 @@ class SourceSpec(NamedSpec):
                 self.key,
                 first_day=self.start,
                 last_day=self.end,
-                lag_days=self.maturity.whole_days,
+                lag=self.maturity.whole(self.cadence.period),
                 references=self._references(catalog),
                 blocking_checks=(Check("quality", self.digest_of_fields("expectations")),),
+                partitions=self.partitions,
             ),
         )
 
     def _references(self, catalog: Catalog) -> tuple[Upstream, ...]:
         """The sources that expectations reference."""
 
-        def find(reference: Reference, wanted_by: str) -> tuple[dict[str, str], int]:
+        def find(reference: Reference, wanted_by: str) -> tuple[dict[str, str], dt.timedelta]:
             if reference.source is None:
                 raise DeclarationError(
                     f"{wanted_by} must be a source or a file: views are made of sources, and come after them; "
                     f"got view {reference.view!r}"
                 )
             other = catalog.get(SourceSpec, reference.source, wanted_by=wanted_by)
-            return other.column_types(), other.maturity.whole_days - self.maturity.whole_days
+            return other.column_types(), other.completed_after(self.cadence) - self.completed_after(
+                self.cadence
+            )
 
         owner = f"Source {self.name!r}: "
         return references_of(

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import PARTITION_COLUMN
+from ml_platform.kernel.partitions import Range, within
 from ml_platform.lake.dialect import quoted
 from ml_platform.lake.ledger import Ledger
 from ml_platform.lake.tables import Lake, Table
@@ -209,40 +209,39 @@ def landed_sql(lake: Lake, spec: SourceSpec, where: Sequence[Any], without: str 
 
     `without` a file is without those as well whose place it took.
     """
-    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), PARTITION_COLUMN])
+    cadence = spec.cadence
+    columns = ", ".join(f'"{name}"' for name in [*columns_of(spec), cadence.column])
     entries = landed_files(lake, spec.name)
     landings = Landings.made(entries, dismissed_days(lake, spec.name))
     left_out = {without, *landings.in_place_of.get(without or "", ())}
     digests = [digest for digest in landings.rows if digest not in left_out]
     order = ", ".join(f"('{digest}', {i})" for i, digest in enumerate(digests)) or "(NULL, NULL)"
     gone = landings.not_counting(entries)
-    pairs = ", ".join(f"('{digest}', DATE '{day}')" for digest, day in gone)
-    counting = f" WHERE (file_digest, {PARTITION_COLUMN}) NOT IN ({pairs})" if gone else ""
+    pairs = ", ".join(f"('{digest}', '{key}')" for digest, key in gone)
+    counting = f" WHERE (file_digest, CAST({cadence.column} AS VARCHAR)) NOT IN ({pairs})" if gone else ""
     return (
         f"SELECT {columns}, position, landing_order FROM ({landing_table(lake, spec.name).scan(where=where)}) "
         f"JOIN (VALUES {order}) AS files(file_digest, landing_order) USING (file_digest){counting}"
     )
 
 
-def stage_versions(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, days: tuple[str, str]
-) -> None:
-    """Make the temporary table `staged`: the event versions of a range of days, from all that has landed."""
-    landed = landed_sql(lake, spec, [(PARTITION_COLUMN, ">=", days[0]), (PARTITION_COLUMN, "<=", days[1])])
+def stage_versions(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec, keys: Range) -> None:
+    """Make the temporary table `staged`: the event versions of a range of partitions, from all that has landed."""
+    landed = landed_sql(lake, spec, within(keys))
     connection.execute(f"CREATE OR REPLACE TEMP TABLE landed AS {landed}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS {versions_sql(spec, 'landed')}")
 
 
-def count_by_day(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, int]:
-    """Rows by day of `landed` (good rows of the staged days) or `staged` (the versions that they make)."""
-    query = f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM {rows} GROUP BY 1"
+def count_by_partition(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, rows: str) -> dict[str, int]:
+    """Rows by partition of `landed` (good rows of those staged) or `staged` (the versions that they make)."""
+    query = f"SELECT CAST({spec.cadence.column} AS VARCHAR), count(*) FROM {rows} GROUP BY 1"
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}
 
 
 def count_events(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, rows: str) -> dict[str, int]:
-    """Events by day of a relation of versions, each once however often it was corrected."""
+    """Events by partition of a relation of versions, each once however often it was corrected."""
     query = (
-        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(DISTINCT {quoted(spec.event_id)}) "
+        f"SELECT CAST({spec.cadence.column} AS VARCHAR), count(DISTINCT {quoted(spec.event_id)}) "
         f"FROM {quoted(rows)} GROUP BY 1"
     )
     return dict(connection.execute(query).fetchall())
@@ -250,7 +249,7 @@ def count_events(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, rows: 
 
 @dataclass(frozen=True)
 class Repeats:
-    """Landed rows of one day that are no version: they say what was known, contradict another, or were replaced."""
+    """Landed rows of a partition that are no version: they say what was known, contradict another, or were replaced."""
 
     unchanged: int = 0
     contradicting: int = 0
@@ -258,21 +257,22 @@ class Repeats:
 
 
 def count_repeats(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> dict[str, Repeats]:
-    """What was landed more than once, by day."""
+    """What was landed more than once, by partition."""
     return {
         day: Repeats(*counts) for day, *counts in connection.execute(repeats_sql(spec, "landed")).fetchall()
     }
 
 
 def count_quarantined(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: SourceSpec) -> dict[str, int]:
-    """Quarantined rows by the day of their event, of valid files; rows without a readable time have none."""
+    """Quarantined rows by the partition of their event, of valid files; rows without a readable time have none."""
     table = quarantine(lake, spec.name)
     digests = valid_digests(lake, spec.name)
     if table.version() is None or not digests:
         return {}
     listed = ", ".join(f"'{digest}'" for digest in digests)
+    column = spec.cadence.column
     query = (
-        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), count(*) FROM ({table.scan()}) "
-        f"WHERE file_digest IN ({listed}) AND {PARTITION_COLUMN} IS NOT NULL GROUP BY 1"
+        f"SELECT CAST({column} AS VARCHAR), count(*) FROM ({table.scan()}) "
+        f"WHERE file_digest IN ({listed}) AND {column} IS NOT NULL GROUP BY 1"
     )
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}

@@ -18,7 +18,7 @@ from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDem
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import ONE_DAY, PARTITION_COLUMN, day, day_range, key_of
+from ml_platform.kernel.partitions import complete_at, key_range, within
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.engine import connect
@@ -64,23 +64,23 @@ def published_inputs(spec: TrainingSetSpec, catalog: Catalog, lake: Lake, partit
     which is then refused as outdated, and never newer content.
     """
     known = publications_by_asset(lake)
-    read = catalog.lineage.direct_days(spec.key, (day(partition), day(partition)))
+    read = catalog.lineage.direct_partitions(spec.key, (partition, partition))
     inputs: dict[str, Input] = {}
     for asset in (upstream.key for upstream in spec.nodes(catalog)[0].upstream):
-        table, days = lake.table(asset), [key_of(d) for d in day_range(*read[asset])] if asset in read else []
+        table, keys = lake.table(asset), read.get(asset)
         version = table.version()
         if version is None:
             raise StoreError(
                 f"{spec.key}: published rows of {asset} are required and there are none; materialize it"
             )
-        where = [(PARTITION_COLUMN, ">=", days[0]), (PARTITION_COLUMN, "<=", days[-1])] if days else []
-        files = table.files(version=version, where=where) if days else []
+        files = table.files(version=version, where=within(keys)) if keys is not None else []
+        wanted = key_range(*keys) if keys is not None else []
         mine = known.get(asset, {})
         inputs[asset] = Input(
             asset,
             version,
             tuple(file.removeprefix(_root(lake)) for file in files),
-            {key: as_known(mine[key], day(partition) + ONE_DAY) for key in days if key in mine},
+            {key: as_known(mine[key], complete_at(partition)) for key in wanted if key in mine},
         )
     return inputs
 

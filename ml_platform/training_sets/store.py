@@ -17,9 +17,9 @@ from ml_platform.kernel.partitions import PARTITION_COLUMN, day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.engine import connect
-from ml_platform.lake.ledger import Publication, publish_days, published
+from ml_platform.lake.ledger import Publication, publish_partitions, published
 from ml_platform.lake.tables import Lake
-from ml_platform.sources.compute import latest_versions_sql
+from ml_platform.sources.compute import day_sql, latest_versions_sql
 from ml_platform.sources.spec import EVENT_TIME
 from ml_platform.training_sets.assembly import assemble, known_at
 from ml_platform.training_sets.compute import LABEL, SPLIT, TEST, TRAIN
@@ -134,7 +134,8 @@ def daily_labels(
     lake = Lake(settings.lake_uri)
     labels = spec.label_source(catalog)
     last = key_of(spec.split(day(partition), catalog).test[1])
-    scan = lake.table(labels.key).scan(where=[(PARTITION_COLUMN, "<=", last)])
+    _, newest = labels.cadence.covering((last, last))
+    scan = lake.table(labels.key).scan(where=[(labels.cadence.column, "<=", newest)])
     known = latest_versions_sql(labels, scan, known_by=known_at(partition))
     numbers = spec.task(catalog) == "regression"
     total = (
@@ -144,7 +145,7 @@ def daily_labels(
         else f"CAST(sum({spec.label}) AS BIGINT)"
     )
     query = (
-        f"SELECT CAST({PARTITION_COLUMN} AS VARCHAR), {total}, count(*) "
+        f"SELECT CAST({day_sql(labels)} AS VARCHAR), {total}, count(*) "
         f"FROM ({known}) WHERE {spec.label} IS NOT NULL GROUP BY 1 ORDER BY 1"
     )
     with connect(settings) as connection:
@@ -165,7 +166,7 @@ def write(lake: Lake, partition: str, built: Built, publication: Publication) ->
     lake.table(f"{publication.asset}_manifests").replace(
         manifest, predicate=f"{PARTITION_COLUMN} = '{partition}' AND content_hash = '{content}'"
     )
-    publish_days(lake, on_day(built.rows, partition), [publication])
+    publish_partitions(lake, on_day(built.rows, partition), [publication])
 
 
 def on_day(rows: pa.Table, partition: str) -> pa.Table:

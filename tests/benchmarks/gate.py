@@ -128,7 +128,7 @@ def make(home: Home) -> list[ClosedGate]:
 
 def guarded(home: Home) -> list[ClosedGate]:
     """What keeps the day's model from being made."""
-    return closed_gates(home.instance, home.catalog.lineage, MODEL, day(DAY), lake=home.lake)
+    return closed_gates(home.instance, home.catalog.lineage, MODEL, DAY, lake=home.lake)
 
 
 def _answer(home: Home, found: list[ClosedGate] | tuple[JudgedDay, list[ClosedGate]]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from ml_platform import declarations
 from ml_platform.cli.instance import Runner, RunReport, open_instance
 from ml_platform.defs.resources import resources
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.partitions import day, key_of
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.landing import ingest
@@ -78,11 +77,11 @@ class Home:
     def make_inputs(self, asset: str, partition: str) -> None:
         """Materialize everything upstream of an asset's partition, exactly the days that lead to it."""
         lineage = self.catalog.lineage
-        wanted = lineage.upstream_days(asset, day(partition))
+        wanted = lineage.upstream_partitions(asset, partition)
         reads = {key: [upstream.key for upstream in lineage.node(key).upstream] for key in wanted}
         for key in TopologicalSorter(reads).static_order():
             first, last = wanted[key]
-            self.make(key, first=key_of(first), last=key_of(last))
+            self.make(key, first=first, last=last)
 
     def files(self, asset: str) -> list[str]:
         """The data files of a published table, for whoever reads them without the platform."""

@@ -4,7 +4,7 @@ import datetime as dt
 
 from ml_platform.defs.fraud.sources.transactions.simulator import simulate
 from ml_platform.features.spec import FeatureServiceSpec
-from ml_platform.kernel.partitions import day_range, key_of
+from ml_platform.kernel.partitions import day, key_range
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.ledger import published
 from ml_platform.sources.feed import write_delivery
@@ -40,9 +40,9 @@ def test_night_ends_at_seven_and_the_weekend_on_monday() -> None:
 
 def test_the_table_comes_from_the_days_that_the_training_set_needs(home: Settings) -> None:
     bench = Home(home.root)
-    needed = bench.catalog.lineage.upstream_days(TRAINING_SET, dt.date.fromisoformat(DAY))
+    needed = bench.catalog.lineage.upstream_partitions(TRAINING_SET, DAY)
     first, last = needed["sources/transactions"]
-    rows = simulate(first_day=first - dt.timedelta(days=1), last_day=last, scale=0.1)
+    rows = simulate(first_day=day(first) - dt.timedelta(days=1), last_day=day(last), scale=0.1)
     bench.land(write_delivery(rows, home.root / "simulated.parquet"))
     found = table(bench)
     assert found["rows"]["train"] > found["rows"]["test"] > 1000
@@ -51,5 +51,5 @@ def test_the_table_comes_from_the_days_that_the_training_set_needs(home: Setting
     for metrics in found["models"].values():
         assert list(metrics) == list(METRICS)
         assert 0.5 < metrics["auc_roc"] < 1 and 0 < metrics["card_precision_at_100"] < 1
-    days = [key_of(day) for day in day_range(first, last)]
+    days = key_range(first, last)
     assert sorted(published(bench.lake, "sources/transactions")) == days

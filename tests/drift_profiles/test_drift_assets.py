@@ -69,12 +69,16 @@ def test_an_accepted_day_stays_accepted_and_stays_out_of_references(
     assert not refused.success
     assert "amount: ks" in refused.error
     lineage = declarations.load().lineage
-    assert closed_gates(built_instance, lineage, "models/fraud", DRIFTED)[0].asset == PROFILE
+    assert closed_gates(built_instance, lineage, "models/fraud", str(DRIFTED))[0].asset == PROFILE
     let_through(built_home, built_instance, DRIFTED, new_regime=False)
-    assert PROFILE not in {g.asset for g in closed_gates(built_instance, lineage, "models/fraud", DRIFTED)}
+    assert PROFILE not in {
+        g.asset for g in closed_gates(built_instance, lineage, "models/fraud", str(DRIFTED))
+    }
 
     made(built_instance, PROFILE, str(DRIFTED))
-    assert PROFILE not in {g.asset for g in closed_gates(built_instance, lineage, "models/fraud", DRIFTED)}
+    assert PROFILE not in {
+        g.asset for g in closed_gates(built_instance, lineage, "models/fraud", str(DRIFTED))
+    }
 
     after = str(DRIFTED + dt.timedelta(days=1))
     deliver(built_home, built_instance, DRIFTED + dt.timedelta(days=1), factor=1.2)
@@ -85,7 +89,9 @@ def test_an_accepted_day_stays_accepted_and_stays_out_of_references(
     deliver(built_home, built_instance, DRIFTED, factor=3.0, again=True)  # other rows than those accepted
     assert not run_asset(built_instance, PROFILE, str(DRIFTED)).success
     let_through(built_home, built_instance, DRIFTED, new_regime=False)
-    assert PROFILE not in {g.asset for g in closed_gates(built_instance, lineage, "models/fraud", DRIFTED)}
+    assert PROFILE not in {
+        g.asset for g in closed_gates(built_instance, lineage, "models/fraud", str(DRIFTED))
+    }
 
 
 def test_a_day_without_published_events_is_refused_rather_than_not_judged(
@@ -101,13 +107,13 @@ def test_a_profile_of_rows_that_are_no_longer_published_closes_the_model(
 ) -> None:
     last, lineage = dt.date.fromisoformat(LAST_DAY), declarations.load().lineage
     lake = Lake(built_home.lake_uri)
-    assert closed_gates(built_instance, lineage, "models/fraud", last, lake=lake) == []
+    assert closed_gates(built_instance, lineage, "models/fraud", LAST_DAY, lake=lake) == []
     corrected = last - dt.timedelta(days=10)
     deliver_source(
         built_home, corrected, factor=1.5, known_at=f"{corrected + dt.timedelta(days=1)} 00:00:00+00:00"
     )
     made(built_instance, "sources/transactions", str(corrected))
-    closed = {g.asset: g for g in closed_gates(built_instance, lineage, "models/fraud", last, lake=lake)}
+    closed = {g.asset: g for g in closed_gates(built_instance, lineage, "models/fraud", LAST_DAY, lake=lake)}
     assert closed[PROFILE].reason == "other_inputs"
     assert str(corrected) in closed[PROFILE].partitions
     assert "no longer the published ones" in run_asset(built_instance, "models/fraud", LAST_DAY).error

@@ -307,8 +307,8 @@ def test_the_command_finds_the_report_which_follows_acceptances_and_rechecks(
     failed = f"{PROFILE}_decisions"
     rows = platform.rows(failed, LAST_DAY)
     status = rows.schema.get_field_index("status")
-    platform.lake.table(failed).replace_days(
-        rows.set_column(status, rows.schema.field(status), [["failed"]]), days=[LAST_DAY]
+    platform.lake.table(failed).replace_partitions(
+        rows.set_column(status, rows.schema.field(status), [["failed"]]), keys=[LAST_DAY]
     )
     assert asked("fraud", LAST_DAY).exit_code == 0
     text = Elements(path.read_text()).text

@@ -18,7 +18,7 @@ LABELS = """
 SELECT * FROM (VALUES
     (7, 1, TIMESTAMPTZ '2026-05-03 00:00Z', DATE '2026-05-01'),
     (8, 0, TIMESTAMPTZ '2026-05-03 00:00Z', DATE '2026-05-01')
-) t(id, is_fraud, created_timestamp, partition_date)"""
+) t(id, is_fraud, created_timestamp, event_day)"""
 OUTCOMES = outcomes_sql(
     PREDICTIONS, LABELS, event_id="id", label="is_fraud", event_lag=1, task="classification"
 )

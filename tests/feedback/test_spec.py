@@ -17,7 +17,7 @@ def test_the_declared_feedback_reads_what_its_windows_need() -> None:
     catalog = declarations.load()
     lineage = catalog.lineage
     outcomes, performance = (lineage.node(f"feedback/fraud_{what}") for what in ("outcomes", "performance"))
-    assert outcomes.lag_days == performance.lag_days == 7, "the labels' maturity"
+    assert outcomes.lag == performance.lag == 7, "the labels' maturity"
     assert outcomes.upstream == (
         Upstream("feedback/fraud_prediction_log"),
         Upstream("sources/fraud_labels", first=-1, latest_truth=True),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_platform.kernel.lineage import Days, Lineage, Node, Upstream
+from ml_platform.kernel.lineage import Lineage, Node, Upstream
+from ml_platform.kernel.partitions import Range, day, key_of, key_range
 
 START = dt.date(2018, 6, 1)
 Walk = dict[str, set[dt.date]]
@@ -14,6 +15,10 @@ Walk = dict[str, set[dt.date]]
 
 def date(number: int) -> dt.date:
     return START + dt.timedelta(days=number)
+
+
+def key(number: int) -> str:
+    return key_of(date(number))
 
 
 @st.composite
@@ -57,8 +62,8 @@ def add(reached: Walk, node: Node, day: dt.date) -> None:
         reached.setdefault(node.key, set()).add(day)
 
 
-def covered(days: Days) -> set[dt.date]:
-    return {days[0] + dt.timedelta(days=i) for i in range((days[1] - days[0]).days + 1)}
+def covered(keys: Range) -> set[dt.date]:
+    return {day(key) for key in key_range(*keys)}
 
 
 @given(lineages(), st.integers(0, 20).map(date))
@@ -66,14 +71,14 @@ def test_the_walk_reaches_what_a_naive_walk_over_covering_ranges_reaches(
     lineage: Lineage, day: dt.date
 ) -> None:
     key = max(lineage.nodes)
-    found = {name: covered(days) for name, days in lineage.upstream_days(key, day).items()}
+    found = {name: covered(keys) for name, keys in lineage.upstream_partitions(key, key_of(day)).items()}
     assert found == naive(lineage, key, day, fill=True)
 
 
 @given(lineages(), st.integers(0, 20).map(date))
 def test_no_day_that_is_really_read_is_left_out(lineage: Lineage, day: dt.date) -> None:
     key = max(lineage.nodes)
-    found = {name: covered(days) for name, days in lineage.upstream_days(key, day).items()}
+    found = {name: covered(keys) for name, keys in lineage.upstream_partitions(key, key_of(day)).items()}
     for name, days in naive(lineage, key, day, fill=False).items():
         assert days <= found[name]
 
@@ -88,8 +93,8 @@ def test_days_between_two_ways_are_covered_further_up_as_well() -> None:
         Node("model", date(0), upstream=(Upstream("near"), Upstream("far"))),
     )
     lineage = Lineage({node.key: node for node in nodes})
-    found = lineage.upstream_days("model", date(10))
-    assert (found["middle"], found["short"]) == ((date(2), date(10)), (date(5), date(6)))
+    found = lineage.upstream_partitions("model", key(10))
+    assert (found["middle"], found["short"]) == ((key(2), key(10)), (key(5), key(6)))
 
 
 def test_two_ways_to_one_asset_are_joined_to_one_covering_range() -> None:
@@ -100,7 +105,7 @@ def test_two_ways_to_one_asset_are_joined_to_one_covering_range() -> None:
         Node("model", date(0), upstream=(Upstream("near"), Upstream("far"))),
     )
     lineage = Lineage({node.key: node for node in nodes})
-    assert lineage.upstream_days("model", date(9))["source"] == (date(4), date(9))
+    assert lineage.upstream_partitions("model", key(9))["source"] == (key(4), key(9))
 
 
 def test_days_that_an_upstream_does_not_have_are_not_asked_for() -> None:
@@ -109,17 +114,17 @@ def test_days_that_an_upstream_does_not_have_are_not_asked_for() -> None:
         Node("model", date(0), upstream=(Upstream("ended", first=-2, last=1),)),
     )
     lineage = Lineage({node.key: node for node in nodes})
-    assert lineage.upstream_days("model", date(3)) == {"ended": (date(2), date(4))}
-    assert lineage.upstream_days("model", date(7)) == {"ended": (date(5), date(5))}
-    assert lineage.upstream_days("model", date(0)) == {}
-    assert lineage.upstream_days("model", date(8)) == {}
+    assert lineage.upstream_partitions("model", key(3)) == {"ended": (key(2), key(4))}
+    assert lineage.upstream_partitions("model", key(7)) == {"ended": (key(5), key(5))}
+    assert lineage.upstream_partitions("model", key(0)) == {}
+    assert lineage.upstream_partitions("model", key(8)) == {}
 
 
 def test_assets_without_partitions_are_left_out_and_clip_to_nothing() -> None:
     registry = Node("registry")
     nodes = {"registry": registry, "view": Node("view", date(0), upstream=(Upstream("registry"),))}
-    assert Lineage(nodes).upstream_days("view", date(1)) == {}
-    assert not registry.partitioned and registry.clip((date(0), date(1))) is None
+    assert Lineage(nodes).upstream_partitions("view", key(1)) == {}
+    assert not registry.partitioned and registry.clip((key(0), key(1))) is None
 
 
 @pytest.mark.parametrize(
@@ -129,8 +134,8 @@ def test_a_range_is_clipped_to_the_days_of_an_asset(
     first: int, last: int, expected: tuple[int, int] | None
 ) -> None:
     node = Node("asset", date(0), date(5))
-    wanted = None if expected is None else (date(expected[0]), date(expected[1]))
-    assert node.clip((date(first), date(last))) == wanted
+    wanted = None if expected is None else (key(expected[0]), key(expected[1]))
+    assert node.clip((key(first), key(last))) == wanted
 
 
 def test_what_rows_are_only_checked_against_is_a_dependency_and_no_input() -> None:
@@ -148,5 +153,5 @@ def test_what_rows_are_only_checked_against_is_a_dependency_and_no_input() -> No
         "labels": (-9, -2),
         "terminals": (0, 0),
     }
-    assert set(lineage.direct_days("view", (date(20), date(20)))) == {"events", "labels"}
-    assert set(lineage.upstream_days("view", date(20))) == {"events", "labels"}
+    assert set(lineage.direct_partitions("view", (key(20), key(20)))) == {"events", "labels"}
+    assert set(lineage.upstream_partitions("view", key(20))) == {"events", "labels"}

@@ -20,7 +20,7 @@ from ml_platform.kernel.expectations import Expectation
 from ml_platform.lake.audit import Beside, Finding, audit, published_sizes
 from ml_platform.lake.broken_rows import failing_rows, stage_references
 from ml_platform.lake.engine import database
-from ml_platform.lake.ledger import Publication, publish_days
+from ml_platform.lake.ledger import Publication, publish_partitions
 from ml_platform.lake.tables import Lake
 
 A, B, C = DAYS = "2018-06-01", "2018-06-02", "2018-06-03"
@@ -155,7 +155,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
         for name in names
     ]
     schema = pa.schema([("name", pa.string()), ("partition_date", pa.date32())])
-    lake.table("sources/known").replace_days(pa.Table.from_pylist(known, schema=schema), days=DAYS)
+    lake.table("sources/known").replace_partitions(pa.Table.from_pylist(known, schema=schema), keys=DAYS)
     with database(threads=1) as connection:
         yield Judge(connection, lake)
 
@@ -265,7 +265,9 @@ def test_the_sizes_of_the_days_before_are_found_however_long_ago_they_were(
     sizes = {f"2018-06-{number:02}": number for number in days}
     dates = pa.array(map(dt.date.fromisoformat, sizes), pa.date32())
     rows = pa.table({"size": list(sizes.values()), "partition_date": dates})
-    publish_days(lake, rows, [Publication("a/b", day, "", size, 0, "", "") for day, size in sizes.items()])
+    publish_partitions(
+        lake, rows, [Publication("a/b", day, "", size, 0, "", "") for day, size in sizes.items()]
+    )
     declared = Expectation.model_validate({"rows_within": {"of_mean": 0.5, "days": wanted}})
     partition = f"2018-06-{first:02}"
     found = published_sizes(lake, "a/b", [declared], [partition])

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform.kernel.lineage import Lineage, Node, Upstream
+from ml_platform.kernel.partitions import DAILY, HOURLY, cadence_of
 from ml_platform.lake import ledger
 from ml_platform.lake.content_hash import content_hash
-from ml_platform.lake.inputs import Inputs, as_known, equal_lag, known_midnights
-from ml_platform.lake.ledger import Publication, publish_days, published
+from ml_platform.lake.inputs import Inputs, as_known, equal_lag, known_history
+from ml_platform.lake.ledger import Publication, publish_partitions, published
 from ml_platform.lake.tables import Lake
 
 A, B, C = (dt.date(2018, 6, day) for day in (1, 2, 3))
@@ -27,28 +28,31 @@ def versions(*rows: tuple[int, dt.datetime, str | None]) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], schema=SCHEMA)
 
 
-def publication(rows: pa.Table, asset: str = "sources/toy", day: dt.date = A) -> Publication:
+def publication(rows: pa.Table, asset: str = "sources/toy", partition: str = "2018-06-01") -> Publication:
     return Publication(
         asset,
-        day.isoformat(),
+        partition,
         content_hash(rows),
         rows.num_rows,
         0,
         "declared",
         "run",
-        known=known_midnights(rows),
+        known=known_history(rows, cadence_of(partition)),
     )
 
 
-@given(st.lists(st.integers(0, 24 * 5 * 2), max_size=6), st.integers(0, 8))
-def test_the_hash_at_a_midnight_is_that_of_the_versions_known_by_then(
-    half_hours: list[int], day: int
+@pytest.mark.parametrize("partition", ["2018-06-01", "2018-06-01-13:00"])
+@given(st.lists(st.integers(0, 24 * 5 * 2), max_size=6), st.integers(0, 8 * 24))
+def test_the_hash_at_an_end_is_that_of_the_versions_known_by_then(
+    partition: str, half_hours: list[int], hours: int
 ) -> None:
+    """An hour that reads a day counts what was known by the end of that day: never less than it saw."""
     created = [START + dt.timedelta(minutes=30 * n) for n in half_hours]
     rows = versions(*((i, time, "ada") for i, time in enumerate(created)))
-    midnight = START + dt.timedelta(days=day)
-    known = versions(*((i, time, "ada") for i, time in enumerate(created) if time <= midnight))
-    found = as_known(publication(rows), midnight.date())
+    time = START + dt.timedelta(hours=hours)
+    end = time if cadence_of(partition) == HOURLY else START + dt.timedelta(days=-(-hours // 24))
+    known = versions(*((i, time, "ada") for i, time in enumerate(created) if time <= end))
+    found = as_known(publication(rows, partition=partition), time)
     if rows.num_rows and known.num_rows == 0:
         assert found == "nothing"
     else:
@@ -57,15 +61,16 @@ def test_the_hash_at_a_midnight_is_that_of_the_versions_known_by_then(
 
 def test_a_day_whose_rows_were_known_in_time_has_one_midnight() -> None:
     rows = versions((1, START, "ada"), (2, START + dt.timedelta(hours=23), "ada"))
-    assert known_midnights(rows.slice(1)) == {"2018-06-02": content_hash(rows.slice(1))}
-    assert list(known_midnights(rows)) == ["2018-06-01", "2018-06-02"], (
+    assert known_history(rows.slice(1), DAILY) == {"2018-06-02": content_hash(rows.slice(1))}
+    assert list(known_history(rows, HOURLY)) == ["2018-06-01-00:00", "2018-06-01-23:00"]
+    assert list(known_history(rows, DAILY)) == ["2018-06-01", "2018-06-02"], (
         "what happened at midnight is known at midnight"
     )
 
 
 def test_times_that_no_calendar_has_are_midnights_too() -> None:
     far = pa.table({"created_timestamp": pa.array([-(2**62), 2**62], pa.timestamp("us", "UTC"))})
-    assert list(known_midnights(far)) == ["0001-01-01", "9999-12-31"]
+    assert list(known_history(far, DAILY)) == ["0001-01-01", "9999-12-31"]
 
 
 def published_at(
@@ -77,13 +82,13 @@ def published_at(
 ) -> None:
     """Publish versions of one day; with `after`, of events that happened so long before they were known."""
     found = versions(*rows)
-    told = publication(found, asset, day)
+    told = publication(found, asset, day.isoformat())
     if after is not None:
         events = happened(found, *(created - after for _, created, _ in rows))
         told = replace(told, lag=equal_lag(events) if rows else None)
     found = found if after is not None else happened(found, *(created for _, created, _ in rows))
     dated = found.append_column("partition_date", pa.array([day] * found.num_rows, pa.date32()))
-    publish_days(lake, dated, [told])
+    publish_partitions(lake, dated, [told])
 
 
 def happened(rows: pa.Table, *times: dt.datetime) -> pa.Table:
@@ -144,5 +149,5 @@ def test_entries_from_before_there_were_columns_for_it_are_read(lake: Lake) -> N
     published_at(lake, "sources/toy", B, (1, START, "ada"))
     found = published(lake, "sources/toy")
     assert (found["2018-06-01"].known, found["2018-06-01"].inputs) == ({}, "")
-    assert as_known(found["2018-06-01"], A) == "old"
+    assert as_known(found["2018-06-01"], START) == "old"
     assert list(found["2018-06-02"].known) == ["2018-06-01"]

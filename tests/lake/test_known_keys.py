@@ -11,7 +11,7 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ml_platform.kernel.partitions import key_of
+from ml_platform.kernel.partitions import DAILY, key_of
 from ml_platform.lake.kept_keys import keys_of
 from ml_platform.lake.known_keys import first_rows, key_history
 from ml_platform.lake.tables import Lake
@@ -69,19 +69,21 @@ def test_a_kept_history_is_given_until_the_table_is_another(tmp_path: Path) -> N
         table.append(pa.Table.from_pylist(rows, SCHEMA), partition_by=["partition_date"])
 
     add("ada")
-    one = keys_of(lake, "sources/toy", "who", None)
+    one = keys_of(lake, "sources/toy", "who", key_of(START.date()))
     kept = tmp_path / "known_keys/sources/toy/who.json"
     kept.write_text(kept.read_text().replace(one[-1][1], "told by the document"))
-    assert keys_of(lake, "sources/toy", "who", None)[-1][1] == "told by the document"
+    assert keys_of(lake, "sources/toy", "who", key_of(START.date()))[-1][1] == "told by the document"
     add("eve")
-    two = keys_of(lake, "sources/toy", "who", None)
+    two = keys_of(lake, "sources/toy", "who", key_of(START.date()))
     assert two[-1][1] not in (one[-1][1], "told by the document")
     shutil.rmtree(table.uri)
     add("ada")
     add("bob")
-    assert keys_of(lake, "sources/toy", "who", None)[-1][1] != two[-1][1], "another table of the same version"
+    assert keys_of(lake, "sources/toy", "who", key_of(START.date()))[-1][1] != two[-1][1], (
+        "another table of the same version"
+    )
     kept.write_text("{cut off")
-    assert keys_of(lake, "sources/toy", "who", START.date())
+    assert keys_of(lake, "sources/toy", "who", "2018-01-01")
 
 
 @settings(max_examples=40)
@@ -91,7 +93,7 @@ def test_keys_are_those_of_a_naive_reading_and_a_range_tells_what_all_history_do
     found: list[Row], one: int, other: int, later: int
 ) -> None:
     first, last = sorted((one, other))
-    start = (START + later * DAY).date()
+    start = key_of((START + later * DAY).date())
     days = (key_of((START + first * DAY).date()), key_of((START + last * DAY).date()))
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -102,10 +104,10 @@ def test_keys_are_those_of_a_naive_reading_and_a_range_tells_what_all_history_do
         since = dict(connection.execute(f"SELECT who, created_timestamp FROM ({every})").fetchall())
         known = connection.execute(f"FROM ({ranged})").fetchall()
         whole, part = (
-            key_history(lambda query: connection.execute(query).fetchall(), keys, "who")
+            key_history(lambda query: connection.execute(query).fetchall(), keys, "who", DAILY)
             for keys in (every, ranged)
         )
-    expected = naive([row for row in found if row[1].date() >= start])
+    expected = naive([row for row in found if key_of(row[1].date()) >= start])
     assert {who: midnight_of(time) for who, time in since.items()} == expected
     ends = [START + (n + 1) * DAY for n in range(first, last + 1)]
     assert all(event < created for _, event, created in known)

@@ -13,7 +13,7 @@ from ml_platform.lake.ledger import (
     Ledger,
     Publication,
     publications_by_asset,
-    publish_days,
+    publish_partitions,
     published,
     published_since,
 )
@@ -31,7 +31,7 @@ def lake(tmp_path: Path) -> Lake:
 
 def publish(lake: Lake, *days: tuple[str, int], asset: str = "features/toy") -> list[Publication]:
     """Publish one row a day; the value is what the content hash says too."""
-    return publish_days(lake, rows(*days), [a_publication(asset, day, value) for day, value in days])
+    return publish_partitions(lake, rows(*days), [a_publication(asset, day, value) for day, value in days])
 
 
 def rows(*days: tuple[str, int]) -> pa.Table:

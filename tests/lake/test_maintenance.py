@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from ml_platform.kernel.errors import StoreError
-from ml_platform.lake.ledger import Ledger, Publication, publish_days, published
+from ml_platform.lake.ledger import Ledger, Publication, publish_partitions, published
 from ml_platform.lake.maintenance import Needed, Vacuum, compact, plan_vacuum, vacuum
 from ml_platform.lake.tables import Lake, Table
 
@@ -61,7 +61,7 @@ def needing(lake: Lake, *versions: int, name: str = NAME) -> Needed:
 
 def four_versions(lake: Lake) -> list[int]:
     """A table whose day A was replaced three times."""
-    return [lake.table(NAME).replace_days(rows(value), days=[A]) for value in range(4)]
+    return [lake.table(NAME).replace_partitions(rows(value), keys=[A]) for value in range(4)]
 
 
 def vacuumed(lake: Lake, needed: Needed, older_than: dt.timedelta = NOW) -> dict[str, Vacuum]:
@@ -111,7 +111,7 @@ def test_a_ledger_has_the_same_entries_in_the_same_order_when_its_files_are_merg
 def test_what_is_published_stays_published_when_its_table_is_merged_and_vacuumed(lake: Lake) -> None:
     for number, day in enumerate((A, B, A)):
         entry = Publication(NAME, day, str(number), 1, 0, "declaration", "run")
-        publish_days(lake, rows(number, date=day), [entry])
+        publish_partitions(lake, rows(number, date=day), [entry])
     before = published(lake, NAME)
     for name in lake.table_names():
         compact(lake, name)
@@ -179,7 +179,7 @@ def test_what_a_killed_process_left_goes_when_it_is_old_and_never_sooner(lake: L
 def test_every_table_is_vacuumed_and_only_by_its_own_needs(lake: Lake) -> None:
     versions = four_versions(lake)
     for value in range(3):
-        lake.table("features/toy_of_another").replace_days(rows(value), days=[A])
+        lake.table("features/toy_of_another").replace_partitions(rows(value), keys=[A])
     plans = vacuumed(lake, needing(lake, versions[0]))
     assert {name: (plan.files, plan.kept_files) for name, plan in plans.items()} == {
         NAME: (2, 1),

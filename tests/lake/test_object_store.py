@@ -19,7 +19,7 @@ from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake import documents
 from ml_platform.lake.engine import connect, database, small_answer
-from ml_platform.lake.ledger import Publication, publish_days, published
+from ml_platform.lake.ledger import Publication, publish_partitions, published
 from ml_platform.lake.maintenance import compact
 from ml_platform.lake.object_store import S3
 from ml_platform.lake.tables import Lake
@@ -48,8 +48,8 @@ def values(lake: Lake, version: int | None = None) -> list[int]:
 
 def test_days_are_replaced_in_one_commit_and_every_version_can_be_read(lake: Lake) -> None:
     table = lake.table(NAME)
-    first = table.replace_days(pa.concat_tables([rows(DAYS[0], 1, 2), rows(DAYS[1], 3)]), days=DAYS[:2])
-    second = table.replace_days(rows(DAYS[0], 9), days=DAYS[:1], told={"why": "corrected"})
+    first = table.replace_partitions(pa.concat_tables([rows(DAYS[0], 1, 2), rows(DAYS[1], 3)]), keys=DAYS[:2])
+    second = table.replace_partitions(rows(DAYS[0], 9), keys=DAYS[:1], told={"why": "corrected"})
     assert (values(lake, first), values(lake)) == ([1, 2, 3], [3, 9])
     assert [(commit["version"], commit.get("why")) for commit in table.commits_after(first)] == [
         (second, "corrected")
@@ -58,7 +58,7 @@ def test_days_are_replaced_in_one_commit_and_every_version_can_be_read(lake: Lak
 
 def test_of_several_writers_at_once_none_is_lost(lake: Lake) -> None:
     def write(number: int) -> int:
-        return lake.table(NAME).replace_days(rows(DAYS[number], number), days=[DAYS[number]])
+        return lake.table(NAME).replace_partitions(rows(DAYS[number], number), keys=[DAYS[number]])
 
     with ThreadPoolExecutor(len(DAYS)) as pool:
         versions = list(pool.map(write, range(len(DAYS))))
@@ -68,7 +68,7 @@ def test_of_several_writers_at_once_none_is_lost(lake: Lake) -> None:
 
 def test_a_publication_is_found_again(lake: Lake) -> None:
     made = Publication(NAME, DAYS[0], "a1b2", 2, 0, "declared", "run", "{}")
-    publish_days(lake, rows(DAYS[0], 1, 2), [made])
+    publish_partitions(lake, rows(DAYS[0], 1, 2), [made])
     found = published(lake, NAME)[DAYS[0]]
     assert (found.content_hash, found.rows) == ("a1b2", 2)
 

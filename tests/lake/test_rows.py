@@ -9,7 +9,7 @@ import pytest
 
 from ml_platform.kernel.errors import StoreError
 from ml_platform.lake.content_hash import partition_hashes
-from ml_platform.lake.rows import by_partition, of_days, stream
+from ml_platform.lake.rows import by_partition, of_partitions, stream
 
 FIRST = dt.date(2018, 6, 1)
 DAYS, ROWS_A_DAY = 30, 20_000
@@ -48,7 +48,7 @@ def test_a_partition_in_many_batches_is_one(staged: duckdb.DuckDBPyRelation) -> 
 
 def test_days_with_gaps_come_whole_and_in_their_order(staged: duckdb.DuckDBPyRelation) -> None:
     wanted = [*KEYS[::2], KEYS[5]]
-    found = of_days(staged, wanted).to_arrow_table()
+    found = of_partitions(staged, wanted).to_arrow_table()
     days = sorted((dt.date.fromisoformat(key) - FIRST).days for key in wanted)
     expected = [id_ for day in days for id_ in range(day * ROWS_A_DAY, (day + 1) * ROWS_A_DAY)]
     assert found.column("id").to_pylist() == expected
@@ -61,7 +61,7 @@ def test_rows_start_anew_whenever_they_are_read(staged: duckdb.DuckDBPyRelation)
 
 
 def test_rows_without_any_have_columns_and_no_partition(staged: duckdb.DuckDBPyRelation) -> None:
-    none = of_days(staged, ["2019-01-01"])
+    none = of_partitions(staged, ["2019-01-01"])
     assert stream(none).schema.names == ["id", "amount", "text", "partition_date"]
     assert list(by_partition(none, "partition_date")) == []
 

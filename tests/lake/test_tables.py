@@ -40,20 +40,20 @@ def values(table: Table, **kwargs: Any) -> list[int]:
 
 
 def test_a_partition_is_replaced_whole_and_the_others_stay(table: Table) -> None:
-    assert table.replace_days(pa.concat_tables([rows(1, 2), rows(3, day=B)]), days=[A, B]) == 1
-    assert table.replace_days(rows(9), days=[A]) == 2
+    assert table.replace_partitions(pa.concat_tables([rows(1, 2), rows(3, day=B)]), keys=[A, B]) == 1
+    assert table.replace_partitions(rows(9), keys=[A]) == 2
     assert values(table) == [3, 9]
 
 
 def test_several_days_are_replaced_in_one_commit_and_one_without_rows_becomes_empty(table: Table) -> None:
-    table.replace_days(pa.concat_tables([rows(1), rows(2, day=B), rows(3, day=C)]), days=[A, B, C])
+    table.replace_partitions(pa.concat_tables([rows(1), rows(2, day=B), rows(3, day=C)]), keys=[A, B, C])
     before = table.version()
-    assert before is not None and table.replace_days(rows(4), days=[A, B]) == before + 1
+    assert before is not None and table.replace_partitions(rows(4), keys=[A, B]) == before + 1
     assert values(table) == [3, 4]
 
 
 def test_every_version_can_still_be_read(table: Table) -> None:
-    versions = [table.replace_days(rows(number), days=[A]) for number in range(3)]
+    versions = [table.replace_partitions(rows(number), keys=[A]) for number in range(3)]
     assert [values(table, version=version) for version in versions] == [[0], [1], [2]]
     assert table.version() == versions[-1]
 
@@ -61,13 +61,13 @@ def test_every_version_can_still_be_read(table: Table) -> None:
 def test_rows_outside_the_replaced_partitions_are_never_written(table: Table) -> None:
     for before in ([], [1]):
         with pytest.raises(DeltaError, match="failed validation check"):
-            table.replace_days(rows(5, day=B), days=[A])
+            table.replace_partitions(rows(5, day=B), keys=[A])
         assert values(table) == before
-        table.replace_days(rows(1), days=[A])
+        table.replace_partitions(rows(1), keys=[A])
 
 
 def test_a_scan_reads_the_partitions_that_pass_its_filters(table: Table) -> None:
-    table.replace_days(pa.concat_tables([rows(1), rows(2, day=B), rows(3, day=C)]), days=[A, B, C])
+    table.replace_partitions(pa.concat_tables([rows(1), rows(2, day=B), rows(3, day=C)]), keys=[A, B, C])
     where = [("partition_date", ">=", B), ("partition_date", "<=", C)]
     assert values(table, where=where) == [2, 3]
     assert len(table.files(where=where)) == 2
@@ -75,9 +75,9 @@ def test_a_scan_reads_the_partitions_that_pass_its_filters(table: Table) -> None
 
 
 def test_a_scan_of_named_files_reads_those_and_nothing_else(table: Table) -> None:
-    table.replace_days(rows(1), days=[A])
+    table.replace_partitions(rows(1), keys=[A])
     first = table.files()
-    table.replace_days(rows(2), days=[A])
+    table.replace_partitions(rows(2), keys=[A])
     assert read(table.at().scan(first)) == [(1, dt.date(2018, 6, 1))]
 
 
@@ -93,25 +93,25 @@ def test_a_table_without_files_has_no_rows_and_its_columns_types(table: Table) -
         "blob": pa.binary(),
     }
     full = rows(1, **{name: pa.nulls(1, kind) for name, kind in kinds.items()})
-    table.replace_days(full, days=[A])
+    table.replace_partitions(full, keys=[A])
     types = [column[1] for column in duckdb.sql(f"DESCRIBE {table.scan()}").fetchall()]
-    table.replace_days(full.slice(0, 0), days=[A])
+    table.replace_partitions(full.slice(0, 0), keys=[A])
     assert table.files() == [] and read(table.scan()) == []
     assert [column[1] for column in duckdb.sql(f"DESCRIBE {table.scan()}").fetchall()] == types
     assert types[-1] == "DATE"
 
 
 def test_a_column_added_later_is_null_in_older_partitions_whichever_are_read(table: Table) -> None:
-    table.replace_days(rows(1), days=[A])
-    table.replace_days(rows(2, day=B, y=pa.array([2.5])), days=[B])
+    table.replace_partitions(rows(1), keys=[A])
+    table.replace_partitions(rows(2, day=B, y=pa.array([2.5])), keys=[B])
     assert read(f"SELECT x, y FROM ({table.scan()})") == [(1, None), (2, 2.5)]
     assert read(f"SELECT x, y FROM ({table.scan(where=[('partition_date', '=', A)])})") == [(1, None)]
     assert duckdb.sql(table.scan(version=0)).columns == ["x", "partition_date"]
 
 
 def test_columns_come_by_name_whatever_their_order_in_files(table: Table) -> None:
-    table.replace_days(rows(1, y=pa.array([10])), days=[A])
-    table.replace_days(rows(2, day=B, y=pa.array([20])).select(["partition_date", "y", "x"]), days=[B])
+    table.replace_partitions(rows(1, y=pa.array([10])), keys=[A])
+    table.replace_partitions(rows(2, day=B, y=pa.array([20])).select(["partition_date", "y", "x"]), keys=[B])
     assert read(f"SELECT x, y FROM ({table.scan()})") == [(1, 10), (2, 20)]
 
 
@@ -126,12 +126,12 @@ def test_a_commit_that_another_was_faster_than_is_made_again_with_all_rows(
             write(table.uri, rows(9, day=A), mode="overwrite", predicate=f"partition_date = '{A}'")
         write(delta, data, **how)
 
-    table.replace_days(rows(8), days=[A])
+    table.replace_partitions(rows(8), keys=[A])
     monkeypatch.setattr(tables, "write_deltalake", write_late)
     with duckdb.connect() as connection:
         count = 3 * 122_880  # a relation comes in more than one batch
         staged = connection.sql(f"SELECT i AS x, DATE '{A}' AS partition_date FROM range({count}) t(i)")
-        assert table.replace_days(staged, days=[A]) == 3
+        assert table.replace_partitions(staged, keys=[A]) == 3
     assert attempts == [1, 2]
     assert values(table) == list(range(count))
 
@@ -146,13 +146,13 @@ def test_a_version_that_is_not_there_is_named(table: Table) -> None:
     for _ in range(2):
         with pytest.raises(StoreError, match="version 3 is required and is not there"):
             table.open(3)
-        table.replace_days(rows(1), days=[A])
+        table.replace_partitions(rows(1), keys=[A])
 
 
 @pytest.mark.parametrize("folder", ["a folder", "o'brien", "env=prod", "größe", "50%", "a#b", "what?"])
 def test_a_home_may_be_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> None:
     table = Lake(str(tmp_path / folder)).table("sources/toy")
-    table.replace_days(pa.concat_tables([rows(1), rows(2, day=B)]), days=[A, B])
+    table.replace_partitions(pa.concat_tables([rows(1), rows(2, day=B)]), keys=[A, B])
     assert values(table) == [1, 2]
     assert all(Path(file).is_file() for file in table.files())
 
@@ -167,8 +167,8 @@ def test_a_table_has_a_checkpoint_after_ten_commits(table: Table) -> None:
 
 
 def test_no_write_ever_makes_deletion_vectors_or_forgets_old_versions(table: Table) -> None:
-    table.replace_days(rows(1, 2, 3), days=[A])
-    table.replace_days(rows(4), days=[B, A])
+    table.replace_partitions(rows(1, 2, 3), keys=[A])
+    table.replace_partitions(rows(4), keys=[B, A])
     table.append(rows(5, day=C))
     delta = table.open()
     assert delta is not None
@@ -186,7 +186,7 @@ def test_no_write_ever_makes_deletion_vectors_or_forgets_old_versions(table: Tab
 
 
 def test_a_table_with_deletion_vectors_is_not_read(table: Table) -> None:
-    table.replace_days(rows(1), days=[A])
+    table.replace_partitions(rows(1), keys=[A])
     delta = table.open()
     assert delta is not None
     delta.alter.add_feature(TableFeatures.DeletionVectors, allow_protocol_versions_increase=True)
@@ -230,11 +230,11 @@ def write(root: str, number: int, barrier: Barrier) -> None:
     lake, own_day = Lake(root), (A, B)[number]
     for i in range(FIRST_WRITES):
         barrier.wait()
-        lake.table(f"new/{i}").replace_days(rows(number, day=own_day), days=[own_day])
+        lake.table(f"new/{i}").replace_partitions(rows(number, day=own_day), keys=[own_day])
         barrier.wait()
-        version = lake.table(f"same/{i}").replace_days(rows(number), days=[A])
+        version = lake.table(f"same/{i}").replace_partitions(rows(number), keys=[A])
         assert values(lake.table(f"same/{i}"), version=version) == [number], "the version of one's own rows"
     for i in range(SHARED_WRITES):
         barrier.wait()
-        lake.table("shared").replace_days(rows(10 * i + number), days=[A])
+        lake.table("shared").replace_partitions(rows(10 * i + number), keys=[A])
         lake.table("ledger").append(rows(10 * i + number))

@@ -153,7 +153,7 @@ class World:
         """Days of an asset: a label source's are complete two days late."""
         node = self.catalog.node(asset)
         assert node.first_day is not None
-        last = day(LAST) - node.lag_days * ONE_DAY
+        last = day(LAST) - node.lag * ONE_DAY
         return [key_of(date) for date in day_range(node.first_day, last)]
 
     def stale(self) -> list[Stale]:

@@ -7,7 +7,6 @@ from ml_platform.gates.acceptances import Acceptance, Accepted, accept, accepted
 from ml_platform.gates.guard import closed_gates
 from ml_platform.gates.ways_out import WAYS_OUT
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.partitions import day
 from ml_platform.lake.tables import Lake
 from tests.lifecycle.toys import Toys, evaluations_of, materializations_of
 
@@ -36,7 +35,7 @@ def an_acceptance(toys: Toys, partition: str = A, **changed: object) -> Acceptan
 
 
 def nothing_happened(toys: Toys, lake: Lake, partition: str = A) -> bool:
-    closed = closed_gates(toys.instance, toys.catalog.lineage, toys.model, day(partition))
+    closed = closed_gates(toys.instance, toys.catalog.lineage, toys.model, partition)
     return bool(closed) and WAYS_OUT.entries(lake) == []
 
 

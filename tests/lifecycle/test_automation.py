@@ -122,7 +122,7 @@ def test_labels_wait_for_no_events_that_were_complete_before_them(toys: Toys) ->
         "labels": Node(
             f"{toys.group}/labels",
             first_day=FIRST,
-            lag_days=2,
+            lag=2,
             references=(Upstream(f"{toys.group}/events", keys="id"),),
         ),
     }

@@ -100,7 +100,7 @@ def writes(root: str, number: int, connection: Connection) -> None:
     for value in range(WRITES):
         for _ in range(3):
             table.append(toy(-1, DAYS[number]), partition_by=[PARTITION_COLUMN])
-        table.replace_days(toy(10 * number + value, DAYS[number]), days=[DAYS[number]])
+        table.replace_partitions(toy(10 * number + value, DAYS[number]), keys=[DAYS[number]])
         LEDGER.append(Lake(root), [{"who": number, "number": value}] * 2)
 
 
@@ -137,7 +137,7 @@ def read(lake: Lake) -> dict[str, list[int]]:
 
 def test_files_are_merged_while_others_write_and_nothing_is_lost(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    lake.table("toys").replace_days(toy(0, DAYS[5]), days=[DAYS[5]])
+    lake.table("toys").replace_partitions(toy(0, DAYS[5]), keys=[DAYS[5]])
     LEDGER.append(lake, [{"who": -1, "number": 0}])
     names = ("toys", "ledgers/toys")
     *writers, merger = together((writes, 0), (writes, 1), (writes, 2), (compacts, names), root=lake.root)

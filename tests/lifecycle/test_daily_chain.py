@@ -9,7 +9,7 @@ from ml_platform import declarations
 from ml_platform.gates.outcomes import Evaluation
 from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
 from ml_platform.kernel.lineage import Lineage
-from ml_platform.kernel.partitions import day, day_range, key_of
+from ml_platform.kernel.partitions import key_range
 
 # Dagster's own default of `evaluate_automation_conditions` is beta.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
@@ -23,9 +23,9 @@ def reported() -> dg.DagsterInstance:
     """An instance on which every day that the newest model reaches was made and passed."""
     instance = dg.DagsterInstance.ephemeral()
     lineage = declarations.load().lineage
-    for asset, days in lineage.upstream_days(MODEL, day(NEWEST)).items():
-        for date in day_range(*days):
-            report(instance, lineage, asset, key_of(date))
+    for asset, keys in lineage.upstream_partitions(MODEL, NEWEST).items():
+        for key in key_range(*keys):
+            report(instance, lineage, asset, key)
     return instance
 
 

@@ -11,7 +11,7 @@ from ml_platform.kernel.lineage import Check
 from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.inputs import Inputs
-from ml_platform.lake.ledger import Publication, publish_days
+from ml_platform.lake.ledger import Publication, publish_partitions
 from ml_platform.lake.tables import Lake
 from tests.lifecycle.toys import BOUND, Toys, materializations_of
 
@@ -68,7 +68,7 @@ def test_what_failed_by_other_bounds_than_those_declared_now_is_to_be_judged_aga
     node = lineage.node(built.profiles)
     looser = replace(node, blocking_checks=(Check("drift", "other bounds"),))
     lineage = replace(lineage, nodes={**lineage.nodes, node.key: looser})
-    closed = closed_gates(built.instance, lineage, built.model, day(A))
+    closed = closed_gates(built.instance, lineage, built.model, A)
     (failed,) = (gate for gate in closed if gate.reason == "failed")
     assert failed.in_words().endswith("; something else is declared now")
     ways = [line for line in refusal_text(built.model, A, [failed]).splitlines() if "Way out" in line]
@@ -172,7 +172,7 @@ def test_a_run_cannot_leave_the_checks_out(toys: Toys) -> None:
 def test_the_refusal_names_asset_check_partition_observed_bound_run_and_commands(built: Toys) -> None:
     built.fail(built.profiles, A, observed="amount: ks 0.16")
     run_id = built.run(built.profiles, first=A).run_id
-    closed = closed_gates(built.instance, built.catalog.lineage, built.model, day(A))
+    closed = closed_gates(built.instance, built.catalog.lineage, built.model, A)
     assert closed == [ClosedGate(built.profiles, "drift", (A,), "failed", "amount: ks 0.16", BOUND, run_id)]
     text = refused(built, A)
     assert text == refusal_text(built.model, A, closed)
@@ -189,8 +189,8 @@ def test_a_partition_is_its_own_gate_when_its_result_is_to_be_used(built: Toys) 
     lineage = built.catalog.lineage
     built.fail(built.profiles, A)
     built.run(built.profiles, first=A)
-    assert not closed_gates(built.instance, lineage, built.profiles, day(A))
-    assert closed_gates(built.instance, lineage, built.profiles, day(A), itself=True)
+    assert not closed_gates(built.instance, lineage, built.profiles, A)
+    assert closed_gates(built.instance, lineage, built.profiles, A, itself=True)
 
 
 def publish(toys: Toys, lake: Lake, asset: str, content: str) -> None:
@@ -198,7 +198,7 @@ def publish(toys: Toys, lake: Lake, asset: str, content: str) -> None:
     rows = pa.table({"content": [content], "partition_date": pa.array([day(A)], pa.date32())})
     inputs = Inputs.now(lake, toys.catalog.lineage).digest(asset, A)
     made_by = materializations_of(toys.instance, asset)[A][-1].run_id
-    publish_days(lake, rows, [Publication(asset, A, content, 1, 0, "declaration", made_by, inputs)])
+    publish_partitions(lake, rows, [Publication(asset, A, content, 1, 0, "declaration", made_by, inputs)])
 
 
 def test_what_was_made_from_rows_that_are_no_longer_published_closes_the_gate(
@@ -207,19 +207,19 @@ def test_what_was_made_from_rows_that_are_no_longer_published_closes_the_gate(
     lake, lineage = Lake(home.lake_uri), built.catalog.lineage
     for asset in (built.raw, built.profiles):
         publish(built, lake, asset, "first")
-    assert closed_gates(built.instance, lineage, built.model, day(A), lake=lake) == []
+    assert closed_gates(built.instance, lineage, built.model, A, lake=lake) == []
     publish(built, lake, built.raw, "corrected")
-    [closed] = closed_gates(built.instance, lineage, built.model, day(A), lake=lake)
+    [closed] = closed_gates(built.instance, lineage, built.model, A, lake=lake)
     assert (closed.asset, closed.partitions, closed.reason) == (built.profiles, (A,), "other_inputs")
     words = refusal_text(built.model, A, [closed])
     assert f"{built.profiles} [{A}] inputs: was made from rows that are no longer the published ones" in words
     assert f"Way out: materialize {built.profiles} {A}" in words
     publish(built, lake, built.profiles, "from corrected rows")
-    assert closed_gates(built.instance, lineage, built.model, day(A), lake=lake) == []
+    assert closed_gates(built.instance, lineage, built.model, A, lake=lake) == []
 
 
 def test_the_same_rows_published_again_close_nothing(home: Settings, built: Toys) -> None:
     lake = Lake(home.lake_uri)
     for asset in (built.raw, built.profiles, built.raw):
         publish(built, lake, asset, "the same")
-    assert closed_gates(built.instance, built.catalog.lineage, built.model, day(A), lake=lake) == []
+    assert closed_gates(built.instance, built.catalog.lineage, built.model, A, lake=lake) == []

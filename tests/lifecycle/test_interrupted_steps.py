@@ -22,7 +22,7 @@ def dies(*_: Any, **__: Any) -> None:
 
 def closed(platform: Platform, asset: str) -> set[str]:
     lineage = platform.catalog.lineage
-    found = closed_gates(platform.instance, lineage, MODEL, day(LAST_DAY), lake=platform.lake)
+    found = closed_gates(platform.instance, lineage, MODEL, LAST_DAY, lake=platform.lake)
     return {gate.reason for gate in found if gate.asset == asset}
 
 

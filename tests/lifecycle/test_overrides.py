@@ -15,7 +15,6 @@ from ml_platform.gates.recording import evaluation_event, materialization_target
 from ml_platform.gates.ways_out import UNTIL, WAYS_OUT
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Check
-from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from tests.lifecycle.toys import Toys, materializations_of
@@ -48,7 +47,7 @@ def asked(toys: Toys, **changed: Any) -> Override:
 
 
 def closed(toys: Toys, lake: Lake, partition: str = A) -> list[str]:
-    found = closed_gates(toys.instance, toys.catalog.lineage, toys.model, day(partition), lake=lake)
+    found = closed_gates(toys.instance, toys.catalog.lineage, toys.model, partition, lake=lake)
     return [gate.in_words() for gate in found if gate.reason != "other_inputs"]
 
 

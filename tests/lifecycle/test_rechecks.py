@@ -12,7 +12,6 @@ from ml_platform.gates.ways_out import WAYS_OUT
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.lineage import Check
-from ml_platform.kernel.partitions import day
 from ml_platform.lake.tables import Lake
 from tests.lifecycle.toys import Toys, ToySpec, materializations_of
 
@@ -30,7 +29,7 @@ def redeclared(toys: Toys) -> Toys:
 
 
 def closed(toys: Toys, partition: str = C) -> str:
-    found = closed_gates(toys.instance, toys.catalog.lineage, toys.model, day(partition))
+    found = closed_gates(toys.instance, toys.catalog.lineage, toys.model, partition)
     return "\n".join(gate.in_words() for gate in found)
 
 
@@ -55,7 +54,7 @@ def test_what_was_judged_by_other_expectations_closes_the_gate_and_names_the_rec
     assert closed(redeclared) == (
         f"{redeclared.profiles} [{A} … {C}] drift: was evaluated by other expectations than those declared now"
     )
-    (gate,) = closed_gates(redeclared.instance, redeclared.catalog.lineage, redeclared.model, day(C))
+    (gate,) = closed_gates(redeclared.instance, redeclared.catalog.lineage, redeclared.model, C)
     (way,) = ways_out(gate)
     assert f"ml-platform gate recheck {redeclared.profiles} --from {A} --to {C} --reason" in way
 

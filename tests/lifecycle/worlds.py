@@ -242,11 +242,11 @@ def make_in_process(
         connection.send("publishing")
         if wait:
             connection.recv()
-        made = ledger.publish_days(*arguments)
+        made = ledger.publish_partitions(*arguments)
         connection.send("published")
         return made
 
-    publishing.publish_days = publish_aloud
+    publishing.publish_partitions = publish_aloud
     connection.send("begun")
     make(settings, VIEW, generation, ranges)
 

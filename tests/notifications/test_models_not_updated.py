@@ -142,7 +142,7 @@ def test_the_last_tick_of_a_daily_cron_is_today_s_or_yesterday_s(second: int, ho
     ],
 )
 def test_due_is_the_newest_complete_day_that_the_model_has(tick: str, lag: int, due: str | None) -> None:
-    node = Node("models/some", dt.date(2018, 6, 1), dt.date(2018, 6, 12), lag_days=lag)
+    node = Node("models/some", dt.date(2018, 6, 1), dt.date(2018, 6, 12), lag=lag)
     assert due_day(node, at(tick)) == due
 
 

@@ -16,7 +16,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day
 from ml_platform.kernel.settings import Settings, settings
 from ml_platform.lake.content_hash import content_hash
-from ml_platform.lake.ledger import Publication, publish_days
+from ml_platform.lake.ledger import Publication, publish_partitions
 from ml_platform.lake.tables import Lake
 from ml_platform.online.component import publish
 from ml_platform.online.store import apply_registry
@@ -79,7 +79,7 @@ class SmallWorld:
         )
         digest = content_hash(table)
         made = Publication(VIEW.key, partition, digest, len(rows), 0, VIEW.digest(), "a test")
-        publish_days(Lake(self.settings.lake_uri), table, [made])
+        publish_partitions(Lake(self.settings.lake_uri), table, [made])
         return digest
 
     def publish(self, *partitions: str) -> Mapping[str, Any]:

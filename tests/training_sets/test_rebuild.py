@@ -142,7 +142,7 @@ def test_a_set_whose_process_died_between_its_manifest_and_its_rows_is_still_the
     before = store.read_manifest(platform.settings, spec, LAST_DAY)
     platform.relabel(MATURED, frauds=3, known_at=CUT)
     with monkeypatch.context() as dying:
-        dying.setattr(store, "publish_days", lambda *_: 1 / 0)
+        dying.setattr(store, "publish_partitions", lambda *_: 1 / 0)
         assert "division by zero" in platform.refused(SET, LAST_DAY)
     assert store.read_manifest(platform.settings, spec, LAST_DAY) == before
     arrays = store.read_arrays(platform.settings, spec, before)

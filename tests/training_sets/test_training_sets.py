@@ -178,12 +178,12 @@ def test_twice_the_frauds_on_the_newest_matured_day_close_the_model_until_that_i
     platform.make(MODEL, LAST_DAY)
     platform.make(SET, LAST_DAY)
     lineage = platform.catalog.lineage
-    assert closed_gates(platform.instance, lineage, MODEL, day(LAST_DAY)) == [], "accepted for good"
+    assert closed_gates(platform.instance, lineage, MODEL, LAST_DAY) == [], "accepted for good"
 
 
 def test_too_few_positives_fail_quality_and_close_the_model(platform: Platform) -> None:
     demanding = declared().model_copy(update={"minimum_positives": 100})
     said = platform.refused(SET, LAST_DAY, changed=[demanding])
     assert "quality: test has 77 positives, fewer than 100 (required: " in said
-    (closed,) = closed_gates(platform.instance, platform.catalog.lineage, MODEL, day(LAST_DAY))
+    (closed,) = closed_gates(platform.instance, platform.catalog.lineage, MODEL, LAST_DAY)
     assert (closed.asset, closed.check, closed.reason) == (SET, "quality", "failed")
