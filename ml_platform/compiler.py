@@ -315,11 +315,13 @@ def _complete_before(above: Node, upstream: Upstream, node: Node) -> bool:
 
 
 def _dependency(upstream: Upstream, catalog: Catalog) -> dg.AssetDep:
-    return dg.AssetDep(dg.AssetKey(upstream.key.split("/")), partition_mapping=_mapping(upstream, catalog))
+    mapping = mapping_of(upstream, catalog.node(upstream.key))
+    return dg.AssetDep(dg.AssetKey(upstream.key.split("/")), partition_mapping=mapping)
 
 
-def _mapping(upstream: Upstream, catalog: Catalog) -> dg.PartitionMapping | None:
-    if not catalog.node(upstream.key).partitioned:
+def mapping_of(upstream: Upstream, above: Node) -> dg.PartitionMapping | None:
+    """Dagster's word for what is read of an upstream, whose offsets are in the reader's periods as well."""
+    if not above.partitioned:
         return None
     if upstream.latest:
         return dg.LastPartitionMapping()

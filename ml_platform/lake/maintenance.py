@@ -9,7 +9,6 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -162,7 +161,7 @@ def _removable(
         full=older_than >= UNNAMED_FILES_AFTER,
         keep_versions=list(keep) or None,
     )
-    return {f"{name}/{unquote(file)}" for file in removed}
+    return {f"{name}/{file}" for file in removed}
 
 
 def _size(files: Collection[str], sizes: Mapping[str, int]) -> int:

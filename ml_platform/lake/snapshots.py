@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -83,7 +83,7 @@ class Snapshot:
         actions = pa.table(self.table.get_add_actions(flatten=True))
         name = f"max.{column}"
         values = actions.column(name).to_pylist() if name in actions.column_names else [None] * len(actions)
-        paths = [path if "://" in self.uri else unquote(path) for path in actions.column("path").to_pylist()]
+        paths = map(unquote, actions.column("path").to_pylist())  # in the log they are quoted as in a URL
         newest = dict(zip((f"{self.uri.rstrip('/')}/{path}" for path in paths), values, strict=True))
         return {file: newest.get(file) for file in self.files(where)}
 
@@ -116,9 +116,11 @@ def literal_path(path: str) -> str:
 def files_of(table: DeltaTable, where: Sequence[PartitionFilter]) -> list[str]:
     """Data files of an open table, as URIs in a stable order."""
     uris = table.file_uris(file_pruning_predicate=list(where)) if where else table.file_uris()
-    return sorted(
-        uri if "://" in uri else unquote(uri) for uri in uris
-    )  # a local path comes quoted as in a URL
+    root = urlsplit(table.table_uri)
+    if root.scheme != "file":
+        return sorted(uris)
+    # A local table's own path comes quoted as in a URL, and what is below it as it is.
+    return sorted(f"{unquote(root.path)}{uri.removeprefix(root.path)}" for uri in uris)
 
 
 def _typed_empty(schema: pa.Schema) -> str:

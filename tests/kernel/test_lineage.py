@@ -155,3 +155,37 @@ def test_what_rows_are_only_checked_against_is_a_dependency_and_no_input() -> No
     }
     assert set(lineage.direct_partitions("view", (key(20), key(20)))) == {"events", "labels"}
     assert set(lineage.upstream_partitions("view", key(20))) == {"events", "labels"}
+
+
+def test_a_day_reads_all_hours_of_its_days_and_an_hour_the_days_that_its_hours_are_in() -> None:
+    nodes = (
+        Node("events", date(0), date(9), partitions="hourly"),
+        Node("labels", date(0), date(9)),
+        Node(
+            "view",
+            date(0),
+            date(9),
+            upstream=(Upstream("events", first=-2), Upstream("labels", first=-30, last=-24)),
+            partitions="hourly",
+        ),
+        Node("profile", date(1), upstream=(Upstream("events"), Upstream("view", first=-1))),
+    )
+    lineage = Lineage({node.key: node for node in nodes})
+    assert lineage.direct_partitions("view", ("2018-06-03-05:00", "2018-06-03-05:00")) == {
+        "events": ("2018-06-03-03:00", "2018-06-03-05:00"),
+        "labels": ("2018-06-01", "2018-06-02"),
+    }
+    assert lineage.upstream_partitions("profile", key(2)) == {
+        "view": ("2018-06-02-00:00", "2018-06-03-23:00"),
+        "events": ("2018-06-01-22:00", "2018-06-03-23:00"),
+        "labels": ("2018-06-01", "2018-06-02"),
+    }
+
+
+def test_an_hourly_asset_has_all_hours_of_its_days_and_no_other() -> None:
+    node = Node("events", date(0), date(1), lag=3, partitions="hourly")
+    assert (node.first, node.last) == ("2018-06-01-00:00", "2018-06-02-23:00")
+    assert node.clip(("2018-05-30", "2018-06-01")) == ("2018-06-01-00:00", "2018-06-01-23:00")
+    assert node.clip(("2018-06-03-00:00", "2018-06-03-05:00")) is None
+    assert node.newest(dt.datetime(2018, 6, 1, 12, 59, tzinfo=dt.UTC)) == "2018-06-01-08:00"
+    assert Node("days", date(0), lag=2).newest(dt.datetime(2018, 6, 9, 6, tzinfo=dt.UTC)) == "2018-06-06"

@@ -20,7 +20,7 @@ from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.gates.stale import Stale, in_order
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.partitions import ONE_DAY, contiguous, day, day_range, key_of
+from ml_platform.kernel.partitions import contiguous, key_range, shifted
 from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.inputs import Inputs
@@ -112,6 +112,7 @@ class World:
     settings: Settings
     specs: Sequence[NamedSpec] = field(default_factory=specs)
     files: list[tuple[str, str, str | None]] = field(default_factory=list)
+    last: str = LAST
 
     @property
     def catalog(self) -> Catalog:
@@ -147,14 +148,13 @@ class World:
     def make_all(self) -> None:
         """Materialize everything that the declared days have."""
         for asset in in_order(self.catalog.lineage):
-            self.make(asset, self.days(asset))
+            self.make(asset, self.partitions(asset))
 
-    def days(self, asset: str) -> list[str]:
-        """Days of an asset: a label source's are complete two days late."""
+    def partitions(self, asset: str) -> list[str]:
+        """Partitions of an asset that are complete when the last day is: a label source's are complete late."""
         node = self.catalog.node(asset)
-        assert node.first_day is not None
-        last = day(LAST) - node.lag * ONE_DAY
-        return [key_of(date) for date in day_range(node.first_day, last)]
+        _, last = node.cadence.covering((self.last, self.last))
+        return key_range(str(node.first), shifted(last, -node.lag))
 
     def stale(self) -> list[Stale]:
         """What the command finds stale now; what it confirms to be current is recorded."""
@@ -187,7 +187,7 @@ class World:
 
     def rebuilt_in(self, folder: Path) -> dict[str, dict[str, str]]:
         """The hashes that a full rebuild of the same deliveries gives in a fresh lake."""
-        fresh = World(Settings(home=folder).prepare(), self.specs)
+        fresh = World(Settings(home=folder).prepare(), self.specs, last=self.last)
         for source, text, known_at in self.files:
             fresh.deliver(source, text.splitlines()[1:], known_at=known_at)
         fresh.make_all()

@@ -18,6 +18,7 @@ from ml_platform.features.compute import WindowQuery
 from ml_platform.features.known_at import prompt_sql
 from ml_platform.features.view_query import view_sql
 from ml_platform.kernel.durations import Duration
+from ml_platform.kernel.partitions import DAILY, HOURLY, Cadence
 
 START = dt.datetime(2018, 4, 1, tzinfo=dt.UTC)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -53,10 +54,11 @@ def worlds(draw: st.DrawFn, *, prompt: bool = False) -> World:
         st.integers(0, DAYS * 24 - 1).map(lambda hour: hour * HOUR),
         st.integers(0, DAYS - 1).map(lambda day: day * 24 * HOUR),
         st.integers(1, DAYS - 1).map(lambda day: day * 24 * HOUR - MICRO),
+        st.integers(1, DAYS * 48 - 1).map(lambda half: half * HOUR / 2),
     )
     value = st.one_of(st.none(), st.integers(-300, 300).map(lambda cents: cents / 100))
     text = st.sampled_from([None, "a", "b", "c"])
-    lags = st.sets(st.sampled_from([0, 0, 1, 5, 23, 24, 30, 100]), min_size=1, max_size=3)
+    lags = st.sets(st.sampled_from([0, 0, 0.5, 1, 5, 23, 24, 30, 100]), min_size=1, max_size=3)
     label_lags = st.sets(st.sampled_from([0, 24, 72, 73, 150]), max_size=2)
     for id_ in range(draw(st.integers(0, 14))):
         at = START + draw(moments)
@@ -88,11 +90,19 @@ WHERE = {
 }
 
 
+LENGTHS: dict[tuple[str, bool], tuple[list[float], list[float]]] = {
+    ("daily", True): ([24, 48, 96, 240], [0, 24, 72]),
+    ("daily", False): ([1, 7, 24, 36, 240], [0, 0, 5, 24]),
+    ("hourly", True): ([1, 2, 7, 24, 72], [0, 1, 24]),
+    ("hourly", False): ([0.5, 1, 7, 36], [0, 0.5, 5]),
+}
+"""Hours of windows and delays, by cadence and whether they are whole days, or hours."""
+
+
 @st.composite
-def shapes(draw: st.DrawFn, *, accuracy: str, whole_days: bool) -> list[Aggregate]:
+def shapes(draw: st.DrawFn, *, accuracy: str, whole: bool, cadence: Cadence = DAILY) -> list[Aggregate]:
     """Some aggregates of events and labels, of any function, window, delay and filter that can be declared."""
-    lengths = [24, 48, 96, 240] if whole_days else [1, 7, 24, 36, 240]
-    delays = [0, 24, 72] if whole_days else [0, 0, 5, 24]
+    lengths, delays = LENGTHS[cadence.name, whole]
     found: list[Aggregate] = []
     for i in range(draw(st.integers(1, 5))):
         stream = draw(st.sampled_from(["events", "events", "labels"]))
@@ -102,7 +112,7 @@ def shapes(draw: st.DrawFn, *, accuracy: str, whole_days: bool) -> list[Aggregat
             else draw(st.sampled_from([("v", "double"), ("t", "string")]))
         )
         allowed = [f for f in FUNCTIONS if kind != "string" or f not in ("sum", "mean", "stddev")]
-        if whole_days:
+        if whole:
             allowed = [f for f in allowed if f != "count_distinct"]
         delay = 72 if stream == "labels" else draw(st.sampled_from(delays))
         found.append(
@@ -110,8 +120,8 @@ def shapes(draw: st.DrawFn, *, accuracy: str, whole_days: bool) -> list[Aggregat
                 name=f"f{i}",
                 column=column,
                 function=draw(st.sampled_from(allowed)),
-                window=Duration(draw(st.sampled_from(lengths)) * 3600),
-                delay=Duration(delay * 3600),
+                window=Duration(int(draw(st.sampled_from(lengths)) * 3600)),
+                delay=Duration(int(delay * 3600)),
                 stream=stream,
                 where=draw(st.sampled_from([None, None, *WHERE])),
                 closed=accuracy == "event" and delay == 0 and draw(st.booleans()),
@@ -172,17 +182,21 @@ def reduced(aggregate: Aggregate, values: list[Any]) -> Any:
     ]
 
 
-def expected_snapshots(world: World, shape: list[Aggregate], days: range) -> dict[Any, list[Any]]:
+def expected_snapshots(
+    world: World, shape: list[Aggregate], partitions: range, cadence: Cadence = DAILY
+) -> dict[Any, list[Any]]:
     rows: dict[Any, list[Any]] = {}
-    for t in (START + dt.timedelta(days=day + 1) for day in days):
+    for t in (START + (number + 1) * cadence.period for number in partitions):
         for key in {v.key for v in world[0] if v.created <= t and v.at < t and v.key is not None}:
             rows[(key, t)] = [t, *(answer(a, world, key, t, None) for a in shape)]
     return rows
 
 
-def expected_events(world: World, shape: list[Aggregate], days: range) -> dict[Any, list[Any]]:
+def expected_events(
+    world: World, shape: list[Aggregate], partitions: range, cadence: Cadence = DAILY
+) -> dict[Any, list[Any]]:
     rows: dict[Any, list[Any]] = {}
-    first, last = START + dt.timedelta(days=days[0]), START + dt.timedelta(days=days[-1] + 1)
+    first, last = (START + number * cadence.period for number in (partitions[0], partitions[-1] + 1))
     for id_ in {v.id for v in world[0]}:
         mine = sorted((v for v in world[0] if v.id == id_), key=lambda v: v.created)
         t = mine[0].at
@@ -196,21 +210,31 @@ def expected_events(world: World, shape: list[Aggregate], days: range) -> dict[A
 def computed(
     world: World,
     shape: list[Aggregate],
-    days: range,
+    partitions: range,
     accuracy: Any,
     *,
+    cadence: Cadence = DAILY,
     prompt: bool | None = None,
     ratios: tuple[Ratio, ...] = (),
 ) -> dict[Any, list[Any]]:
     """The same rows from the platform's query; `prompt` None lets the data decide, as the platform does."""
-    micros = [(START + dt.timedelta(days=day) - EPOCH) // MICRO for day in (days[0], days[-1] + 1)]
+    ends = [START + number * cadence.period for number in (partitions[0], partitions[-1] + 1)]
     query = WindowQuery(
-        "key_id", "event_id", accuracy, tuple(shape), ratios, "events", "labels", "events", *micros
+        "key_id",
+        "event_id",
+        accuracy,
+        tuple(shape),
+        ratios,
+        "events",
+        "labels",
+        "events",
+        *((end - EPOCH) // MICRO for end in ends),
+        cadence=cadence,
     )
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        end = START + dt.timedelta(days=days[-1] + 1)  # later events are in partitions that are not read
-        connection.register("events", table([v for v in world[0] if v.at < end]))
+        # Later events are in partitions that are not read.
+        connection.register("events", table([v for v in world[0] if v.at < ends[1]]))
         connection.register("labels", table(world[1]))
         if prompt is None:
             prompt = all(connection.execute(sql).fetchall()[0][0] for sql in prompt_sql(query))
@@ -221,11 +245,11 @@ def computed(
     names = ["created_timestamp", *(a.name for a in shape), *(r.named for r in ratios)]
     found = {(r["key_id"], r[second]): [r[name] for name in names] for r in rows}
     assert len(found) == len(rows), "a row came twice"
-    order = [(r["partition_date"], r["key_id"], r[second]) for r in rows]
+    order = [(r[cadence.column], r["key_id"], r[second]) for r in rows]
     assert order == sorted(order)
     for row in rows:
-        ends = row["event_timestamp"] - (dt.timedelta(0) if accuracy == "event" else MICRO)
-        assert row["partition_date"] == ends.date()
+        inside = row["event_timestamp"] - (dt.timedelta(0) if accuracy == "event" else MICRO)
+        assert str(row[cadence.column]) == cadence.key(inside)
     return found
 
 
@@ -244,54 +268,66 @@ def table(versions: Sequence[Version]) -> pa.Table:
     )
 
 
-ranges = st.tuples(st.integers(0, DAYS - 1), st.integers(1, DAYS)).map(
-    lambda drawn: range(drawn[0], min(sum(drawn), DAYS))
-)
+def ranges(cadence: Cadence) -> st.SearchStrategy[range]:
+    """Some partitions in a row."""
+    last = DAYS * dt.timedelta(days=1) // cadence.period
+    return st.tuples(st.integers(0, last - 1), st.integers(1, 2 * DAYS)).map(
+        lambda drawn: range(drawn[0], min(sum(drawn), last))
+    )
+
+
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 often = settings(max_examples=100, suppress_health_check=SLOW)
 fewer = settings(max_examples=25, suppress_health_check=SLOW)
 ACCURACIES = [
-    pytest.param("snapshot", True, id="snapshots of whole days"),
-    pytest.param("snapshot", False, id="snapshots of any windows"),
-    pytest.param("event", False, id="events"),
+    pytest.param("snapshot", True, DAILY, id="snapshots of whole days"),
+    pytest.param("snapshot", False, DAILY, id="snapshots of any windows"),
+    pytest.param("event", False, DAILY, id="events"),
+    pytest.param("snapshot", True, HOURLY, id="hourly snapshots of whole hours"),
+    pytest.param("snapshot", False, HOURLY, id="hourly snapshots of any windows"),
+    pytest.param("event", False, HOURLY, id="events by hour"),
 ]
 EXPECTED = {"snapshot": expected_snapshots, "event": expected_events}
 
 
-@pytest.mark.parametrize(("accuracy", "whole_days"), ACCURACIES)
+@pytest.mark.parametrize(("accuracy", "whole", "cadence"), ACCURACIES)
 @often
-@given(data=st.data(), world=many(worlds()), days=ranges)
+@given(data=st.data(), world=many(worlds()))
 def test_features_are_what_the_definitions_say(
-    accuracy: str, whole_days: bool, data: st.DataObject, world: World, days: range
+    accuracy: str, whole: bool, cadence: Cadence, data: st.DataObject, world: World
 ) -> None:
-    shape = data.draw(shapes(accuracy=accuracy, whole_days=whole_days))
-    assert computed(world, shape, days, accuracy) == EXPECTED[accuracy](world, shape, days)
+    partitions = data.draw(ranges(cadence))
+    shape = data.draw(shapes(accuracy=accuracy, whole=whole, cadence=cadence))
+    found = computed(world, shape, partitions, accuracy, cadence=cadence)
+    assert found == EXPECTED[accuracy](world, shape, partitions, cadence)
 
 
-@pytest.mark.parametrize(("accuracy", "whole_days"), ACCURACIES)
+@pytest.mark.parametrize(("accuracy", "whole", "cadence"), ACCURACIES)
 @fewer
-@given(data=st.data(), world=many(worlds(prompt=True)), days=ranges)
+@given(data=st.data(), world=many(worlds(prompt=True)))
 def test_the_simpler_query_for_prompt_events_gives_what_the_general_one_gives(
-    accuracy: str, whole_days: bool, data: st.DataObject, world: World, days: range
+    accuracy: str, whole: bool, cadence: Cadence, data: st.DataObject, world: World
 ) -> None:
-    shape = data.draw(shapes(accuracy=accuracy, whole_days=whole_days))
-    simpler = computed(world, shape, days, accuracy, prompt=True)
-    assert simpler == EXPECTED[accuracy](world, shape, days)
-    assert simpler == computed(world, shape, days, accuracy, prompt=False)
+    partitions = data.draw(ranges(cadence))
+    shape = data.draw(shapes(accuracy=accuracy, whole=whole, cadence=cadence))
+    simpler = computed(world, shape, partitions, accuracy, cadence=cadence, prompt=True)
+    assert simpler == EXPECTED[accuracy](world, shape, partitions, cadence)
+    assert simpler == computed(world, shape, partitions, accuracy, cadence=cadence, prompt=False)
 
 
-@pytest.mark.parametrize(("accuracy", "whole_days"), ACCURACIES)
+@pytest.mark.parametrize(("accuracy", "whole", "cadence"), ACCURACIES)
 @fewer
-@given(data=st.data(), world=many(worlds()), days=ranges)
-def test_a_day_alone_has_the_rows_that_it_has_in_a_range(
-    accuracy: str, whole_days: bool, data: st.DataObject, world: World, days: range
+@given(data=st.data(), world=many(worlds()))
+def test_a_partition_alone_has_the_rows_that_it_has_in_a_range(
+    accuracy: str, whole: bool, cadence: Cadence, data: st.DataObject, world: World
 ) -> None:
-    shape = data.draw(shapes(accuracy=accuracy, whole_days=whole_days))
-    together = computed(world, shape, days, accuracy)
-    day = data.draw(st.sampled_from(days))
-    alone = computed(world, shape, range(day, day + 1), accuracy)
+    partitions = data.draw(ranges(cadence))
+    shape = data.draw(shapes(accuracy=accuracy, whole=whole, cadence=cadence))
+    together = computed(world, shape, partitions, accuracy, cadence=cadence)
+    one = data.draw(st.sampled_from(partitions))
+    alone = computed(world, shape, range(one, one + 1), accuracy, cadence=cadence)
     assert alone == {row: answers for row, answers in together.items() if row in alone}
-    first, last = (START + dt.timedelta(days=d) for d in (day, day + 1))
+    first, last = (START + number * cadence.period for number in (one, one + 1))
     if accuracy == "snapshot":
         assert set(alone) == {row for row in together if row[1] == last}
     else:
@@ -299,17 +335,18 @@ def test_a_day_alone_has_the_rows_that_it_has_in_a_range(
         assert set(alone) == {row for row in together if first <= times[row[1]] < last}
 
 
-@pytest.mark.parametrize(("accuracy", "whole_days"), ACCURACIES)
+@pytest.mark.parametrize(("accuracy", "whole", "cadence"), ACCURACIES)
 @fewer
 @given(data=st.data(), world=many(worlds()), hours=st.integers(1, DAYS * 24 - 1))
 def test_no_version_that_happens_or_is_known_later_changes_a_feature(
-    accuracy: str, whole_days: bool, data: st.DataObject, world: World, hours: int
+    accuracy: str, whole: bool, cadence: Cadence, data: st.DataObject, world: World, hours: int
 ) -> None:
-    shape = data.draw(shapes(accuracy=accuracy, whole_days=whole_days))
+    every = range(DAYS * dt.timedelta(days=1) // cadence.period)
+    shape = data.draw(shapes(accuracy=accuracy, whole=whole, cadence=cadence))
     time = START + hours * HOUR
     until_then = [[v for v in versions if v.at <= time and v.created <= time] for versions in world]
-    before = computed((until_then[0], until_then[1]), shape, range(DAYS), accuracy)
-    after = computed(world, shape, range(DAYS), accuracy)
+    before = computed((until_then[0], until_then[1]), shape, every, accuracy, cadence=cadence)
+    after = computed(world, shape, every, accuracy, cadence=cadence)
     times = {v.id: v.at for v in world[0]}
     by_then = {row for row in before if (row[1] if accuracy == "snapshot" else times[row[1]]) <= time}
     assert {row: after[row] for row in by_then} == {row: before[row] for row in by_then}
@@ -318,7 +355,7 @@ def test_no_version_that_happens_or_is_known_later_changes_a_feature(
 
 
 @fewer
-@given(world=many(worlds()), days=ranges)
+@given(world=many(worlds()), days=ranges(DAILY))
 def test_a_ratio_is_one_feature_over_another(world: World, days: range) -> None:
     spent, count = (
         Aggregate(name=name, column="v", function=name, window=Duration.days(2)) for name in ("sum", "count")
