@@ -162,7 +162,7 @@ class AssetComponent(SpecComponent):
 
     def cron(self, catalog: Catalog) -> str:
         """When the asset is made on its own, in UTC."""
-        return CRONS[self.spec.nodes(catalog)[0].cadence.name]
+        return CRONS[self.spec.nodes(catalog)[0].partitions]
 
     def metadata(self, catalog: Catalog) -> Mapping[str, Any]:
         """What the definition itself shows: column schema, column lineage."""

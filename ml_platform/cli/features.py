@@ -18,7 +18,7 @@ features_app = typer.Typer(help="What feature views compute.", no_args_is_help=T
 def sql(
     name: Annotated[str, typer.Argument(help="Name of a declared feature view.")],
     partition: Annotated[
-        str | None, typer.Option(help="The day, such as 2018-06-01; default: the view's first.")
+        str | None, typer.Option(help="The day or hour, such as 2018-06-01; default: the view's first.")
     ] = None,
     last: Annotated[
         str | None, typer.Option(help="Last day of a range that begins with --partition.")
@@ -28,7 +28,7 @@ def sql(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the query that makes a view's rows of a day, or of a range of days.
+    """Print the query that makes a view's rows of a partition, or of a range of them.
 
     Its relations are named as the assets that they hold versions of. What runs is this query; which of its two
     forms is decided by whether an event or label of these days was known too late for a row that counts it.
@@ -45,7 +45,9 @@ def sql(
         first = partition or str(node.first)
         days = (first, last or first)
         if partition_of(node, days[1]) < partition_of(node, days[0]):
-            raise InputError(f"--last requires a day that is not before --partition; got {' … '.join(days)}")
+            raise InputError(
+                f"--last requires {node.cadence.one} that is not before --partition; got {' … '.join(days)}"
+            )
         text = query_text(spec, catalog, days, prompt=not late)
     if as_json:
         print(json.dumps({"view": name, "first": days[0], "last": days[1], "sql": text}))

@@ -31,7 +31,10 @@ def status(
         str | None, typer.Argument(help="An asset, such as `models/NAME`; default: all that have checks.")
     ] = None,
     partition: Annotated[
-        str | None, typer.Option(help="The day, such as 2018-10-02; default: the newest one.")
+        str | None,
+        typer.Option(
+            help="A day such as 2018-10-02, or an hour such as 2018-10-02-13:00; default: the newest one."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +77,10 @@ def status(
 def explain(
     asset: AssetArgument,
     partition: Annotated[
-        str | None, typer.Option(help="The day, such as 2018-10-02; default: the newest one.")
+        str | None,
+        typer.Option(
+            help="A day such as 2018-10-02, or an hour such as 2018-10-02-13:00; default: the newest one."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -107,9 +113,11 @@ def explain(
 def recheck(
     asset: AssetArgument,
     reason: Reason,
-    partition: Annotated[list[str] | None, typer.Argument(help="Days, such as 2018-10-02.")] = None,
-    first: Annotated[str | None, typer.Option("--from", help="First day of a range.")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last day of a range.")] = None,
+    partition: Annotated[
+        list[str] | None, typer.Argument(help="Days such as 2018-10-02, or hours such as 2018-10-02-13:00.")
+    ] = None,
+    first: Annotated[str | None, typer.Option("--from", help="First day or hour of a range.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last day or hour of a range.")] = None,
     as_json: Json = False,
 ) -> None:
     """Judge published partitions again by what is declared now, without making them again.
@@ -144,7 +152,7 @@ def recheck(
 @gate_app.command()
 def override(
     asset: AssetArgument,
-    partition: Annotated[str, typer.Argument(help="The day whose gate opens, such as 2018-10-02.")],
+    partition: Annotated[str, typer.Argument(help="The day or hour whose gate opens, such as 2018-10-02.")],
     until: Annotated[str, typer.Option(help="When it closes again: 2018-10-05, or 2018-10-05T12:00 (UTC).")],
     reason: Reason,
     check: Annotated[

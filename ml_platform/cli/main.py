@@ -108,7 +108,7 @@ def ingest(
     ] = None,
     empty_day: Annotated[
         str | None,
-        typer.Option(help="Instead of files: a day on which nothing happened, such as 2018-12-25."),
+        typer.Option(help="Instead of files: a day or hour in which nothing happened, such as 2018-12-25."),
     ] = None,
     reason: Annotated[str, typer.Option(help="With --empty-day: why; kept in the ledger of files.")] = "",
     as_json: Json = False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it loads Dagster
 refused_app = typer.Typer(
     help="Partitions that failed their checks and were not published.", no_args_is_help=True
 )
-PartitionArgument = Annotated[str, typer.Argument(help="The refused day, such as 2018-10-01.")]
+PartitionArgument = Annotated[str, typer.Argument(help="The refused day or hour, such as 2018-10-01.")]
 
 
 @refused_app.command("list")

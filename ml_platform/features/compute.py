@@ -1,8 +1,7 @@
 """The measures of every row of a view, over history as it is known today.
 
 Windows run over days, or hours, that were added up before, where all windows are whole ones; else event by event.
-That is right for every row at whose time all that it counts was known as it is today; `known_at` has what else is
-needed.
+That is right for rows at whose time all that they count was known as it is today; `known_at` has what else is needed.
 """
 
 from collections.abc import Callable, Mapping
@@ -283,16 +282,15 @@ def _periods_in_order(query: WindowQuery) -> list[Step]:
     """What every key's days, or hours, add up to, and those that end with an answered snapshot."""
     start = dialect.whole(column("us"), query.period) * number(query.period)
     sums = [part.aggregate(column(part.name), _in_time()).as_(part.name) for part in query.measures.parts]
-    sums_of_periods = exp.select(column("key"), start.as_("us"), *sums).from_(table("today"))
-    ending = exp.select(
-        column("key"), (column("us") - number(query.period)).as_("us"), exp.true().as_("answers")
-    )
+    periods = exp.select(column("key"), start.as_("us"), *sums).from_(table("today"))
+    before = column("us") - number(query.period)
+    ending = exp.select(column("key"), before.as_("us"), exp.true().as_("answers"))
     values = [column(name) for name in query.part_names]
     answered = dialect.or_false(column("answers")).as_("answers")
     rows = exp.select(column("key"), column("us"), answered, *values)
     rows = rows.from_(ending.from_(table("answered")).subquery("a"))
     return [
-        ("periods", sums_of_periods.group_by(column("key"), start.copy())),
+        ("periods", periods.group_by(column("key"), start.copy())),
         ("in_order", rows.join(table("periods"), using=["key", "us"], join_type="full")),
     ]
 

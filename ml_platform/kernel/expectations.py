@@ -102,7 +102,8 @@ class RowsWithin(Spec):
     days: int = Field(
         default=28,
         ge=1,
-        description="How many accepted days make the mean; until there are as many, none judge.",
+        description="How many accepted days make the mean, of an hour those days' same hour; until there are as many, "
+        "none judge.",
     )
 
 
@@ -139,7 +140,7 @@ class Expectation(Spec):
     )
     fresh_within: DurationField | None = Field(
         default=None,
-        description="The newest event is at most this long before the end of the partition's day, by event time. "
+        description="The newest event is at most this long before the partition's end, by event time. "
         "The clock is never asked.",
     )
     declared_schema: Literal[True] | None = Field(
@@ -218,7 +219,7 @@ class Expectation(Spec):
             share = f"{100 * self.rows_within.of_mean:g}%"
             return f"rows within {share} of the mean of the {self.rows_within.days} accepted days before"
         if self.fresh_within is not None:
-            return f"the newest event at most {self.fresh_within} before the day's end"
+            return f"the newest event at most {self.fresh_within} before the partition's end"
         return self.sql or "the declared columns in their types"
 
     def _of_the_column(self) -> str:

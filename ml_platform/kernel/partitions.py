@@ -56,7 +56,9 @@ class Cadence:
         """When a partition of this cadence begins; ValueError for what is no key of it."""
         if self.name == "daily":
             return dt.datetime.combine(dt.date.fromisoformat(key), dt.time(), tzinfo=dt.UTC)
-        return dt.datetime.strptime(key, "%Y-%m-%d-%H:00").replace(tzinfo=dt.UTC)
+        if len(key) != len(self.example) or key[10] != "-" or key[13:] != ":00":
+            raise ValueError(f"an hour such as {self.example} is required; got {key!r}")
+        return dt.datetime.fromisoformat(f"{key[:10]}T{key[11:13]}:00+00:00")
 
     def covering(self, keys: Range) -> Range:
         """The partitions of this cadence that share time with a range of any cadence."""

@@ -69,9 +69,13 @@ def as_known(publication: Publication, time: dt.datetime) -> str:
     Within a day that is published whole, what was known by the end of that day counts: it may be more, and is never
     less. Rows without a time of their own at which they were known count as known, whenever they were made.
     """
+    return _known_at(publication, moment_after(time, cadence_of(publication.partition)))
+
+
+def _known_at(publication: Publication, moment: str) -> str:
+    """The same at a moment by its name."""
     if not publication.known:
         return publication.content_hash
-    moment = moment_after(time, cadence_of(publication.partition))
     passed = [when for when in publication.known if when <= moment]
     return publication.known[max(passed)] if passed else _NOTHING
 
@@ -153,11 +157,12 @@ class Inputs:
         return {p.lag for key, p in mine.items() if keys[0] <= key <= keys[1] and p.rows}
 
     def _content(self, upstream: Upstream, keys: Iterable[str], partition: str) -> dict[str, str]:
-        mine, end = self.publications.get(upstream.key, {}), complete_at(partition)
+        mine = self.publications.get(upstream.key, {})
+        moment = moment_after(complete_at(partition), self.lineage.node(upstream.key).cadence)
         return {
             key: mine[key].content_hash
             if upstream.latest_truth or (upstream.whole and key == partition)
-            else as_known(mine[key], end)
+            else _known_at(mine[key], moment)
             for key in keys
             if key in mine
         }

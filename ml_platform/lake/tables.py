@@ -14,6 +14,7 @@ from deltalake.exceptions import CommitFailedError
 from sqlglot import exp
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.partitions import PARTITION_COLUMN, cadence_of
 from ml_platform.lake.object_store import answering, require_bucket
 from ml_platform.lake.rows import Rows, stream
@@ -129,6 +130,7 @@ class Table:
         """Write in one commit, again when another writer was faster; the version of our commit, not of theirs."""
         reader = stream(data)
         table = self.open() or self._created(reader.schema, partition_by)
+        self._require_partitions(table, partition_by)
         write_deltalake(
             table,
             reader,
@@ -140,6 +142,15 @@ class Table:
             commit_properties=CommitProperties(custom_metadata=dict(told)),
         )
         return table.version()  # an open table follows its own commit
+
+    def _require_partitions(self, table: DeltaTable, wanted: Sequence[str]) -> None:
+        """Raise StoreError for a table of other partitions, such as of days where hours come."""
+        found = table.metadata().partition_columns
+        if wanted and found != list(wanted):
+            raise StoreError(
+                f"{self.uri}: a table partitioned by {', '.join(wanted)} is required; it is by {', '.join(found)}. "
+                f"Nothing was written; a source that has other partitions from now on needs another name"
+            )
 
     def _created(self, schema: pa.Schema, partition_by: Sequence[str]) -> DeltaTable:
         """The table, made without rows: of two first writes at once, neither would see the other's rows."""

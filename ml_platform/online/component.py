@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ml_platform.compiler import AssetPlan, SpecComponent, Step
+from ml_platform.compiler import CRONS, AssetPlan, SpecComponent, Step
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates.outcomes import Outcome
 from ml_platform.kernel.catalog import Catalog
@@ -32,11 +32,13 @@ class OnlineStore(SpecComponent):
         return [registry, *(self._view_plan(view, catalog) for view in self.spec.view_specs(catalog))]
 
     def _view_plan(self, view: FeatureViewSpec, catalog: Catalog) -> AssetPlan:
+        node = self.spec.view_node(view, catalog)
         return AssetPlan(
-            node=self.spec.view_node(view, catalog),
+            node=node,
             work=lambda step: publish(view, step),
             spec=view,
             kinds=frozenset({"feast"}),
+            cron=CRONS[node.partitions],
             description=f"The newest published snapshot of {view.name}, in Feast's online store.",
         )
 

@@ -5,6 +5,7 @@ from pydantic import Field
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.lineage import Node, Upstream
+from ml_platform.kernel.partitions import DAILY
 from ml_platform.kernel.spec import Name, NamedSpec
 from ml_platform.sources.spec import SourceSpec
 
@@ -37,10 +38,11 @@ class OnlineStoreSpec(NamedSpec):
 
     def view_node(self, view: FeatureViewSpec, catalog: Catalog) -> Node:
         source = catalog.get(SourceSpec, view.source, wanted_by=view.key)
+        awaited = source.cadence == DAILY  # hours do not wait for what is applied once a day
         return Node(
             f"online/{view.name}",
             first_day=source.start,
             last_day=source.end,
-            upstream=(Upstream(view.key), Upstream(self.registry_key)),
+            upstream=(Upstream(view.key), Upstream(self.registry_key, awaited=awaited)),
             partitions=source.partitions,
         )

@@ -113,6 +113,11 @@ class SourceSpec(NamedSpec):
     def key(self) -> str:
         return f"sources/{self.name}"
 
+    def as_declared(self) -> dict[str, Any]:
+        """What is declared; that partitions are days goes without saying, as it did before there were hours."""
+        said = super().as_declared()
+        return {name: value for name, value in said.items() if (name, value) != ("partitions", "daily")}
+
     @property
     def cadence(self) -> Cadence:
         """How often it has a partition."""

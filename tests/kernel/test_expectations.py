@@ -34,7 +34,7 @@ from ml_platform.kernel.expectations import Expectation
             {"rows_within": {"of_mean": 0.5}},
             "rows within 50% of the mean of the 28 accepted days before",
         ),
-        ({"fresh_within": "6h"}, "the newest event at most 6h before the day's end"),
+        ({"fresh_within": "6h"}, "the newest event at most 6h before the partition's end"),
         ({"schema": True}, "the declared columns in their types"),
         ({"sql": "amount < limit"}, "amount < limit"),
     ],

@@ -300,7 +300,7 @@ def test_a_finding_says_what_was_seen_and_what_was_required(judge: Judge) -> Non
         (
             "fresh_within",
             "the newest event at 2018-06-01 12:00:00",
-            "the newest event at most 6h before the day's end",
+            "the newest event at most 6h before the partition's end",
             "failed",
         ),
         (

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ml_platform.kernel.partitions import DAILY, key_of
+from ml_platform.kernel.partitions import DAILY, HOURLY, Cadence, complete_at, key_of, key_range
 from ml_platform.lake.kept_keys import keys_of
 from ml_platform.lake.known_keys import first_rows, key_history
 from ml_platform.lake.tables import Lake
@@ -28,13 +29,14 @@ SCHEMA = pa.schema(
         ("partition_date", pa.date32()),
     ]
 )
+HOURLY_SCHEMA = pa.schema([*list(SCHEMA)[:-1], ("partition_hour", pa.string())])
 
 hours = st.integers(0, DAYS * 24 - 1)
 rows = st.lists(
     st.builds(
         lambda who, hour, late: (who, START + hour * HOUR, START + (hour + late) * HOUR),
         st.sampled_from(["ada", "eve", "bob", None]),
-        hours,
+        hours | hours.map(lambda hour: hour + 0.5),
         st.sampled_from([0, 0, 0, 1, 5, 24, 48, -1, -30]),
     ),
     min_size=1,
@@ -42,20 +44,20 @@ rows = st.lists(
 )
 
 
-def naive(found: Sequence[Row]) -> dict[str, dt.datetime]:
-    """Each key's first midnight after one of its events at or after which that was known."""
+def naive(found: Sequence[Row], period: dt.timedelta) -> dict[str, dt.datetime]:
+    """Each key's first end of a period after one of its events at or after which that was known."""
     since: dict[str, dt.datetime] = {}
-    midnights = [START + n * DAY for n in range(1, DAYS + 4)]
+    ends = [START + n * period for n in range(1, (DAYS + 4) * DAY // period)]
     for who, event, created in found:
         if who is not None:
-            mine = next(midnight for midnight in midnights if event < midnight and created <= midnight)
+            mine = next(end for end in ends if event < end and created <= end)
             since[who] = min(mine, since.get(who, mine))
     return since
 
 
-def midnight_of(time: dt.datetime) -> dt.datetime:
-    """The time, or the first midnight after it."""
-    return START - (START - time) // DAY * DAY
+def end_of(time: dt.datetime, period: dt.timedelta) -> dt.datetime:
+    """The time, or the first end of a period after it."""
+    return START - (START - time) // period * period
 
 
 def test_a_kept_history_is_given_until_the_table_is_another(tmp_path: Path) -> None:
@@ -86,33 +88,40 @@ def test_a_kept_history_is_given_until_the_table_is_another(tmp_path: Path) -> N
     assert keys_of(lake, "sources/toy", "who", "2018-01-01")
 
 
+@pytest.mark.parametrize(
+    ("cadence", "schema"), [(DAILY, SCHEMA), (HOURLY, HOURLY_SCHEMA)], ids=["days", "hours"]
+)
 @settings(max_examples=40)
-@given(rows, st.integers(0, DAYS - 1), st.integers(0, DAYS - 1), st.integers(0, 1))
-@example([("ada", START, START + DAY), ("eve", START + 23 * HOUR, START + DAY)], 0, 1, 0)
+@given(found=rows, one=hours, other=hours, later=st.integers(0, 1))
+@example(
+    found=[("ada", START, START + DAY), ("eve", START + 23 * HOUR, START + DAY)], one=0, other=24, later=0
+)
 def test_keys_are_those_of_a_naive_reading_and_a_range_tells_what_all_history_does(
-    found: list[Row], one: int, other: int, later: int
+    cadence: Cadence, schema: pa.Schema, found: list[Row], one: int, other: int, later: int
 ) -> None:
-    first, last = sorted((one, other))
-    start = key_of((START + later * DAY).date())
-    days = (key_of((START + first * DAY).date()), key_of((START + last * DAY).date()))
+    start = cadence.key(START + later * DAY)
+    keys = cadence.key(START + min(one, other) * HOUR), cadence.key(START + max(one, other) * HOUR)
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         table = Lake(folder).table("sources/toy")
-        dated = [dict(zip(SCHEMA.names, (*row, row[1].date()), strict=True)) for row in found]
-        table.append(pa.Table.from_pylist(dated, SCHEMA), partition_by=["partition_date"])
-        every, ranged = first_rows(table.at(), "who", start), first_rows(table.at(), "who", start, days)
+        of_row = [row[1].date() if cadence == DAILY else cadence.key(row[1]) for row in found]
+        dated = [
+            dict(zip(schema.names, (*row, mine), strict=True))
+            for row, mine in zip(found, of_row, strict=True)
+        ]
+        table.append(pa.Table.from_pylist(dated, schema), partition_by=[cadence.column])
+        every, ranged = first_rows(table.at(), "who", start), first_rows(table.at(), "who", start, keys)
         since = dict(connection.execute(f"SELECT who, created_timestamp FROM ({every})").fetchall())
         known = connection.execute(f"FROM ({ranged})").fetchall()
         whole, part = (
-            key_history(lambda query: connection.execute(query).fetchall(), keys, "who", DAILY)
-            for keys in (every, ranged)
+            key_history(lambda query: connection.execute(query).fetchall(), found, "who", cadence)
+            for found in (every, ranged)
         )
-    expected = naive([row for row in found if key_of(row[1].date()) >= start])
-    assert {who: midnight_of(time) for who, time in since.items()} == expected
-    ends = [START + (n + 1) * DAY for n in range(first, last + 1)]
+    expected = naive([row for row in found if cadence.key(row[1]) >= start], cadence.period)
+    assert {who: end_of(time, cadence.period) for who, time in since.items()} == expected
     assert all(event < created for _, event, created in known)
-    for midnight in ends:
-        there = {who for who, _, created in known if created <= midnight}
-        assert there == {who for who, time in expected.items() if time <= midnight}
-        told = [[digest for when, digest in told if when <= midnight.date()] for told in (whole, part)]
+    for end in map(complete_at, key_range(*keys)):
+        there = {who for who, _, created in known if created <= end}
+        assert there == {who for who, time in expected.items() if time <= end}
+        told = [[digest for when, digest in told if when <= cadence.key(end)] for told in (whole, part)]
         assert told[0][-1:] == told[1][-1:]

@@ -15,6 +15,7 @@ from deltalake import DeltaTable, TableFeatures
 from deltalake.exceptions import DeltaError
 
 from ml_platform.kernel.errors import StoreError
+from ml_platform.kernel.partitions import HOURLY, key_range, within
 from ml_platform.lake import tables
 from ml_platform.lake.tables import Lake, Table
 
@@ -56,6 +57,27 @@ def test_every_version_can_still_be_read(table: Table) -> None:
     versions = [table.replace_partitions(rows(number), keys=[A]) for number in range(3)]
     assert [values(table, version=version) for version in versions] == [[0], [1], [2]]
     assert table.version() == versions[-1]
+
+
+@pytest.mark.parametrize("root", ["lake", "my lake", "läke#1"])
+def test_partitions_of_hours_have_their_keys_in_a_column_and_are_read_by_them(
+    tmp_path: Path, root: str
+) -> None:
+    table = Lake(str(tmp_path / root)).table("features/toy")
+    hours = key_range("2018-06-01-22:00", "2018-06-02-01:00")
+    given = pa.table({"x": pa.array(range(4)), "partition_hour": pa.array(hours)})
+    table.replace_partitions(given, keys=hours)
+    table.replace_partitions(given.slice(0, 1).set_column(0, "x", pa.array([9])), keys=hours[:1])
+    assert values(table) == [1, 2, 3, 9]
+    assert values(table, where=within((hours[1], hours[2]))) == [1, 2]
+    assert read(table.scan(where=within((hours[0], hours[0])))) == [(9, hours[0])]
+    assert table.at().cadence == HOURLY
+    newest = table.at().newest_of_files("x", within((hours[3], hours[3])))
+    assert newest == dict.fromkeys(table.files(where=within((hours[3], hours[3]))), 3)
+    with pytest.raises(
+        StoreError, match="partitioned by partition_date is required; it is by partition_hour"
+    ):
+        table.replace_partitions(rows(1), keys=[A])
 
 
 def test_rows_outside_the_replaced_partitions_are_never_written(table: Table) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ml_platform.compiler import Step
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day
+from ml_platform.kernel.partitions import DAILY, cadence_of, complete_at, day
 from ml_platform.kernel.settings import Settings, settings
 from ml_platform.lake.content_hash import content_hash
 from ml_platform.lake.ledger import Publication, publish_partitions
@@ -66,7 +66,8 @@ class SmallWorld:
 
     def write(self, partition: str, rows: Mapping[str, Values]) -> str:
         """Publish a snapshot offline; its content hash."""
-        at = complete_at(partition)
+        at, cadence = complete_at(partition), cadence_of(partition)
+        own = day(partition) if cadence == DAILY else partition
         table = pa.table(
             {
                 "wallet_id": pa.array(list(rows), pa.string()),
@@ -74,7 +75,7 @@ class SmallWorld:
                 "created_timestamp": pa.array([at] * len(rows), pa.timestamp("us", "UTC")),
                 "payments": pa.array([count for count, _ in rows.values()], pa.int64()),
                 "mean_amount": pa.array([mean for _, mean in rows.values()], pa.float64()),
-                PARTITION_COLUMN: pa.array([day(partition)] * len(rows), pa.date32()),
+                cadence.column: pa.array([own] * len(rows)),
             }
         )
         digest = content_hash(table)
@@ -91,8 +92,8 @@ class SmallWorld:
         return next(found.metadata for found in outcomes if found.partition == max(partitions))
 
 
-def midnight_after(partition: str) -> int:
-    """The time of a snapshot, in microseconds since 1970."""
+def time_of_snapshot(partition: str) -> int:
+    """The time of a snapshot of a day or an hour, in microseconds since 1970."""
     return (complete_at(partition) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
 
 

@@ -25,8 +25,8 @@ from tests.online.small_world import (
     VIEW,
     SmallWorld,
     Values,
-    midnight_after,
     publish_in_this_process,
+    time_of_snapshot,
 )
 from tests.redis_server import RedisServer, redis, running_redis
 
@@ -111,7 +111,7 @@ def in_a_process(day: str) -> None:
 
 def rows_of(partition: str, rows: Mapping[str, Values] = ROWS) -> list[OnlineRow]:
     """What it has to have of a snapshot."""
-    return [(midnight_after(partition), list(values)) for values in rows.values()]
+    return [(time_of_snapshot(partition), list(values)) for values in rows.values()]
 
 
 def test_a_snapshot_is_answered_whole_with_its_time_nulls_and_every_key(world: SmallWorld) -> None:
@@ -154,6 +154,16 @@ def test_a_correction_of_the_snapshot_that_is_online_takes_effect(world: SmallWo
     world.write(NEW, ROWS)
     world.publish(NEW)
     assert online(world, *ROWS) == rows_of(NEW)
+
+
+def test_snapshots_of_hours_are_published_as_those_of_days_are(world: SmallWorld) -> None:
+    earlier, hour = f"{NEW}-09:00", f"{NEW}-13:00"
+    world.write(earlier, dict.fromkeys(ROWS, (99, 99.0)))
+    world.write(hour, ROWS)
+    said = world.publish(earlier, hour)
+    assert said == {"online": f"published {hour}", "read_back_keys": 3, "read_back_mismatches": 0}
+    assert world.publish(earlier) == {"online": f"the online store has the newer {hour}"}
+    assert online(world, *ROWS) == rows_of(hour)
 
 
 def test_the_same_snapshot_is_not_written_twice(world: SmallWorld) -> None:
@@ -205,7 +215,7 @@ def test_redis_itself_keeps_the_later_row_whoever_writes(redis_world: SmallWorld
     for day in (NEW, OLD):  # as if two homes published at once, and the older one came last
         publish_snapshot(redis_world.settings, VIEW, day, content_hash="any", run_id="a test")
     assert online(redis_world, *ROWS) == rows_of(NEW)
-    assert online(redis_world, "only then") == [(midnight_after(OLD), [5, 5.0])]
+    assert online(redis_world, "only then") == [(time_of_snapshot(OLD), [5, 5.0])]
 
 
 def test_a_row_is_of_one_snapshot_while_another_is_being_published(
@@ -216,7 +226,7 @@ def test_a_row_is_of_one_snapshot_while_another_is_being_published(
     for number, day in enumerate((OLD, NEW, LATER)):
         world.write(day, {name: (number, float(number)) for name in names})
     world.publish(OLD)
-    wanted = {midnight_after(day): [number, float(number)] for number, day in enumerate((OLD, NEW, LATER))}
+    wanted = {time_of_snapshot(day): [number, float(number)] for number, day in enumerate((OLD, NEW, LATER))}
     reads, done = OnlineReads(settings()), threading.Event()
 
     def read_until_done() -> set[int]:
@@ -234,8 +244,10 @@ def test_a_row_is_of_one_snapshot_while_another_is_being_published(
             in_a_process(LATER)
         finally:
             done.set()
-        assert midnight_after(OLD) in set().union(*(reader.result() for reader in readers))
-    assert reads.read([wallets(*names)])[0] == [(midnight_after(LATER), wanted[midnight_after(LATER)])] * 50
+        assert time_of_snapshot(OLD) in set().union(*(reader.result() for reader in readers))
+    assert (
+        reads.read([wallets(*names)])[0] == [(time_of_snapshot(LATER), wanted[time_of_snapshot(LATER)])] * 50
+    )
 
 
 def test_a_store_that_was_never_made_or_does_not_answer_is_an_error_within_the_timeout(
@@ -244,7 +256,7 @@ def test_a_store_that_was_never_made_or_does_not_answer_is_an_error_within_the_t
     world.write(NEW, ROWS)
     world.publish(NEW)
     reads = features_of(world)
-    assert reads.read([{"wallet_id": "ann"}])[0].times == [midnight_after(NEW)]
+    assert reads.read([{"wallet_id": "ann"}])[0].times == [time_of_snapshot(NEW)]
     if world.settings.redis_url:
         for fail, mend in ((redis.freeze, redis.thaw), (redis.stop, redis.start)):
             fail()
@@ -253,7 +265,7 @@ def test_a_store_that_was_never_made_or_does_not_answer_is_an_error_within_the_t
                 reads.read([{"wallet_id": "ann"}])
             assert time.monotonic() - started < 10  # a second; ten on a machine that others use
             mend()
-            assert reads.read([{"wallet_id": "ann"}])[0].times in ([midnight_after(NEW)], [None])
+            assert reads.read([{"wallet_id": "ann"}])[0].times in ([time_of_snapshot(NEW)], [None])
     else:
         world.settings.online_store_path.unlink()
         with pytest.raises(StoreError, match=r"online store at .* is required; there is none"):
@@ -264,7 +276,7 @@ def test_a_key_that_is_asked_for_twice_is_answered_twice(world: SmallWorld) -> N
     world.write(NEW, ROWS)
     world.publish(NEW)
     (found,) = features_of(world).read([{"wallet_id": name} for name in ("ann", "nobody", "ann")])
-    assert found.times == [midnight_after(NEW), None, midnight_after(NEW)]
+    assert found.times == [time_of_snapshot(NEW), None, time_of_snapshot(NEW)]
     assert found.values == {"payments": [3, None, 3], "mean_amount": [12.5, None, 12.5]}
 
 

@@ -146,10 +146,11 @@ class Materialized:
 
 
 def by_day(rows: Sequence[Row]) -> dict[str, list[tuple[int, float]]]:
-    """Id and amount of rows by day, by id and created time."""
+    """Id and amount of rows by day, or hour, by id and created time."""
     found: dict[str, list[tuple[int, float]]] = {}
     for row in sorted(rows, key=lambda row: (row["id"], row["created_timestamp"])):
-        found.setdefault(row["partition_date"].isoformat(), []).append((row["id"], row["amount"]))
+        partition = str(row.get("partition_hour") or row["partition_date"])
+        found.setdefault(partition, []).append((row["id"], row["amount"]))
     return found
 
 
