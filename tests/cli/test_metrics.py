@@ -31,7 +31,7 @@ from ml_platform.feedback.spec import FeedbackSpec
 from ml_platform.feedback.store import publish
 from ml_platform.gates.outcomes import Evaluation
 from ml_platform.gates.recording import evaluation_event, materialization_targets, report_evaluation
-from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, day
+from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.model_registry import registry
@@ -234,7 +234,7 @@ def test_an_older_day_that_fails_is_counted_and_the_state_stays_that_of_the_newe
 
 def test_a_day_that_fails_closes_gates_as_long_as_something_reads_it(platform: Platform) -> None:
     bad, later = "2018-06-20", "2018-10-01"
-    assert Declared.now().days_read(later)[PROFILE][0] > day(LAST_DAY)
+    assert Declared.now().partitions_read(later)[PROFILE][0] > LAST_DAY
     check = {"asset": PROFILE, "check": "drift"}
     evaluate(platform, PROFILE, bad, passed=False)
     assert bad in platform.refused("models/fraud", LAST_DAY)
