@@ -5,7 +5,7 @@ import datetime as dt
 import dagster as dg
 import pytest
 
-from ml_platform.compiler import AssetPlan, compile_asset
+from ml_platform.compiler import CRONS, AssetPlan, compile_asset
 from ml_platform.gates.acceptances import Acceptance, accept
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.lineage import Node, Upstream
@@ -139,3 +139,37 @@ def test_labels_wait_for_no_events_that_were_complete_before_them(toys: Toys) ->
         defs, toys.instance, evaluation_time=AFTER_CRON, cursor=before.cursor
     )
     assert after.get_requested_partitions(labels) == {(LAST - dt.timedelta(days=2)).isoformat()}
+
+
+def test_hours_are_made_after_each_hour_and_their_day_waits_for_none_of_them(toys: Toys) -> None:
+    group = toys.group
+    nodes = {
+        "events": Node(f"{group}/events", first_day=LAST, partitions="hourly"),
+        "view": Node(
+            f"{group}/view",
+            first_day=LAST,
+            upstream=(Upstream(f"{group}/events", first=-5),),
+            partitions="hourly",
+        ),
+        "profile": Node(f"{group}/profile", first_day=LAST, upstream=(Upstream(f"{group}/view", first=-1),)),
+    }
+    specs = [ToySpec(name=name, node=node) for name, node in nodes.items()]
+    catalog = Catalog({(ToySpec, spec.name): spec for spec in specs})
+    plans = [
+        AssetPlan(s.node, lambda _: (), s, frozenset(), resources=frozenset(), cron=CRONS[s.node.partitions])
+        for s in specs
+    ]
+    defs = dg.Definitions(assets=[compile_asset(plan, catalog) for plan in plans])
+    times = [AFTER_CRON + dt.timedelta(minutes=minutes) for minutes in (-20, -5, 5, 65)]
+    cursor, requested = None, []
+    for time in times:
+        found = dg.evaluate_automation_conditions(defs, toys.instance, evaluation_time=time, cursor=cursor)
+        cursor = found.cursor
+        requested.append({name: found.get_requested_partitions(dg.AssetKey([group, name])) for name in nodes})
+    none: dict[str, set[str]] = {name: set() for name in nodes}
+    assert requested == [
+        none,
+        {**none, "profile": {TODAY}},
+        {**none, "events": {"2018-06-13-05:00"}, "view": {"2018-06-13-05:00"}},
+        {**none, "events": {"2018-06-13-06:00"}, "view": {"2018-06-13-06:00"}},
+    ]
