@@ -116,9 +116,9 @@ def test_a_correction_of_what_no_view_reads_re_opens_none_and_is_looked_at_once(
     noted = payment(id_of("2018-04-06", 2), "2018-04-06", 2, note="by phone")
     world.deliver("payments", [noted], known_at="2018-04-06T12:00:00")
     world.make(PAYMENTS, ["2018-04-06"])
-    assert _made_from_others(world.inputs(), SPENDING, (day(FIRST), day(LAST))), "nobody has looked yet"
+    assert _made_from_others(world.inputs(), SPENDING, (FIRST, LAST)), "nobody has looked yet"
     assert world.stale() == []
-    assert not _made_from_others(world.inputs(), SPENDING, (day(FIRST), day(LAST)))
+    assert not _made_from_others(world.inputs(), SPENDING, (FIRST, LAST))
     entries = len(history(world.lake))
     assert world.stale() == [] and len(history(world.lake)) == entries
     assert world.hashes() == world.rebuilt_in(tmp_path / "fresh")
@@ -135,7 +135,7 @@ def test_what_was_known_after_every_snapshot_that_reads_it_re_opens_none(
 ) -> None:
     world.deliver("payments", [payment(900, "2018-04-04", 1)], known_at="2018-04-07T00:00:01")
     assert settled(world, tmp_path / "fresh") == {PAYMENTS: {"2018-04-04"}}
-    assert not _made_from_others(world.inputs(), SPENDING, (day(FIRST), day(LAST)))
+    assert not _made_from_others(world.inputs(), SPENDING, (FIRST, LAST))
 
 
 def test_an_entity_not_seen_before_re_opens_every_snapshot_from_when_it_was_known(
