@@ -113,7 +113,7 @@ def test_a_newer_version_than_the_one_rolled_back_from_is_promoted(champions: Pl
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--reason", "  "], "--reason is required: say why releases/fraud is to be rolled back"),
+        (["--reason", "  "], "reason is required: say why releases/fraud is to be rolled back"),
         (["--reason", REASON, "--to", "9"], "(1, 2); version 9 is none of them"),
         (["--reason", REASON, "--to", "3"], "(1, 2); version 3 is none of them"),
     ],
@@ -150,7 +150,7 @@ def test_a_version_without_gate_evidence_is_promoted_by_nobody(unmoved: Platform
 
 
 def go_back(platform: Platform, catalog: Catalog, tell: Tell = lambda _: None) -> Moved:
-    return roll_back(platform.settings, catalog, released(), to=None, reason=REASON, tell=tell)
+    return roll_back(platform.settings, catalog, released(), to=None, reason=REASON, actor="ada", tell=tell)
 
 
 def changed_catalog(platform: Platform, **changed: Any) -> Catalog:
