@@ -3,6 +3,7 @@
 It has the environment of its manifest, real servers to ask, and nothing that it may write to but its empty volumes.
 """
 
+import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -77,6 +78,16 @@ def test_what_runs_to_its_end_succeeds(running: Running, program: Program) -> No
 @pytest.mark.parametrize("program", SERVERS, ids=lambda program: program.name)
 def test_what_serves_passes_its_probe(running: Running, program: Program) -> None:
     assert running.ready(program), running.said(program)
+
+
+def test_what_mlflow_s_server_says_of_requests_is_json(running: Running) -> None:
+    for program in SERVERS:
+        if program.pod["metadata"]["labels"][NAME] == "mlflow":
+            assert running.ready(program), running.said(program)
+            lines = [line for line in running.said(program).splitlines() if line.startswith("{")]
+            told = [json.loads(line) for line in lines]
+            assert any("GET /health" in one["message"] for one in told if one["logger"] == "uvicorn.access")
+            assert "INFO:" not in running.said(program), "none of uvicorn's own is text"
 
 
 @pytest.mark.parametrize("program", SERVERS, ids=lambda program: program.name)
