@@ -165,5 +165,5 @@ def test_a_job_runs_alone_and_once_and_explains_every_field() -> None:
         assert job.executor_def is dg.in_process_executor, "one pod, whatever executes the steps of assets"
         assert job.tags["dagster/max_retries"] == "0", "a rollback that is tried again goes back further"
         assert job.description
-        schema = job.get_node_named(name).definition.config_schema.config_type
-        assert all(one.description for one in schema.fields.values())  # type: ignore[attr-defined]
+        schema: Any = job.get_node_named(name).definition.config_schema
+        assert all(one.description for one in schema.config_type.fields.values())

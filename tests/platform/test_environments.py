@@ -77,7 +77,7 @@ def test_only_a_laptop_may_name_its_project_and_not_as_another_environment_does(
         of(other, "branch_42").prepare()
     left = of({**other, "home": f"{shared['home']}_left"}, "development")
     with pytest.raises(
-        InputError, match="is required in the environment development.*ml_platform_production"
+        InputError, match=r"is required in the environment development.*ml_platform_production"
     ):
         left.prepare()
     assert not left.root.exists(), "nothing is made"
