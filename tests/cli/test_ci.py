@@ -32,6 +32,7 @@ from ml_platform.cli.instance import Runner
 from ml_platform.cli.main import app
 from ml_platform.cli.output import telling_what_could_not_run
 from ml_platform.cli.throw_away import throw_away_home
+from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError, InputError
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.kernel.partitions import key_of
@@ -336,7 +337,10 @@ def test_rows_of_the_sample_come_from_the_feed_from_declared_files_or_from_given
             },
         }
     )
-    catalog, lake = declarations.load(), Lake(home.lake_uri)
+    everything, lake = declarations.load(), Lake(home.lake_uri)
+    catalog = Catalog(
+        {key: spec for key, spec in everything.specs.items() if everything.use_case(spec) == "fraud"}
+    )
     landed = land_sample(home, catalog, sample, tmp_path, {})
     assert landed_days(lake, "transactions") == {"2018-04-01", "2018-04-02"}
     assert landed_days(lake, "fraud_labels") == {"2018-04-02"}
