@@ -207,7 +207,7 @@ def test_an_alias_that_was_moved_by_hand_is_told_and_stops_releases_until_a_pers
     said = champions.refused(RELEASE)
     assert "Way out: ml-platform releases promote fraud --to 1" in said
     assert "Way out: ml-platform releases rollback fraud --to 3" in said
-    assert "say with --to which version it is to be" in rollback(code=2).output
+    assert "say with `to` which version it is to be" in rollback(code=2).output
     assert moves(champions) == BEFORE
     rollback("--to", "3")
     assert champion(champions).version == 3
