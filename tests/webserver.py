@@ -78,6 +78,7 @@ def webserver(home: Path, *options: str, definitions: str, header: str | None) -
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             _wait(process, port, home / "webserver.log")
@@ -85,6 +86,16 @@ def webserver(home: Path, *options: str, definitions: str, header: str | None) -
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
+            _end(process.pid)
+
+
+def _end(group: int) -> None:
+    """End what the webserver has started too, which would go on writing to a home that is removed."""
+    deadline = time.monotonic() + 10
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, signal.SIGKILL)
+            time.sleep(0.05)
 
 
 def at_once(home: Path) -> Path:
