@@ -3,7 +3,6 @@
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -11,8 +10,7 @@ import numpy as np
 import pytest
 
 from ml_platform import declarations
-from ml_platform.cli.instance import Runner, RunReport, open_instance, prepare_home
-from ml_platform.defs.resources import resources
+from ml_platform.cli.instance import open_instance, prepare_home
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import settings
@@ -27,19 +25,12 @@ from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.training_sets import store
 from ml_platform.training_sets.spec import TrainingSetSpec
-from tests.built import Platform, changed_column
+from tests.built import Platform, changed_column, job_under
 from tests.demand.defs.demand.sources.slots.simulator import simulate
-from tests.support import compiled
 
 FOLDER = Path(__file__).parent / "defs"
 FIRST, LAST = "2018-04-01", "2018-06-06"
 PROFILED = "2018-05-01"
-
-
-@cache
-def declared() -> Catalog:
-    """What a team writes: the folder beside this file."""
-    return declarations.load(FOLDER)
 
 
 @dataclass(frozen=True)
@@ -48,21 +39,10 @@ class Demand(Platform):
 
     @property
     def catalog(self) -> Catalog:
-        return declared()
+        return declarations.load(FOLDER)
 
-    def run(
-        self,
-        key: str,
-        first: str | None = None,
-        last: str | None = None,
-        *,
-        changed: Sequence[NamedSpec] = (),
-    ) -> RunReport:
-        """Materialize one asset, under changed declarations if some are given."""
-        specs = {**declared().specs, **{(type(spec), spec.name): spec for spec in changed}}
-        assets = compiled(Catalog(specs, declared().origins))
-        job = dg.Definitions(assets=assets, resources=resources().resources)
-        return Runner(self.instance, job.resolve_implicit_global_asset_job_def()).run([key], first, last)
+    def job(self, changed: Sequence[NamedSpec]) -> dg.JobDefinition:
+        return job_under(changed, self.catalog)
 
 
 @pytest.fixture(scope="module")

@@ -131,13 +131,19 @@ def test_another_pod_finds_everything(
     assert [path.name for path in (other.root / "mlflow").rglob("*")] == []
 
 
+def backed_up(folder: Path) -> Path:
+    """Keep the databases' dumps in a folder, as documented, and what is in the bucket; where that is."""
+    bucket = folder / "bucket"
+    bucket.mkdir()
+    run_documented("Back up", folder)
+    pa_fs.copy_files(f"s3://{BUCKET}", str(bucket))
+    return bucket
+
+
 def test_restored_in_an_empty_place_the_champion_answers_the_same(
     cluster: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered, bucket = scores(cluster), tmp_path / "bucket"
-    bucket.mkdir()
-    run_documented("Back up", tmp_path)
-    pa_fs.copy_files(f"s3://{BUCKET}", str(bucket))
+    answered, bucket = scores(cluster), backed_up(tmp_path)
     with _stores(monkeypatch):
         run_documented("Restore", tmp_path)
         pa_fs.copy_files(str(bucket), f"s3://{BUCKET}")
@@ -151,10 +157,7 @@ def test_restored_in_an_empty_place_the_champion_answers_the_same(
 def test_moved_forward_from_an_earlier_release_the_champion_answers_the_same(
     cluster: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered, bucket = scores(cluster), tmp_path / "bucket"
-    bucket.mkdir()
-    run_documented("Back up", tmp_path)
-    pa_fs.copy_files(f"s3://{BUCKET}", str(bucket))
+    answered, bucket = scores(cluster), backed_up(tmp_path)
     with _stores(monkeypatch) as urls:
         pa_fs.copy_files(str(bucket), f"s3://{BUCKET}")
         run_documented("Restore", tmp_path)
