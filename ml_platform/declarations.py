@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.spec import NamedSpec, Spec
-from ml_platform.kernel.yaml_places import place
+from ml_platform.kernel.yaml_places import line_of
 
 DEFS_FOLDER = Path(__file__).parent / "defs"
 
@@ -85,8 +85,8 @@ def invalid(
     lines: list[str] = []
     for found in err.errors():
         fields = (*under, *found["loc"])
-        where = place(path, fields, document=document)
-        line = f" (line {where.rpartition(':')[2]})" if where != str(path) else ""
+        number = line_of(path, fields, document=document)
+        line = "" if number is None else f" (line {number})"
         hint = _near(kind, str(found["loc"][-1])) if found["type"] == "extra_forbidden" else ""
         lines.append(f"  {'.'.join(map(str, fields))}: {found['msg']}{hint}{line}")
     return DeclarationError(f"{path} is not a valid {kind.__name__}:\n" + "\n".join(lines))

@@ -59,8 +59,11 @@ class Platform:
         changed: Sequence[NamedSpec] = (),
     ) -> RunReport:
         """Materialize one asset, under changed declarations if some are given."""
-        job = job_under(changed) if changed else all_assets()
-        return Runner(self.instance, job).run([key], first, last)
+        return Runner(self.instance, self.job(changed)).run([key], first, last)
+
+    def job(self, changed: Sequence[NamedSpec]) -> dg.JobDefinition:
+        """The job of all assets, under changed declarations if some are given."""
+        return job_under(changed, self.catalog) if changed else all_assets()
 
     def make(
         self,
@@ -156,9 +159,9 @@ def changed_column(rows: pa.Table, name: str, values: Any) -> pa.Table:
     return rows.set_column(index, rows.schema.field(index), pa.array(values, rows.schema.field(index).type))
 
 
-def job_under(changed: Sequence[NamedSpec]) -> dg.JobDefinition:
+def job_under(changed: Sequence[NamedSpec], declared: Catalog | None = None) -> dg.JobDefinition:
     """The job of all assets with some declarations replaced by others of the same name."""
-    declared = declarations.load()
+    declared = declared or declarations.load()
     catalog = Catalog(
         {**declared.specs, **{(type(spec), spec.name): spec for spec in changed}}, declared.origins
     )

@@ -36,6 +36,18 @@ class Buttons(ABC):
         answer = self.ask(LAUNCH_PIPELINE_EXECUTION_MUTATION, {"executionParams": parameters})
         return answer["launchPipelineExecution"]
 
+    def launch_job(
+        self, name: str, config: Mapping[str, Any], tags: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The button of the launchpad: a run of a job of one op of its name; what it is answered."""
+        parameters = {
+            "selector": {**self.repository, "pipelineName": name},
+            "runConfigData": {"ops": {name: {"config": dict(config)}}},
+            "executionMetadata": {"tags": listed(tags or {})},
+        }
+        answer = self.ask(LAUNCH_PIPELINE_EXECUTION_MUTATION, {"executionParams": parameters})
+        return answer["launchPipelineExecution"]
+
     def execution(
         self, *assets: str, day: str | None = None, checks: bool = True, tags: Mapping[str, str] | None = None
     ) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """An OpenTelemetry collector of the tests' own, and what it was sent."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.http_server import Quiet, answering
 
 
 def attributes(span: Any) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def collector() -> Iterator[tuple[str, Callable[[], list[Any]]]]:
     """An OpenTelemetry collector: its address, and the spans that it was sent."""
     received: list[Any] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.headers.get("content-encoding") == "gzip":
@@ -40,12 +40,5 @@ def collector() -> Iterator[tuple[str, Callable[[], list[Any]]]]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing is printed."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", lambda: list(received)
-        server.shutdown()
-        thread.join(10)
+    with answering(Handler) as port:
+        yield f"http://127.0.0.1:{port}", lambda: list(received)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import yaml
 
 from ml_platform.kernel.settings import PROJECT_ROOT
@@ -23,6 +24,8 @@ from tests.redis_server import free_port
 
 HEADER = "X-Forwarded-Email"
 LOCATION = "of-the-tests"
+_PATIENCE = 240.0
+"""Seconds that a busy machine may take for a run of one step."""
 _STARTS_WITHIN = 180.0  # ten seconds on a machine that has nothing else to do
 
 
@@ -75,6 +78,7 @@ def webserver(home: Path, *options: str, definitions: str, header: str | None) -
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             _wait(process, port, home / "webserver.log")
@@ -82,6 +86,37 @@ def webserver(home: Path, *options: str, definitions: str, header: str | None) -
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
+            _end(process.pid)
+
+
+def _end(group: int) -> None:
+    """End what the webserver has started too, which would go on writing to a home that is removed."""
+    deadline = time.monotonic() + 10
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, signal.SIGKILL)
+            time.sleep(0.05)
+
+
+def at_once(home: Path) -> Path:
+    """The same home, where what is launched waits for no daemon."""
+    with (home / "dagster" / "dagster.yaml").open("a") as config:
+        config.write(
+            "run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}\n"
+        )
+    return home
+
+
+def finished(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    """How a run ended, once it has."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        if run.is_finished:
+            return run.status
+        assert time.monotonic() < deadline, [record.message for record in instance.all_logs(run_id)]
+        time.sleep(0.1)
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:

@@ -1,8 +1,7 @@
 """`ml-platform drift …`: what to do about drift, and what the rows of some days looked like."""
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,13 +11,6 @@ from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day, day_range, key_of, spans
 from ml_platform.kernel.settings import settings
-
-if TYPE_CHECKING:  # they load Dagster
-    import dagster as dg
-
-    from ml_platform.gates.acceptances import Acceptance
-    from ml_platform.gates.outcomes import Outcome
-    from ml_platform.lake.tables import Lake
 
 drift_app = typer.Typer(help="What to do about drift.", no_args_is_help=True)
 
@@ -42,49 +34,21 @@ def accept(
     With a new regime, later days that failed are judged again by it at once;
     exit code 1 when some fail by it too.
     """
+    from ml_platform import declarations
     from ml_platform.cli.instance import open_instance
-    from ml_platform.drift_profiles.reporting import refreshed
+    from ml_platform.drift_profiles.component import accept_drift
     from ml_platform.gates.acceptances import Acceptance
-    from ml_platform.gates.acceptances import accept as let_through
-    from ml_platform.lake.tables import Lake
+    from ml_platform.gates.asked import drift_check_of
 
     console = Console()
     here = settings()
     with telling_errors(console):
-        check = _drift_check(asset)
+        catalog = declarations.load()
+        check = drift_check_of(catalog.lineage, asset)
         acceptance = Acceptance(asset, check, partition, reason, here.who, new_regime)
-        lake = Lake(here.lake_uri)
         with open_instance(here) as instance:
-            observed = let_through(instance, lake, acceptance)
-            if asset.startswith("drift_profiles/"):
-                refreshed(lake, asset, partition)
-            say(console, f"{asset} [{partition}] {check}: accepted by {here.who}; was: {observed}")
-            again = _judged_by_new_regime(instance, lake, acceptance) if new_regime else []
-    for outcome in again:
-        said = "passes" if outcome.passed else f"fails by it too: {outcome.failures()}"
-        say(console, f"{asset} [{outcome.partition}] judged by the new regime: {said}")
+            again = accept_drift(instance, catalog, here, acceptance, tell=lambda words: say(console, words))
     raise typer.Exit(0 if all(outcome.passed for outcome in again) else 1)
-
-
-def _judged_by_new_regime(
-    instance: "dg.DagsterInstance", lake: "Lake", acceptance: "Acceptance"
-) -> "Sequence[Outcome]":
-    """Judge later days of an asset that failed again, now that references begin at the accepted day."""
-    from ml_platform import declarations
-    from ml_platform.cli.asked import component_named
-    from ml_platform.gates.evaluations import latest_states
-    from ml_platform.gates.recheck import Recheck, recheck
-    from ml_platform.lake.ledger import published
-
-    catalog, here, asset = declarations.load(), settings(), acceptance.asset
-    states, there = latest_states(instance, asset, acceptance.check), published(lake, asset)
-    later = [day for day in sorted(there) if day > acceptance.partition and states.get(day) is False]
-    if not later:
-        return []
-    component = component_named(catalog, asset)
-    reason = f"new regime from {acceptance.partition}: {acceptance.reason}"
-    asked = Recheck(catalog.node(asset), tuple(later), reason, here.who)
-    return recheck(instance, lake, asked, lambda keys: component.rechecked(catalog, here, keys))
 
 
 @drift_app.command()
@@ -172,21 +136,3 @@ def _text(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-
-
-def _drift_check(asset: str) -> str:
-    """The drift check of an asset; InputError when it has none."""
-    from ml_platform import declarations
-
-    nodes = declarations.load().lineage.nodes
-    with_drift = {
-        key: check.name
-        for key, node in nodes.items()
-        for check in node.blocking_checks
-        if "drift" in check.name
-    }
-    if asset not in with_drift:
-        raise InputError(
-            f"an asset with a drift check is required: {', '.join(sorted(with_drift))}; got {asset!r}"
-        )
-    return with_drift[asset]

@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.syntax import Syntax
 
-from ml_platform.cli.asked import partition_of
 from ml_platform.cli.output import Json, telling_errors
+from ml_platform.gates.asked import partition_of
 from ml_platform.kernel.errors import InputError
 
 features_app = typer.Typer(help="What feature views compute.", no_args_is_help=True)

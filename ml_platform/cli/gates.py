@@ -9,10 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ml_platform.cli.asked import AssetArgument, component_named, node_of, partition_of, partitions_of
+from ml_platform.cli.asked import AssetArgument, component_named
 from ml_platform.cli.output import Json, Reason, say, telling_errors
+from ml_platform.gates.asked import check_of, node_of, partition_of, partitions_of, time_of
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.lineage import Check, Lineage, Node
+from ml_platform.kernel.lineage import Lineage, Node
 from ml_platform.kernel.settings import settings
 
 if TYPE_CHECKING:  # they load Dagster
@@ -177,7 +178,7 @@ def override(
     with telling_errors(console):
         node = node_of(declarations.load().lineage, asset)
         day = partition_of(node, partition)
-        asked = Override(asset, _check_of(node, check), day, _time(until), reason, here.who)
+        asked = Override(asset, check_of(node, check), day, time_of(until), reason, here.who)
         with open_instance(here) as instance:
             gate = open_gate(instance, Lake(here.lake_uri), asked, now=dt.datetime.now(dt.UTC))
     say(
@@ -186,6 +187,33 @@ def override(
     )
     if as_json:
         print(json.dumps({"asset": asset, "partition": day, "until": asked.until.isoformat()}))
+
+
+@gate_app.command("end-override")
+def end_override(
+    asset: AssetArgument,
+    partition: Annotated[str, typer.Argument(help="The day that was overridden, such as 2018-10-02.")],
+    reason: Reason,
+    check: Annotated[
+        str | None, typer.Option(help="The check that was overridden; default: the asset's only one.")
+    ] = None,
+) -> None:
+    """Close a gate again before its override ends by itself."""
+    from ml_platform import declarations
+    from ml_platform.cli.instance import open_instance
+    from ml_platform.gates.overrides import Override
+    from ml_platform.gates.overrides import end_override as close_gate
+    from ml_platform.lake.tables import Lake
+
+    console = Console()
+    here = settings()
+    with telling_errors(console):
+        node = node_of(declarations.load().lineage, asset)
+        day, now = partition_of(node, partition), dt.datetime.now(dt.UTC)
+        asked = Override(asset, check_of(node, check), day, now, reason, here.who)
+        with open_instance(here) as instance:
+            close_gate(instance, Lake(here.lake_uri), asked)
+    say(console, f"{asked.where}: its override was ended by {here.who}")
 
 
 def _require_asset(partition: str | None) -> None:
@@ -239,22 +267,3 @@ def _overview(as_json: bool) -> None:
     if as_json:
         print(json.dumps({"checks": [row.as_json() for row in rows]}))
     raise typer.Exit(1 if any(row.closed for row in rows) else 0)
-
-
-def _check_of(node: Node, name: str | None) -> Check:
-    known = ", ".join(check.name for check in node.blocking_checks) or "none"
-    found = node.check(name) if name else None
-    if name is None and len(node.blocking_checks) == 1:
-        found = node.blocking_checks[0]
-    if found is None:
-        raise InputError(f"--check requires one of the checks of {node.key}: {known}; got {name or 'none'}")
-    return found
-
-
-def _time(text: str) -> dt.datetime:
-    """A time in UTC; InputError for what is none."""
-    try:
-        found = dt.datetime.fromisoformat(text)
-        return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
-    except (ValueError, OverflowError) as err:
-        raise InputError(f"--until requires a time such as 2018-10-05T12:00; got {text!r}") from err

@@ -29,6 +29,7 @@ from ml_platform.cli import (
     sql,
     stale,
     training_sets,
+    up,
     webserver,
 )
 from ml_platform.cli.output import Json, telling_errors
@@ -59,6 +60,7 @@ app.command()(serve.serving_key)
 app.command()(metrics.metrics)
 app.command()(webserver.webserver)
 app.command()(doctor.doctor)
+app.command()(up.up)
 
 
 @app.command()

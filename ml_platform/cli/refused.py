@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ml_platform.cli.asked import AssetArgument, component_named, node_of, partition_of
+from ml_platform.cli.asked import AssetArgument, component_named
 from ml_platform.cli.output import Json, Reason, say, telling_errors
+from ml_platform.gates.asked import node_of, partition_of
 from ml_platform.kernel.settings import settings
 
 if TYPE_CHECKING:  # it loads Dagster

@@ -90,7 +90,9 @@ def rollback(
     from ml_platform.releases.by_hand import rollback as go_back
 
     _moved(
-        lambda here, catalog, spec, tell: go_back(here, catalog, spec, to=to, reason=reason, tell=tell),
+        lambda here, catalog, spec, tell: go_back(
+            here, catalog, spec, to=to, reason=reason, actor=here.who, tell=tell
+        ),
         name,
         as_json=as_json,
     )
@@ -112,7 +114,9 @@ def promote(
     from ml_platform.releases.by_hand import promote as go_on
 
     _moved(
-        lambda here, catalog, spec, tell: go_on(here, catalog, spec, to=to, reason=reason, tell=tell),
+        lambda here, catalog, spec, tell: go_on(
+            here, catalog, spec, to=to, reason=reason, actor=here.who, tell=tell
+        ),
         name,
         as_json=as_json,
     )

@@ -71,14 +71,13 @@ def existing_summary(settings: Settings) -> dict[str, Any] | None:
 
 
 def gate_results(instance: dg.DagsterInstance, lineage: Lineage) -> dict[str, dict[str, int]]:
-    """How many partitions of each blocking check passed and failed, by their latest evaluation, where there is one."""
+    """How many partitions of each blocking check passed and failed, by their latest evaluation."""
     results: dict[str, dict[str, int]] = {}
     for key, node in sorted(lineage.nodes.items()):
         for check in (check.name for check in node.blocking_checks):
             found = latest_states(instance, key, check)
             states = [passed for day, passed in found.items() if (day is not None) == node.partitioned]
-            if states:
-                results[f"{key} {check}"] = {"passed": sum(states), "failed": len(states) - sum(states)}
+            results[f"{key} {check}"] = {"passed": sum(states), "failed": len(states) - sum(states)}
     return results
 
 

@@ -1,20 +1,22 @@
 """Drift profiles as assets: what a day's rows looked like, and whether models may be trained after it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import dagster as dg
 import pyarrow as pa
 
-from ml_platform.compiler import AssetComponent, Step
+from ml_platform.compiler import AssetComponent, Step, component_of
 from ml_platform.drift_profiles import store
 from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.drift_profiles.profile import profile_with_summary, summary
-from ml_platform.drift_profiles.reporting import Look, Report, look, write_reports
+from ml_platform.drift_profiles.reporting import Look, Report, look, refreshed, write_reports
 from ml_platform.drift_profiles.sequence import Columns, DaySequence, LetThrough
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.store import EventDays, entity_rows_sql, feature_versions, service_rows
-from ml_platform.gates.acceptances import Accepted, accepted
+from ml_platform.gates.acceptances import Acceptance, Accepted, accept, accepted
+from ml_platform.gates.evaluations import latest_states
 from ml_platform.gates.outcomes import Evaluation, Outcome
+from ml_platform.gates.recheck import Recheck, recheck
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.partitions import PARTITION_COLUMN, complete_at, contiguous, key_of, spans
@@ -241,3 +243,43 @@ def _outcome(key: str, judged: store.JudgedDay, acceptance: Accepted | None, rep
         },
         data_version=digest_of([content_hash, decision.status]),
     )
+
+
+def accept_drift(
+    instance: dg.DagsterInstance,
+    catalog: Catalog,
+    settings: Settings,
+    acceptance: Acceptance,
+    *,
+    tell: Callable[[str], None],
+) -> Sequence[Outcome]:
+    """Let a drifted day through for good, and tell it; the later days that a new regime judged again.
+
+    Raises InputError, with nothing changed, where `gates.acceptances.accept` does.
+    """
+    asset, partition, lake = acceptance.asset, acceptance.partition, Lake(settings.lake_uri)
+    observed = accept(instance, lake, acceptance)
+    if asset.startswith("drift_profiles/"):
+        refreshed(lake, asset, partition)
+    tell(f"{asset} [{partition}] {acceptance.check}: accepted by {acceptance.actor}; was: {observed}")
+    again = _judged_by_new_regime(instance, catalog, settings, acceptance) if acceptance.new_regime else []
+    for outcome in again:
+        said = "passes" if outcome.passed else f"fails by it too: {outcome.failures()}"
+        tell(f"{asset} [{outcome.partition}] judged by the new regime: {said}")
+    return again
+
+
+def _judged_by_new_regime(
+    instance: dg.DagsterInstance, catalog: Catalog, settings: Settings, acceptance: Acceptance
+) -> Sequence[Outcome]:
+    """Judge later days of an asset that failed again, now that references begin at the accepted day."""
+    asset, lake = acceptance.asset, Lake(settings.lake_uri)
+    states, there = latest_states(instance, asset, acceptance.check), published(lake, asset)
+    later = [key for key in sorted(there) if key > acceptance.partition and states.get(key) is False]
+    if not later:
+        return []
+    component = component_of(catalog.declaring(asset))
+    assert isinstance(component, AssetComponent)  # only these make assets
+    reason = f"new regime from {acceptance.partition}: {acceptance.reason}"
+    asked = Recheck(catalog.node(asset), tuple(later), reason, acceptance.actor)
+    return recheck(instance, lake, asked, lambda keys: component.rechecked(catalog, settings, keys))

@@ -1,7 +1,9 @@
 """Gates that people open for a while: the guard lets through, nothing is published, and it closes on its own."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import dagster as dg
 
@@ -35,35 +37,70 @@ class Override:
 
 
 def override(instance: dg.DagsterInstance, lake: Lake, asked: Override, *, now: dt.datetime) -> ClosedGate:
-    """Open one closed gate until a time; returns what had closed it.
+    """Open one closed gate until a time; returns what had closed it. See `override_each`."""
+    return override_each(instance, lake, [asked], now=now)[0]
+
+
+def override_each(
+    instance: dg.DagsterInstance, lake: Lake, asked: Sequence[Override], *, now: dt.datetime
+) -> list[ClosedGate]:
+    """Open closed gates until a time, all of them or none; returns what had closed each.
 
     What is overridden now can be overridden for longer or shorter. Raises InputError, with nothing changed, for a gate
     that is open, a time that has passed, a partition without a published version, which no override can stand in for,
     or without a reason.
     """
-    if asked.until <= now:
+    opened: list[tuple[dict[str, Any], dg.AssetCheckEvaluation, ClosedGate]] = []
+    for one in asked:
+        if one.until <= now:
+            raise InputError(
+                f"until requires a time after {now:%Y-%m-%d %H:%M} UTC; got {one.until:%Y-%m-%d %H:%M}. "
+                f"Nothing was changed"
+            )
+        key = dg.AssetKey(one.asset.split("/"))
+        target = materialization_targets(instance, key, [one.partition]).get(one.partition)
+        gate, judged = _closed_gate(instance, lake, one, published=target is not None)
+        evaluation = _passed_until(_stamp(one.until), one, gate, judged)
+        event = evaluation_event(key, one.partition, evaluation, target)
+        opened.append((_entry(one, evidence=gate.observed), event, gate))
+    WAYS_OUT.append(lake, [entry for entry, _, _ in opened])
+    for _, event, _ in opened:
+        report_evaluation(instance, event)
+    return [gate for _, _, gate in opened]
+
+
+def end_override(instance: dg.DagsterInstance, lake: Lake, asked: Override) -> None:
+    """Close a gate again before its override ends by itself: it ends at `asked.until`, which is now.
+
+    Raises InputError, with nothing changed, where no override has yet to end, or without a reason.
+    """
+    until = overridden_until(lake, asked.asset, asked.check.name, asked.partition)
+    if not until or dt.datetime.fromisoformat(until) <= asked.until:
+        came = f"the newest one ended at {until}" if until else "there never was one"
         raise InputError(
-            f"--until requires a time after {now:%Y-%m-%d %H:%M} UTC; got {asked.until:%Y-%m-%d %H:%M}. "
-            f"Nothing was changed"
+            f"{asked.where}: an override that has not ended is required; {came}. Nothing was changed; see: "
+            f"ml-platform gate status {asked.asset} --partition {asked.partition}"
         )
-    key = dg.AssetKey(asked.asset.split("/"))
-    target = materialization_targets(instance, key, [asked.partition]).get(asked.partition)
-    gate, judged = _closed_gate(instance, lake, asked, published=target is not None)
-    until = asked.until.isoformat(timespec="seconds")
-    entry = line(
+    WAYS_OUT.append(lake, [_entry(asked, evidence=f"an override until {until}")])
+    _close(instance, asked.asset, asked.check.name, asked.partition, ended=_stamp(asked.until))
+
+
+def _entry(asked: Override, *, evidence: str) -> dict[str, Any]:
+    """The line of the ledger."""
+    return line(
         "override",
         asked.asset,
         asked.partition,
         check=asked.check.name,
         reason=asked.reason,
         actor=asked.actor,
-        evidence=gate.observed,
-        until=until,
+        evidence=evidence,
+        until=_stamp(asked.until),
     )
-    WAYS_OUT.append(lake, [entry])
-    evaluation = _passed_until(until, asked, gate, judged)
-    report_evaluation(instance, evaluation_event(key, asked.partition, evaluation, target))
-    return gate
+
+
+def _stamp(time: dt.datetime) -> str:
+    return time.isoformat(timespec="seconds")
 
 
 def close_expired(instance: dg.DagsterInstance, lake: Lake, *, now: dt.datetime) -> list[ClosedGate]:
@@ -76,14 +113,14 @@ def close_expired(instance: dg.DagsterInstance, lake: Lake, *, now: dt.datetime)
         for entry in WAYS_OUT.entries(lake, way=["override"])
     }
     over = [case for case, until in ends.items() if dt.datetime.fromisoformat(until) <= now]
-    return [gate for case in over if (gate := _close(instance, *case)) is not None]
+    return [gate for case in over if (gate := _close(instance, *case, ended=ends[case])) is not None]
 
 
 def close_ended(instance: dg.DagsterInstance, lake: Lake, asset: str, check: str, partition: str) -> None:
     """The same for one partition, so that nobody who acts on its failure has to wait for a sensor."""
     until = overridden_until(lake, asset, check, partition)
     if until and dt.datetime.fromisoformat(until) <= dt.datetime.now(dt.UTC):
-        _close(instance, asset, check, partition)
+        _close(instance, asset, check, partition, ended=until)
 
 
 def _closed_gate(
@@ -135,7 +172,9 @@ def _passed_until(until: str, asked: Override, gate: ClosedGate, judged: str) ->
     )
 
 
-def _close(instance: dg.DagsterInstance, asset: str, check: str, partition: str) -> ClosedGate | None:
+def _close(
+    instance: dg.DagsterInstance, asset: str, check: str, partition: str, *, ended: str
+) -> ClosedGate | None:
     """Report the failure that an override stood for; None when something else was evaluated since."""
     record = latest_evaluations(instance, asset, check, [partition]).get(partition)
     evaluation = record.evaluation if record is not None else None
@@ -145,7 +184,7 @@ def _close(instance: dg.DagsterInstance, asset: str, check: str, partition: str)
     failed = Evaluation(
         check,
         passed=False,
-        observed=f"{observed} (an override of it ended at {told(evaluation, UNTIL)})",
+        observed=f"{observed} (an override of it ended at {ended})",
         bound=bound,
         metadata={name: told(evaluation, name, default) for name, default in _KEPT.items()},
         declared=str(told(evaluation, DECLARED)),

@@ -41,7 +41,7 @@ OVERRIDDEN_RUN = "overridden_run"
 def require_reason(reason: str, why: str, *, nothing: str) -> None:
     """Raise InputError for a reason without words: `why` is what to say, and nothing was done."""
     if not reason.strip():
-        raise InputError(f"--reason is required: say why {why}; nothing was {nothing}")
+        raise InputError(f"reason is required: say why {why}; nothing was {nothing}")
 
 
 def line(

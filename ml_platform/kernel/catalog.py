@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.lineage import Lineage, Node
 from ml_platform.kernel.spec import NamedSpec
-from ml_platform.kernel.yaml_places import place
+from ml_platform.kernel.yaml_places import line_of
 
 _FIELD = re.compile(r"\w+ '[^']*': (?P<path>[a-z_]+(\.\w+)*)")
 """How a message about a declaration begins: its kind and name, then the field."""
@@ -85,7 +85,9 @@ class Catalog:
                 raise
             field = _FIELD.match(str(err))
             fields = ("attributes", *field["path"].split(".")) if field else ()
-            raise DeclarationError(f"{place(origin, fields)}: {err}") from err
+            line = line_of(origin, fields)
+            where = origin if line is None else f"{origin}:{line}"
+            raise DeclarationError(f"{where}: {err}") from err
 
     def use_case(self, spec: NamedSpec) -> str | None:
         """The folder below `defs/` that a declaration lies in with others of its use case, if there is one.

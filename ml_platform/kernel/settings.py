@@ -19,6 +19,7 @@ from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.process import set_library_defaults
 
 DEVELOPMENT = "development"
+_PROJECT = "ml_platform"
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -110,7 +111,7 @@ class Settings(BaseSettings):
     feast_project: str | None = Field(
         default=None,
         description="Feast project; default: ml_platform_ENVIRONMENT, which alone others than development "
-        "may have, and ml_platform in development.",
+        "may have; in development ml_platform, or a name that begins otherwise.",
     )
     online_store: SecretStr | None = Field(
         default=None,
@@ -170,7 +171,7 @@ class Settings(BaseSettings):
 
     @property
     def _own_project(self) -> str:
-        return "ml_platform" if self.environment == DEVELOPMENT else f"ml_platform_{self.environment}"
+        return _PROJECT if self.environment == DEVELOPMENT else f"{_PROJECT}_{self.environment}"
 
     def registered_name(self, model: str) -> str:
         """What a declared model is called in the registry, so that no environment moves an alias of another."""
@@ -226,6 +227,19 @@ class Settings(BaseSettings):
         found = self.webhooks.get(name)
         return (found.get_secret_value().strip() or None) if found is not None else None
 
+    def _require_own_project(self) -> None:
+        development = self.environment == DEVELOPMENT
+        others = self.project.startswith(f"{_PROJECT}_") if development else self.project != self._own_project
+        if others:
+            wanted = (
+                f"{_PROJECT}, or a name that does not begin with it," if development else self._own_project
+            )
+            raise InputError(
+                f"ML_PLATFORM_FEAST_PROJECT: {wanted} is required in the environment {self.environment}, which else "
+                f"would publish into another's keys; got {self.project}. Nothing was made; leave it out, or set "
+                f"ML_PLATFORM_ENVIRONMENT to the environment that is meant"
+            )
+
     def prepare(self) -> "Settings":
         """Make the folders that embedded stores expect to find, and set defaults of libraries.
 
@@ -233,11 +247,7 @@ class Settings(BaseSettings):
         """
         _require_usable(str(self.root), name="ML_PLATFORM_HOME")
         _require_usable(self.lake_uri, name="ML_PLATFORM_LAKE")
-        if self.environment != DEVELOPMENT and self.project != self._own_project:
-            raise InputError(
-                f"ML_PLATFORM_FEAST_PROJECT: {self._own_project} is required in the environment {self.environment}, "
-                f"which else would publish into another's keys; got {self.project}. Nothing was made; leave it out"
-            )
+        self._require_own_project()
         if self.lake_uri.startswith("s3://") and self.region is None:
             raise InputError(
                 f"AWS_REGION: a region is required for a lake at {self.lake_uri}; none is set, and clients would ask "

@@ -6,22 +6,22 @@ from pathlib import Path
 import yaml
 
 
-def place(path: Path | str, fields: Sequence[str | int], *, document: int = 0) -> str:
-    """`path:line` of a field of a document, such as ("attributes", "aggregations", 0, "column"); lines count from 1.
+def line_of(path: Path | str, fields: Sequence[str | int], *, document: int = 0) -> int | None:
+    """The line of a field of a document, such as ("attributes", "aggregations", 0, "column"), counted from 1.
 
-    Of a field that is not there it is the line of what it belongs to; of a file that cannot be read, the path alone.
+    Of a field that is not there it is the line of what it belongs to; of a file that cannot be read, None.
     """
     try:
         nodes = list(yaml.compose_all(Path(path).read_text(), Loader=yaml.SafeLoader))
         node, line = nodes[document], nodes[document].start_mark.line
     except (OSError, yaml.YAMLError, IndexError, AttributeError):
-        return str(path)
+        return None
     for field in fields:
         found = _below(node, field)
         if found is None:
             break
         line, node = found
-    return f"{path}:{line + 1}"
+    return line + 1
 
 
 def _below(node: yaml.Node, field: str | int) -> tuple[int, yaml.Node] | None:

@@ -79,10 +79,8 @@ def forecast_plot(labels: Array, scores: Array, *, title: str) -> bytes:
     )
     axes.plot([low, high], [low, high], color=POINT, linewidth=1, label="forecast is what came")
     said = ", ".join(f"{name} {value:.4g}" for name, value in found.items() if name != "rows")
-    axes.set(xlabel="forecast", ylabel="came")
-    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
+    _named(axes, title=title, xlabel="forecast", ylabel="came")
     axes.legend(loc="upper left", frameon=False, fontsize=9, title=said, title_fontsize=9, alignment="left")
-    axes.spines[["top", "right"]].set_visible(False)
     return _png(figure)
 
 
@@ -95,10 +93,8 @@ def error_plot(labels: Array, scores: Array, *, title: str) -> bytes:
     axes.hist(np.clip(off, -reach, reach), bins=61, range=(-reach, reach), color=CURVE, alpha=0.7)
     axes.axvline(0, color=MUTED, linewidth=1)
     axes.axvline(float(off.mean()), color=POINT, linewidth=2, label=f"mean {off.mean():+.4g}")
-    axes.set(xlabel="forecast - came (the farthest of 100 at the ends)", ylabel="rows")
-    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
+    _named(axes, title=title, xlabel="forecast - came (the farthest of 100 at the ends)", ylabel="rows")
     axes.legend(loc="upper left", frameon=False, fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
     return _png(figure)
 
 
@@ -113,12 +109,18 @@ def _figure() -> Any:
 
 def _of_shares(axes: "Axes", *, title: str, xlabel: str, ylabel: str) -> None:
     """Both axes from 0 to 1, with a title."""
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
+    _named(axes, title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.grid(color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def _named(axes: "Axes", *, title: str, xlabel: str, ylabel: str) -> None:
+    """What the picture and its axes are called."""
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -155,7 +155,7 @@ def _readable_while_written(settings: Settings) -> None:
 def _gone(settings: Settings, objects: list[Any]) -> list[Any]:
     """What is registered and no longer declared, of every kind that is declared here."""
     store = feature_store(settings)
-    declared = {(type(found), found.name) for found in [*objects, *_data_sources(objects)]}
+    declared = [*objects, *_data_sources(objects)]
     registered = [
         *store.list_feature_services(),
         *store.list_on_demand_feature_views(),
@@ -163,7 +163,12 @@ def _gone(settings: Settings, objects: list[Any]) -> list[Any]:
         *store.list_entities(),
         *store.list_data_sources(),
     ]
-    return [found for found in registered if (type(found), found.name) not in declared]
+    # The registry gives back Feast's own kind of a view where a kind of ours was applied.
+    return [
+        found
+        for found in registered
+        if not any(isinstance(kept, type(found)) and kept.name == found.name for kept in declared)
+    ]
 
 
 def _data_sources(objects: list[Any]) -> list[Any]:

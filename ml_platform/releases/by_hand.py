@@ -42,37 +42,46 @@ Tell = Callable[[Moved], None]
 
 
 def rollback(
-    settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int | None, reason: str, tell: Tell
-) -> Moved:
-    """Make a champion of the past champion again: the one before, or the version named.
-
-    The versions above it are withdrawn: a release does not promote them again by itself. Raises InputError, with
-    nothing changed, when there is no such champion, or it can no longer answer as it did.
-    """
-    return _move(settings, catalog, spec, to=to, reason=reason, action=ROLLED_BACK, tell=tell)
-
-
-def promote(
-    settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int, reason: str, tell: Tell
-) -> Moved:
-    """Make a version champion because a person says so, also one that was refused or rolled back from.
-
-    Raises InputError, with nothing changed, for a version without gate evidence, or that could not answer.
-    """
-    return _move(settings, catalog, spec, to=to, reason=reason, action=PROMOTED, tell=tell)
-
-
-def _move(
     settings: Settings,
     catalog: Catalog,
     spec: ReleaseSpec,
     *,
     to: int | None,
     reason: str,
-    action: str,
+    actor: str,
     tell: Tell,
 ) -> Moved:
-    require_reason(reason, f"{spec.key} is to be {action}", nothing="changed")
+    """Make a champion of the past champion again: the one before, or the version named.
+
+    The versions above it are withdrawn: a release does not promote them again by itself. Raises InputError, with
+    nothing changed, when there is no such champion, or it can no longer answer as it did.
+    """
+    asked = {"action": ROLLED_BACK, "actor": actor, "reason": reason}
+    return _move(settings, catalog, spec, asked, to=to, tell=tell)
+
+
+def promote(
+    settings: Settings, catalog: Catalog, spec: ReleaseSpec, *, to: int, reason: str, actor: str, tell: Tell
+) -> Moved:
+    """Make a version champion because a person says so, also one that was refused or rolled back from.
+
+    Raises InputError, with nothing changed, for a version without gate evidence, or that could not answer.
+    """
+    asked = {"action": PROMOTED, "actor": actor, "reason": reason}
+    return _move(settings, catalog, spec, asked, to=to, tell=tell)
+
+
+def _move(
+    settings: Settings,
+    catalog: Catalog,
+    spec: ReleaseSpec,
+    asked: Mapping[str, str],
+    *,
+    to: int | None,
+    tell: Tell,
+) -> Moved:
+    action = asked["action"]
+    require_reason(asked["reason"], f"{spec.key} is to be {action}", nothing="changed")
     with store.moving(settings, spec.name):
         state = store.alias_state(settings, spec.name, model=spec.model)
         moved = _interrupted(state, to=to, action=action)
@@ -81,7 +90,6 @@ def _move(
             target = _existing(settings, spec, number)
             _require_another(spec, state, target)
             evidence = _evidence(settings, catalog, spec, target)
-            asked = {"action": action, "actor": settings.who, "reason": reason}
             moved = Moved(store.move(settings, state, target, **asked, evidence=evidence))
         else:
             store.follow(settings, moved.entry)
@@ -110,7 +118,7 @@ def _require_another(spec: ReleaseSpec, state: store.AliasState, target: registr
 def _target(settings: Settings, spec: ReleaseSpec, state: store.AliasState, *, to: int | None) -> int:
     """The champion of the past that a rollback goes to."""
     if state.state == "moved" and to is None:
-        raise InputError(f"{state.in_words()}\nNothing was changed; say with --to which version it is to be")
+        raise InputError(f"{state.in_words()}\nNothing was changed; say with `to` which version it is to be")
     now = standing(store.history(settings, spec.name))
     allowed = now.champions if state.state == "moved" else now.champions[:-1]
     number = now.before if to is None else to

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
-from ml_platform.features.store import declared_store, feature_versions, service_rows
+from ml_platform.features.store import declared_store, service_rows
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.partitions import EVENT_TIME
 from ml_platform.kernel.settings import Settings
-from ml_platform.lake.engine import connect
 from ml_platform.lake.snapshots import literal_path
 from ml_platform.lake.tables import Lake
 from ml_platform.sdk.rows import Rows, arrow_of
@@ -82,12 +81,11 @@ class Features:
         versions = {view.key: Lake(self.settings.lake_uri).table(view.key).version() for view in self._views}
         if unmade := sorted(asset for asset, version in versions.items() if version is None):
             raise StoreError(f"{', '.join(unmade)}: published features are required; materialize them first")
-        if isinstance(self.spec, FeatureServiceSpec):
-            pinned = feature_versions(self.catalog, self.spec, Lake(self.settings.lake_uri))
-            return pa.Table.from_batches(
-                service_rows(self.settings, self.catalog, self.spec, rows, versions=pinned)
-            )
         known = {asset: version for asset, version in versions.items() if version is not None}
-        with declared_store(self.settings, self.catalog, versions=known) as store, connect(self.settings):
+        if isinstance(self.spec, FeatureServiceSpec):
+            return pa.Table.from_batches(
+                service_rows(self.settings, self.catalog, self.spec, rows, versions=known)
+            )
+        with declared_store(self.settings, self.catalog, versions=known) as store:
             names = [f"{self.spec.name}:{feature}" for feature in self.names]
             return store.get_historical_features(entity_df=rows, features=names).to_arrow()

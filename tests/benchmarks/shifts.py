@@ -139,7 +139,7 @@ class ShiftedHome:
 def label_counts(home: Home, spec: TrainingSetSpec, partition: str) -> list[DayCount]:
     """The label counts of all days up to a partition's newest matured one."""
     found = training_sets.daily_labels(home.settings, spec, home.catalog, partition)
-    return [DayCount(*entry) for entry in found]
+    return [entry for entry in found if isinstance(entry, DayCount)]
 
 
 def without_some(columns: Columns, feature: str, share: float) -> Columns:

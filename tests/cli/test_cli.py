@@ -123,7 +123,7 @@ def test_an_open_gate_is_exit_code_0_and_no_reason(shared: Platform) -> None:
     ("asset", "partition", "said"),
     [
         ("models/fruad", LAST_DAY, "a declared asset is required: drift_profiles/fraud, "),
-        (MODEL, "yesterday", f"--partition requires a day of {MODEL}, from 2018-06-26 to 2018-10-02"),
+        (MODEL, "yesterday", f"partition requires a day of {MODEL}, from 2018-06-26 to 2018-10-02"),
         (MODEL, "2018-04-05", "got '2018-04-05'"),
     ],
 )
@@ -198,7 +198,7 @@ def test_the_command_that_a_closed_gate_names_lets_the_drifted_day_through(platf
     [
         (PROFILE, LAST_DAY, "real", "a failed evaluation is required to accept; it passed"),
         (PROFILE, NEXT_DAY, "real", "a failed evaluation is required to accept; it was never evaluated"),
-        (PROFILE, LAST_DAY, "  ", "--reason is required: say why this change is real; nothing was accepted"),
+        (PROFILE, LAST_DAY, "  ", "reason is required: say why this change is real; nothing was accepted"),
         ("sources/transactions", LAST_DAY, "real", f"an asset with a drift check is required: {PROFILE}"),
     ],
 )

@@ -4,7 +4,6 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from tests.commands import invoke, words
+from tests.http_server import Quiet, answering
 from tests.k8s.api import Allowed, KubernetesApi, allowed_by
 from tests.k8s.loopback import role
 from tests.k8s.pods import Node
@@ -153,7 +153,7 @@ def test_an_object_store_is_asked_for_the_lake_for_artifacts_and_for_conditional
         assert "bucket does not exist" in found[name]["said"]
 
 
-class Forgetful(BaseHTTPRequestHandler):
+class Forgetful(Quiet):
     """An object store that takes every write, whatever its condition."""
 
     def do_PUT(self) -> None:
@@ -165,19 +165,14 @@ class Forgetful(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
-
 
 def test_a_store_that_writes_an_object_twice_is_no_store_for_a_lake(
     in_an_object_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    with answering(Forgetful) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         with pytest.raises(StoreError, match="this one wrote it twice"):
             conditional_puts(Settings(), f"s3://{BUCKET}/lake/development", 5)
-        server.shutdown()
 
 
 def test_a_webhook_is_connected_to_and_sent_nothing(
@@ -203,15 +198,9 @@ def test_a_webhook_is_connected_to_and_sent_nothing(
 def test_a_webhook_without_a_certificate_that_is_trusted_does_not_answer(
     home: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class NoTls(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), NoTls) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("ML_PLATFORM_WEBHOOKS__ON_CALL", f"https://127.0.0.1:{server.server_port}/x")
+    with answering(Quiet) as port:
+        monkeypatch.setenv("ML_PLATFORM_WEBHOOKS__ON_CALL", f"https://127.0.0.1:{port}/x")
         assert not told(healthy=False)["webhook on_call"]["answers"]
-        server.shutdown()
     monkeypatch.setenv("ML_PLATFORM_WEBHOOKS__ON_CALL", f"{PASSWORD}")
     assert "https:// or http:// and a host" in told(healthy=False)["webhook on_call"]["said"]
 

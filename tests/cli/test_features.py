@@ -40,7 +40,7 @@ def test_machines_get_one_object() -> None:
     ("arguments", "said"),
     [
         (["customer_spendin"], "did you mean customer_spending?"),
-        (["customer_spending", "--partition", "2017-01-01"], "--partition requires a day of features/"),
+        (["customer_spending", "--partition", "2017-01-01"], "partition requires a day of features/"),
         (
             ["customer_spending", "--partition", "2018-06-02", "--last", "2018-06-01"],
             "not before --partition",

@@ -155,21 +155,21 @@ def test_a_refused_day_is_listed_shown_row_by_row_and_dismissed(platform: Platfo
         (("gate", "status", "models/frod"), "a declared asset is required"),
         (
             ("gate", "explain", MODEL, "--partition", "2018-13-01"),
-            "--partition requires a day of models/fraud",
+            "partition requires a day of models/fraud",
         ),
         (("gate", "status", "--partition", LAST_DAY), f"--partition {LAST_DAY} requires an asset"),
-        (("gate", "recheck", EVENTS, LAST_DAY, "--reason", " "), "--reason is required"),
+        (("gate", "recheck", EVENTS, LAST_DAY, "--reason", " "), "reason is required"),
         (
             ("gate", "recheck", EVENTS, LAST_DAY, "--from", LAST_DAY, "--reason", "r"),
             "either days or a range, --from and --to, are required; got both",
         ),
         (
             ("gate", "override", EVENTS, LAST_DAY, "--until", "9999-12-31T23:59-05:00", "--reason", "r"),
-            "--until requires a time",
+            "until requires a time",
         ),
         (
             ("gate", "override", MODEL, LAST_DAY, "--until", "soon", "--reason", "r"),
-            "--until requires a time",
+            "until requires a time",
         ),
         (
             (
@@ -184,7 +184,7 @@ def test_a_refused_day_is_listed_shown_row_by_row_and_dismissed(platform: Platfo
                 "--reason",
                 "r",
             ),
-            "--check requires one of the checks of sources/transactions: quality; got drift",
+            "check requires one of the checks of sources/transactions: quality; got drift",
         ),
         (("refused", "show", EVENTS, LAST_DAY), "a refused partition is required"),
         (("refused", "dismiss", EVENTS, LAST_DAY, "--reason", "r"), "a refused partition is required"),

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,21 +24,18 @@ from ml_platform.releases.store import history
 from tests.built import Platform, platform
 from tests.dagster_ui import listed
 from tests.support import LAST_DAY
-from tests.webserver import HEADER, LOCATION, Webserver, webserver
+from tests.webserver import HEADER, LOCATION, Webserver, at_once, finished, webserver
 
 __all__ = ["platform"]
 
 ANN, BOB, BOSS = "ann@example.com", "bob@example.com", "boss@example.com"
 SPOOFED = {"user": BOSS}
 DAYS = ["2018-06-01", "2018-06-02"]
-PATIENCE = 240.0
-"""Seconds that a busy machine may take for a run of one asset."""
 
 QUEUE = """\
 telemetry: {enabled: false}
 run_coordinator: {module: dagster._core.run_coordinator, class: QueuedRunCoordinator}
 """
-AT_ONCE = "run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}\n"
 RETRY_BACKFILL = """
 mutation($reexecutionParams: ReexecutionParams!) {
   reexecutePartitionBackfill(reexecutionParams: $reexecutionParams) {
@@ -223,27 +219,14 @@ def test_the_ledger_of_releases_names_who_launched_the_release(
     platform: Platform,
 ) -> None:
     platform.make("models/fraud", LAST_DAY)
-    home = platform.settings.root
-    with (home / "dagster" / "dagster.yaml").open("a") as config:
-        config.write(AT_ONCE)
-    with webserver(home, definitions="ml_platform.definitions", header=HEADER) as found:
+    with webserver(
+        at_once(platform.settings.root), definitions="ml_platform.definitions", header=HEADER
+    ) as found:
         answer = found.signed_in(ANN).launch("releases/fraud", tags=SPOOFED)
         assert answer["__typename"] == "LaunchRunSuccess", answer
         assert finished(platform.instance, answer["run"]["runId"]) == dg.DagsterRunStatus.SUCCESS
     moves = [(move["version"], move["actor"]) for move in history(platform.settings, "fraud")]
     assert moves == [(1, platform.settings.who), (2, ANN)]
-
-
-def finished(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
-    """How a run ended, once it has."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        run = instance.get_run_by_id(run_id)
-        assert run is not None
-        if run.is_finished:
-            return run.status
-        assert time.monotonic() < deadline, [record.message for record in instance.all_logs(run_id)]
-        time.sleep(0.1)
 
 
 def test_what_the_daemon_launches_is_named_so_and_the_rest_is_of_who_runs_it() -> None:

@@ -8,11 +8,12 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 from ml_platform.serving.keys import new_key
 from tests.k8s import probes
 from tests.k8s.api import KubernetesApi, allowed_by
-from tests.k8s.cluster import VARIANTS, Pods, of_kind, workloads
+from tests.k8s.cluster import VARIANTS, Pods, config_map, of_kind, workloads
 from tests.k8s.image import Machine, environment
 from tests.k8s.loopback import role
 from tests.k8s.pods import Pod
@@ -22,7 +23,8 @@ from tests.postgres_server import running_postgres
 from tests.redis_server import free_port, running_redis
 
 NAMESPACE = "ml-platform"
-BUCKET = "ml-platform"
+SIGNED_IN = "production with sign-in"
+"""The variant whose settings runs have, and every program that is in it."""
 REDIS_PASSWORD = "redis-of-a-test"
 PATIENCE = 180.0
 """Seconds that a busy machine may take for a program to start."""
@@ -49,9 +51,13 @@ class Program:
 
 @cache
 def programs() -> tuple[Program, ...]:
-    """Whatever the rendered manifests start from the image, each command once; read from them, and listed nowhere."""
+    """Whatever the rendered manifests start from the image, each command once; read from them, and listed nowhere.
+
+    A command that several variants have is that of production with sign-in, else that of production: programs of two
+    environments would not see each other's runs.
+    """
     found: dict[tuple[str, ...], Program] = {}
-    for variant in VARIANTS:
+    for variant in (SIGNED_IN, "production", *VARIANTS):
         for pods in workloads(variant):
             for container in pods.containers:
                 command = (*container.get("command", ()), *container.get("args", ()))
@@ -64,6 +70,13 @@ def image_of(variant: str) -> str:
     """The platform's image: that of the code location."""
     (code,) = [pods for pods in workloads(variant) if pods.name == "code-location"]
     return code.containers[0]["image"]
+
+
+def bucket_of(variant: str) -> str:
+    """The bucket of the lake, in which MLflow's artifacts are too."""
+    told = config_map(variant, "ml-platform")
+    (bucket,) = {urlsplit(told[f"ML_PLATFORM_{name}"]).netloc for name in ("LAKE", "MLFLOW_ARTIFACTS")}
+    return bucket
 
 
 def _program(variant: str, pods: Pods, container: Mapping[str, Any]) -> Program:
@@ -167,11 +180,11 @@ def servers() -> Iterator[Running]:
         urls = stack.enter_context(running_postgres(["postgres"], port=port))
         make_databases(urls["postgres"])
         redis = stack.enter_context(running_redis(password=REDIS_PASSWORD))
-        store = stack.enter_context(running_store(BUCKET))
+        store = stack.enter_context(running_store(bucket_of(SIGNED_IN)))
         s3 = int(store["AWS_ENDPOINT_URL"].rpartition(":")[2])
         machine = Machine(
             image=environment(),
-            config_maps=_config_maps("local"),
+            config_maps=_config_maps(SIGNED_IN),
             secrets=_secrets(),
             logs=_folder(folder / "logs"),
             folder=_folder(folder / "containers"),
@@ -200,7 +213,11 @@ def _own() -> dict[tuple[str, int], int]:
 
 
 def _config_maps(variant: str) -> dict[str, Mapping[str, str]]:
-    return {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind(variant, "ConfigMap")}
+    """Those of a variant, and in them an object store of one's own, as docs/deploy.md says it."""
+    found = {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind(variant, "ConfigMap")}
+    store = "http://object-store:9000"
+    own = {"AWS_ENDPOINT_URL": store, "MLFLOW_S3_ENDPOINT_URL": store, "AWS_ALLOW_HTTP": "true"}
+    return {**found, "ml-platform": {**found["ml-platform"], **own}}
 
 
 def _secrets() -> dict[str, Mapping[str, str]]:

@@ -3,6 +3,7 @@
 It has the environment of its manifest, real servers to ask, and nothing that it may write to but its empty volumes.
 """
 
+import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 import sqlalchemy as sa
 from dagster_graphql.client.query import LAUNCH_PIPELINE_EXECUTION_MUTATION
 
+from ml_platform.kernel.settings import Settings
 from tests.databases import take_over
+from tests.k8s.cluster import config_map
 from tests.k8s.image import FOLDER, as_its_user
 from tests.k8s.pods import command_of
-from tests.k8s.programs import BUCKET, Program, Running, programs, servers
+from tests.k8s.programs import SIGNED_IN, Program, Running, programs, servers
 
 NAME = "app.kubernetes.io/name"
 SERVERS = [program for program in programs() if not program.runs_to_its_end]
@@ -40,12 +43,16 @@ def running(built_once: Path) -> Iterator[Running]:
 
 def _register_champion(running: Running, home: Path) -> None:
     """What the small built platform has in MLflow, in the cluster's database and bucket."""
-    artifacts = f"s3://{BUCKET}/mlflow"
+    told = config_map(SIGNED_IN, "ml-platform")
+    artifacts = told["ML_PLATFORM_MLFLOW_ARTIFACTS"]
+    here = Settings(environment=told["ML_PLATFORM_ENVIRONMENT"])
     database = sa.make_url(running.postgres).set(database="mlflow").render_as_string(hide_password=False)
     local = str(home / "mlflow" / "artifacts")
-    take_over(
-        f"sqlite:///{home}/mlflow/mlflow.db", database, changed=lambda text: text.replace(local, artifacts)
-    )
+
+    def changed(text: str) -> str:
+        return here.registered_name(text) if text == "fraud" else text.replace(local, artifacts)
+
+    take_over(f"sqlite:///{home}/mlflow/mlflow.db", database, changed=changed)
     store = pa_fs.S3FileSystem(
         endpoint_override=running.store["AWS_ENDPOINT_URL"],
         access_key="tests",
@@ -53,7 +60,14 @@ def _register_champion(running: Running, home: Path) -> None:
         region="us-east-1",
         scheme="http",
     )
-    pa_fs.copy_files(local, f"{BUCKET}/mlflow", destination_filesystem=store)
+    pa_fs.copy_files(local, artifacts.removeprefix("s3://"), destination_filesystem=store)
+
+
+def test_all_have_the_settings_of_production() -> None:
+    environments = {
+        config_map(program.variant, "ml-platform")["ML_PLATFORM_ENVIRONMENT"] for program in programs()
+    }
+    assert environments == {"production"}
 
 
 @pytest.mark.parametrize("program", ENDING, ids=lambda program: program.name)
@@ -64,6 +78,16 @@ def test_what_runs_to_its_end_succeeds(running: Running, program: Program) -> No
 @pytest.mark.parametrize("program", SERVERS, ids=lambda program: program.name)
 def test_what_serves_passes_its_probe(running: Running, program: Program) -> None:
     assert running.ready(program), running.said(program)
+
+
+def test_what_mlflow_s_server_says_of_requests_is_json(running: Running) -> None:
+    for program in SERVERS:
+        if program.pod["metadata"]["labels"][NAME] == "mlflow":
+            assert running.ready(program), running.said(program)
+            lines = [line for line in running.said(program).splitlines() if line.startswith("{")]
+            told = [json.loads(line) for line in lines]
+            assert any("GET /health" in one["message"] for one in told if one["logger"] == "uvicorn.access")
+            assert "INFO:" not in running.said(program), "none of uvicorn's own is text"
 
 
 @pytest.mark.parametrize("program", SERVERS, ids=lambda program: program.name)
@@ -84,7 +108,7 @@ def may_write(path: Path) -> bool:
 
 
 def test_a_run_and_its_step_are_programs_of_the_image_too(running: Running) -> None:
-    """Asked for in the UI that may launch, queued, dequeued by the daemon, and made Jobs of by dagster-k8s."""
+    """Asked for in the UI by somebody who signed in, queued, dequeued by the daemon, made Jobs of by dagster-k8s."""
     run = launch(running, "online/feature_registry")
     assert status(running, run) == "SUCCESS", running.told()
     commands = {tuple(command_of(pod.manifest["spec"]["containers"][0], {})[:3]) for pod in running.made()}
@@ -115,16 +139,16 @@ def status(running: Running, run: str) -> str:
 
 
 def ask(running: Running, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The data that the webserver which may launch runs answers with."""
+    """The data that the webserver which may launch runs answers with, asked as the proxy asks for a person."""
     (webserver,) = [
         p for p in SERVERS if p.pod["metadata"]["labels"][NAME] == "dagster-webserver" and not read_only(p)
     ]
     assert running.ready(webserver), running.said(webserver)
     (port,) = webserver.ports.values()
     url = f"http://localhost:{port}/graphql"
-    answer = (
-        httpx.post(url, json={"query": query, "variables": variables}, timeout=60).raise_for_status().json()
-    )
+    person = {config_map(SIGNED_IN, "ml-platform")["ML_PLATFORM_USER_HEADER"]: "anna@example.com"}
+    asked = {"query": query, "variables": variables}
+    answer = httpx.post(url, json=asked, headers=person, timeout=60).raise_for_status().json()
     assert "errors" not in answer, answer
     return answer["data"]
 

@@ -2,10 +2,8 @@
 
 import datetime as dt
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
 
 import duckdb
@@ -23,6 +21,7 @@ from ml_platform.lake.ledger import Publication, publish_partitions, published
 from ml_platform.lake.maintenance import compact
 from ml_platform.lake.object_store import S3
 from ml_platform.lake.tables import Lake
+from tests.http_server import Quiet, answering
 from tests.object_store import BUCKET
 
 DAYS = tuple(f"2018-06-{day:02}" for day in range(1, 9))
@@ -153,7 +152,7 @@ def test_a_bucket_that_is_not_there_is_no_empty_lake(
         asked(Lake(f"{object_store}-of-nobody/lake"))
 
 
-class PrefixOnly(BaseHTTPRequestHandler):
+class PrefixOnly(Quiet):
     """A store that denies who asks for the bucket itself, and has nothing below the prefix."""
 
     def do_HEAD(self) -> None:
@@ -167,21 +166,16 @@ class PrefixOnly(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
-
 
 def test_a_key_that_may_not_ask_for_the_bucket_finds_an_empty_lake(
     object_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), PrefixOnly) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    with answering(PrefixOnly) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         lake = Lake(f"{object_store}/only")
         with pytest.raises(OSError, match="ACCESS_DENIED"):
             lake.filesystem[0].get_file_info(BUCKET)
         assert documents.names(lake, "reports/toy") == lake.table_names() == []
-        server.shutdown()
 
 
 def test_a_store_that_does_not_answer_is_no_empty_lake(

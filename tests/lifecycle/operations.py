@@ -15,7 +15,7 @@ OPERATIONS = (PROJECT_ROOT / "docs" / "operations.md").read_text()
 
 def documented(section: str) -> str:
     """The commands that a section of the document shows for a shell; AssertionError unless it has one block of them."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", OPERATIONS, re.DOTALL | re.MULTILINE)
+    (text,) = re.findall(rf"^##+ {section}\n(.*?)(?=^##+ |\Z)", OPERATIONS, re.DOTALL | re.MULTILINE)
     (commands,) = re.findall(r"^ *```bash\n(.*?)```", text, re.DOTALL | re.MULTILINE)
     return textwrap.dedent(commands)
 

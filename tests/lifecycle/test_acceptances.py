@@ -100,7 +100,7 @@ def test_what_failed_again_can_be_accepted_again_and_every_decision_is_kept(
 
 @pytest.mark.parametrize("reason", ["", "  \n"])
 def test_an_acceptance_without_a_reason_is_refused(lake: Lake, drifted: Toys, reason: str) -> None:
-    with pytest.raises(InputError, match="--reason is required"):
+    with pytest.raises(InputError, match="reason is required"):
         accept(drifted.instance, lake, an_acceptance(drifted, reason=reason))
     assert nothing_happened(drifted, lake)
 

@@ -14,6 +14,7 @@ import pytest
 
 from ml_platform import declarations
 from ml_platform.cli.instance import open_instance, prepare_home
+from ml_platform.gates.run_storage import url_of
 from ml_platform.kernel.durations import since_epoch
 from ml_platform.kernel.settings import Settings, settings
 from ml_platform.lake.ledger import published
@@ -65,6 +66,7 @@ def _stores(patch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
             "ML_PLATFORM_DAGSTER_STORAGE": urls["dagster"],
             "ML_PLATFORM_ONLINE_STORE": redis.url,
             **{name.upper(): url for name, url in urls.items()},
+            "SCHEMA": "dagster_staging",
         }
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -129,13 +131,19 @@ def test_another_pod_finds_everything(
     assert [path.name for path in (other.root / "mlflow").rglob("*")] == []
 
 
+def backed_up(folder: Path) -> Path:
+    """Keep the databases' dumps in a folder, as documented, and what is in the bucket; where that is."""
+    bucket = folder / "bucket"
+    bucket.mkdir()
+    run_documented("Back up", folder)
+    pa_fs.copy_files(f"s3://{BUCKET}", str(bucket))
+    return bucket
+
+
 def test_restored_in_an_empty_place_the_champion_answers_the_same(
     cluster: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered, bucket = scores(cluster), tmp_path / "bucket"
-    bucket.mkdir()
-    run_documented("Back up", tmp_path)
-    pa_fs.copy_files(f"s3://{BUCKET}", str(bucket))
+    answered, bucket = scores(cluster), backed_up(tmp_path)
     with _stores(monkeypatch):
         run_documented("Restore", tmp_path)
         pa_fs.copy_files(str(bucket), f"s3://{BUCKET}")
@@ -149,20 +157,18 @@ def test_restored_in_an_empty_place_the_champion_answers_the_same(
 def test_moved_forward_from_an_earlier_release_the_champion_answers_the_same(
     cluster: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered, bucket = scores(cluster), tmp_path / "bucket"
-    bucket.mkdir()
-    run_documented("Back up", tmp_path)
-    pa_fs.copy_files(f"s3://{BUCKET}", str(bucket))
+    answered, bucket = scores(cluster), backed_up(tmp_path)
     with _stores(monkeypatch) as urls:
         pa_fs.copy_files(str(bucket), f"s3://{BUCKET}")
         run_documented("Restore", tmp_path)
-        newest = {name: earlier_release.revision(urls[name]) for name in ("dagster", "mlflow")}
-        earlier_release.make_dagster_earlier(urls["dagster"])
-        earlier_release.make_mlflow_earlier(urls["mlflow"], rows_of=cluster.tracking_uri)
+        moved = {"dagster": url_of({"postgres_url": urls["dagster"]}), "mlflow": urls["mlflow"]}
+        newest = {name: earlier_release.revision(url) for name, url in moved.items()}
+        earlier_release.make_dagster_earlier(moved["dagster"])
+        earlier_release.make_mlflow_earlier(moved["mlflow"], rows_of=cluster.tracking_uri)
         pod = _pod(tmp_path / "pod", monkeypatch)
         prepare_home(pod)
         run_documented("Upgrade", tmp_path)
-        assert {name: earlier_release.revision(urls[name]) for name in newest} == newest
+        assert {name: earlier_release.revision(url) for name, url in moved.items()} == newest
         with open_instance(pod) as instance:
             assert LAST_DAY in instance.get_materialized_partitions(dg.AssetKey(["models", "fraud"]))
             made(instance, "online/feature_registry")

@@ -198,8 +198,8 @@ def test_a_partition_without_a_published_version_cannot_be_overridden(lake: Lake
     ("changed", "said"),
     [
         ({"partition": B}, "a closed gate is required to override; it is open"),
-        ({"until": LONG_AGO}, "--until requires a time after 2018-06-05 12:00 UTC"),
-        ({"reason": " "}, "--reason is required"),
+        ({"until": LONG_AGO}, "until requires a time after 2018-06-05 12:00 UTC"),
+        ({"reason": " "}, "reason is required"),
     ],
 )
 def test_an_override_that_cannot_be_is_refused_and_changes_nothing(

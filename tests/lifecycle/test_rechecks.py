@@ -105,5 +105,5 @@ def test_a_recheck_without_a_reason_is_refused_before_anything_is_judged(
     def judge(partitions: Sequence[str]) -> list[Outcome]:
         raise AssertionError(f"{partitions} must not be judged")
 
-    with pytest.raises(InputError, match="--reason is required"):
+    with pytest.raises(InputError, match="reason is required"):
         recheck(redeclared.instance, lake, asked(redeclared, A, reason=" "), judge)

@@ -49,7 +49,7 @@ def test_a_dashboard_that_grafanas_model_has_read_is_written_as_it_was(name: str
 
 def test_the_component_has_every_dashboard_and_the_rules() -> None:
     component: dict[str, Any] = yaml.safe_load((OBSERVABILITY / "kustomization.yaml").read_text())
-    (delivered,) = component["configMapGenerator"]
+    delivered = next(made for made in component["configMapGenerator"] if made["name"] == "grafana-dashboards")
     assert delivered["files"] == [f"dashboards/{name}.json" for name in sorted(DASHBOARDS)]
     assert sorted(path.stem for path in FOLDER.iterdir()) == sorted(DASHBOARDS)
     assert delivered["options"]["labels"] == {"grafana_dashboard": "1"}

@@ -107,7 +107,8 @@ def test_every_section_has_the_same_five_parts_and_the_severity_of_its_alert() -
 
 def test_kubectl_is_told_the_namespace_and_asks_all_pods_of_the_service() -> None:
     commands = re.findall(r"kubectl\s+((?:[^`\n]|\n(?!\$|```))+)", RUNBOOKS)
-    given = [command for command in commands if command != "scale"]  # which does not help
+    own = ("scale", "auth whoami")  # the first does not help, the second asks who somebody is
+    given = [command for command in commands if not command.startswith(own)]
     assert len(given) > 10
     for command in given:
         assert command.startswith("--namespace ml-platform "), command

@@ -285,12 +285,12 @@ def test_other_code_makes_stale_what_reads_it() -> None:
     now = before().model_copy(update={"assets": {**before().assets, **other}})
     changes = compare(before(), now)
     (code,) = changes.code
-    views = sorted([CUSTOMERS, TERMINALS, "features/place_demand", "features/region_demand"])
+    views = [CUSTOMERS, TERMINALS]
     assert (code.change, code.what, code.detail) == ("changed", path, f"read by {', '.join(views)}")
     assert {found.asset: found.reason for found in changes.stale} == dict.fromkeys(
         views, f"code of {path} changed"
     )
-    assert assets(changes.models) == ["models/demand", "models/fraud"]
+    assert assets(changes.models) == ["models/fraud"]
     assert compare(before().model_copy(update={"has_code": False}), now).nothing, (
         "who knows no code tells none"
     )

@@ -66,12 +66,21 @@ def test_lake_and_project_are_apart(shared: dict[str, str]) -> None:
     ]
 
 
-def test_only_a_laptop_may_name_its_project(shared: dict[str, str]) -> None:
-    other = {**shared, "feast_project": "ml_platform_production", "lake": f"{shared['home']}/lakes"}
-    assert of(other, "development").prepare().project == "ml_platform_production"
+def test_only_a_laptop_may_name_its_project_and_not_as_another_environment_does(
+    shared: dict[str, str],
+) -> None:
+    shared["lake"] = f"{shared['home']}/lakes"
+    own, other = ({**shared, "feast_project": name} for name in ("experiments", "ml_platform_production"))
+    assert of(own, "development").prepare().project == "experiments"
     assert of(other, "production").prepare().project == "ml_platform_production"
     with pytest.raises(InputError, match="ml_platform_branch_42 is required in the environment branch_42"):
         of(other, "branch_42").prepare()
+    left = of({**other, "home": f"{shared['home']}_left"}, "development")
+    with pytest.raises(
+        InputError, match=r"is required in the environment development.*ml_platform_production"
+    ):
+        left.prepare()
+    assert not left.root.exists(), "nothing is made"
 
 
 def test_environments_in_one_home_have_lakes_beside_each_other(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_every_feature_and_every_training_column_says_where_it_comes_from() -> N
         if key.startswith(("features/", "training_sets/")):
             assert set(asset["column_lineage"]) <= set(asset["columns"]), key
             bare = set(asset["columns"]) - set(asset["column_lineage"])
-            assert bare <= {"transaction_id", "slot_id", "event_timestamp", "created_timestamp", "split"}, key
+            assert bare <= {"transaction_id", "event_timestamp", "created_timestamp", "split"}, key
 
 
 def test_every_column_lineage_ends_at_a_column_that_exists() -> None:

@@ -210,8 +210,10 @@ def test_the_daily_commands_work_on_the_demos_home(demo: str, newcomer: Path) ->
 
 
 def test_what_was_made_is_read_with_sql_and_from_a_notebook(demo: str, newcomer: Path) -> None:
-    query = "SELECT partition_date, count(*) AS n FROM features.terminal_risk GROUP BY 1 ORDER BY 1 LIMIT 3"
-    asked = run(f'.venv/bin/ml-platform sql "{query}"', newcomer)
+    query = (
+        '.venv/bin/ml-platform sql "SELECT partition_date, count(*) FROM features.terminal_risk GROUP BY 1"'
+    )
+    asked = run(f"{query} --rows 200", newcomer)
     assert asked.returncode == 0 and "2018-04-03" in asked.stdout, asked.stdout + asked.stderr
     notebook = next(
         block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Platform()" in block

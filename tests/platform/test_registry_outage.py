@@ -3,10 +3,8 @@
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.settings import Settings
 from ml_platform.model_registry import registry
 from ml_platform.model_registry.connection import prepare
+from tests.http_server import Quiet, answering
 
 SOON = 40.0
 """Seconds: a question may take 20, and loading MLflow as many; MLflow's own patience is 100 or more."""
@@ -64,7 +63,7 @@ def test_a_database_that_is_not_there_is_told_soon_and_without_its_password(tmp_
     assert "hunter2" not in f"{told.value} {of(tmp_path, uri)!r}"
 
 
-class Restarting(BaseHTTPRequestHandler):
+class Restarting(Quiet):
     """A registry that answers its third question, as one behind a proxy does that restarts."""
 
     asked = 0
@@ -78,13 +77,8 @@ class Restarting(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
-
 
 def test_a_registry_that_is_back_within_seconds_has_answered(tmp_path: Path) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Restarting) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert registry.champion(of(tmp_path, f"http://127.0.0.1:{server.server_port}"), "fraud") is None
-        server.shutdown()
+    with answering(Restarting) as port:
+        assert registry.champion(of(tmp_path, f"http://127.0.0.1:{port}"), "fraud") is None
     assert Restarting.asked == 3

@@ -11,6 +11,7 @@ from ml_platform.kernel.errors import DeclarationError
 from ml_platform.sources.spec import SourceSpec
 from tests.support import all_assets
 
+DEMAND = Path(__file__).parents[1] / "demand" / "defs" / "demand"
 PLATFORM = declarations.DEFS_FOLDER.parent
 CITED = "Reproducible Machine Learning for Credit Card Fraud Detection"
 WORDS = r"fraud|payment|terminals\b|terminal_|customer|weather|temperature|\bplace_(id|demand)|\bregion_(id|demand)"
@@ -34,9 +35,9 @@ def test_no_file_of_the_platform_names_what_a_use_case_is_about() -> None:
 
 
 def test_no_declared_name_or_column_is_in_the_platforms_code() -> None:
-    catalog = declarations.load()
-    own = {spec.name for spec in catalog.specs.values() if catalog.use_case(spec)}
-    columns = {name for spec in catalog.all(SourceSpec) for name in spec.columns}
+    catalogs = [declarations.load(), declarations.load(DEMAND.parent)]
+    own = {spec.name for catalog in catalogs for spec in catalog.specs.values() if catalog.use_case(spec)}
+    columns = {name for catalog in catalogs for spec in catalog.all(SourceSpec) for name in spec.columns}
     names = {name for name in own | columns if "_" in name} - {"event_timestamp", "created_timestamp"}
     assert {"place_demand", "customer_spending", "terminal_id", "slot_id"} <= names
     code = "\n".join(path.read_text() for path in sources())
@@ -48,8 +49,8 @@ def test_assets_are_grouped_and_tagged_by_their_use_case() -> None:
     for key, use_case in {
         "features/terminal_risk": "fraud",
         "models/fraud": "fraud",
-        "features/place_demand": "demand",
-        "releases/demand": "demand",
+        "releases/fraud": "fraud",
+        "sources/transactions": "fraud",
     }.items():
         node = graph.get(next(known for known in graph.get_all_asset_keys() if known.to_user_string() == key))
         assert (node.group_name, node.tags["ml_platform/use_case"]) == (use_case, use_case), key
@@ -57,7 +58,7 @@ def test_assets_are_grouped_and_tagged_by_their_use_case() -> None:
 
 
 def test_two_use_cases_cannot_declare_one_name(tmp_path: Path) -> None:
-    original = declarations.DEFS_FOLDER / "demand/sources/slots/defs.yaml"
+    original = DEMAND / "sources/slots/defs.yaml"
     for use_case in ("demand", "other"):
         path = tmp_path / "defs" / use_case / "sources/slots/defs.yaml"
         path.parent.mkdir(parents=True)
@@ -69,7 +70,7 @@ def test_two_use_cases_cannot_declare_one_name(tmp_path: Path) -> None:
 
 
 def test_two_declarations_cannot_make_one_asset() -> None:
-    slots = declarations.load().get(SourceSpec, "slots", wanted_by="a test")
+    slots = declarations.load(DEMAND.parent).get(SourceSpec, "slots", wanted_by="a test")
     catalog = Catalog({(SourceSpec, "slots"): slots, (SourceSpec, "other"): slots})
     with pytest.raises(
         DeclarationError, match="an asset key of its own is required; 'sources/slots' is also made by"

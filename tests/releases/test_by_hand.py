@@ -113,7 +113,7 @@ def test_a_newer_version_than_the_one_rolled_back_from_is_promoted(champions: Pl
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--reason", "  "], "--reason is required: say why releases/fraud is to be rolled back"),
+        (["--reason", "  "], "reason is required: say why releases/fraud is to be rolled back"),
         (["--reason", REASON, "--to", "9"], "(1, 2); version 9 is none of them"),
         (["--reason", REASON, "--to", "3"], "(1, 2); version 3 is none of them"),
     ],
@@ -150,7 +150,7 @@ def test_a_version_without_gate_evidence_is_promoted_by_nobody(unmoved: Platform
 
 
 def go_back(platform: Platform, catalog: Catalog, tell: Tell = lambda _: None) -> Moved:
-    return roll_back(platform.settings, catalog, released(), to=None, reason=REASON, tell=tell)
+    return roll_back(platform.settings, catalog, released(), to=None, reason=REASON, actor="ada", tell=tell)
 
 
 def changed_catalog(platform: Platform, **changed: Any) -> Catalog:
@@ -207,7 +207,7 @@ def test_an_alias_that_was_moved_by_hand_is_told_and_stops_releases_until_a_pers
     said = champions.refused(RELEASE)
     assert "Way out: ml-platform releases promote fraud --to 1" in said
     assert "Way out: ml-platform releases rollback fraud --to 3" in said
-    assert "say with --to which version it is to be" in rollback(code=2).output
+    assert "say with `to` which version it is to be" in rollback(code=2).output
     assert moves(champions) == BEFORE
     rollback("--to", "3")
     assert champion(champions).version == 3

@@ -218,6 +218,6 @@ def test_what_is_not_refused_or_has_no_reason_is_not_dismissed(
     refused: Materialized, day: str, reason: str
 ) -> None:
     before = everything(refused.source.settings)
-    with pytest.raises(InputError, match=r"a refused partition is required|--reason is required"):
+    with pytest.raises(InputError, match=r"a refused partition is required|reason is required"):
         dismissed(refused, day, reason)
     assert everything(refused.source.settings) == before

@@ -50,7 +50,7 @@ def test_what_is_declared_of_every_day_is_required_of_an_empty_one_too(asset: Ma
 @pytest.mark.parametrize(
     ("day", "reason", "said"),
     [
-        (NEXT_DAY, " ", "--reason is required"),
+        (NEXT_DAY, " ", "reason is required"),
         (DAY, REASON, "a day without rows is required; 1 have landed"),
         ("2018-05-01", REASON, "a day of sources/payments is required, from 2018-04-01 to 2018-04-30"),
         ("tomorrow", REASON, "a day of sources/payments is required"),

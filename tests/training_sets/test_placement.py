@@ -73,7 +73,12 @@ def placed(events: list[Event], labels: list[Label], cut: dt.date, *, excluding:
         def known_by(day: dt.date) -> str:
             known = f"SELECT * FROM labels WHERE known <= DATE '{day}'"
             return labelled_sql(
-                "SELECT * FROM events", known, event_id="id", label_event_id="of", label="is_fraud"
+                "SELECT * FROM events",
+                known,
+                event_id="id",
+                label_event_id="of",
+                label="is_fraud",
+                task="classification",
             )
 
         known = known_positives_sql({day: known_by(day) for day in day_range(*SPLIT.test)}, key="customer_id")

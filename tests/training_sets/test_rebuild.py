@@ -107,7 +107,7 @@ def test_the_manifest_that_is_printed_is_the_one_that_was_registered(shared: Pla
     [
         ("fraud", "such as NAME@champion or NAME@3; got 'fraud'; registered are: fraud"),
         ("fruad@champion", "got 'fruad@champion'; registered are: fraud"),
-        ("fraud@best", "a version of fraud (aliases: champion; versions: 1); got 'best'"),
+        ("fraud@best", "a version of fraud is required (aliases: champion; versions: 1); got 'best'"),
         ("fraud@7", "versions: 1); got '7'"),
     ],
 )
