@@ -28,7 +28,9 @@ _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 10 minutes",  # longer than any read takes to open the table
     "delta.deletedFileRetentionDuration": "interval 10 minutes",  # after it, checkpoints do not list what was merged
 }
-_WRITER = WriterProperties(compression="ZSTD", dictionary_page_size_limit=64 * 1024)
+_SMALL = WriterProperties(compression="LZ4_RAW", dictionary_page_size_limit=64 * 1024)
+"""Of what is appended: written beside requests, so with little work, and merged soon."""
+_MERGED = WriterProperties(compression="ZSTD", dictionary_page_size_limit=64 * 1024)
 
 
 @dataclass
@@ -67,8 +69,8 @@ class Journal:
             rows,
             mode="append",
             partition_by=[PARTITION_COLUMN],
-            schema_mode="merge",
-            writer_properties=_WRITER,
+            schema_mode=None if pa.schema(table.schema().to_arrow()).equals(rows.schema) else "merge",
+            writer_properties=_SMALL,
             commit_properties=CommitProperties(app_transactions=[Transaction(self._writer, number)]),
         )
         self._table = table
@@ -89,7 +91,7 @@ class Journal:
                 table.optimize.compact(
                     partition_filters=[(PARTITION_COLUMN, "=", day)],
                     target_size=_FULL,
-                    writer_properties=_WRITER,
+                    writer_properties=_MERGED,
                 )
         except CommitFailedError:
             return False

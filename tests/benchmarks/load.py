@@ -4,6 +4,9 @@ One request of a side is one call or more, each made from the answer of the call
 them. Each connection sends its next request when the last one is answered, or when it is due where a rate is given;
 then its time counts from when it was due, so that a server that stalls cannot hide it. What is sent first was made
 ready before. A request is answered when every call came back with status 200 and the last one with a score.
+
+Where processors are shared with other machines, the tail of all requests is theirs too. Beside it stands the tail of
+the requests during which nothing was stolen, and which share of all they are.
 """
 
 import asyncio
@@ -16,6 +19,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+
+from tests.benchmarks.steal import Steal
 
 HOST = "127.0.0.1"
 _GIVES_UP_AFTER = 10.0
@@ -52,7 +57,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Load:
-    """What came of it. Times are of answered requests; `told` has the first few errors in words."""
+    """What came of it. Times are of answered requests; `told` has the first few errors in words.
+
+    `p99_still_ms` and `still` are of the requests during which the hypervisor stole no time: their p99, their share.
+    """
 
     connections: int
     seconds: float
@@ -60,6 +68,8 @@ class Load:
     errors: int
     p50_ms: float | None
     p99_ms: float | None
+    p99_still_ms: float | None
+    still: float
     told: tuple[str, ...]
 
     @property
@@ -104,7 +114,7 @@ async def _load(side: Side, *, connections: int, seconds: float, warm: float, ra
     assert isinstance(first.bodies, tuple), "the first call of a side needs bodies that are ready"
     ready = [(number, first.message(body)) for number, body in enumerate(first.bodies)]
     start = time.perf_counter()
-    found = _Found(counts_from=start + warm)
+    found = Found(counts_from=start + warm)
     every = None if rate is None else connections / rate
     clients = [
         _Client(
@@ -116,21 +126,27 @@ async def _load(side: Side, *, connections: int, seconds: float, warm: float, ra
         )
         for number in range(connections)
     ]
+    watching = asyncio.create_task(found.steal.watch())
     await asyncio.gather(*(client.ask_until(start + warm + seconds) for client in clients))
+    watching.cancel()
+    found.steal.note()
     return found.load(connections, time.perf_counter() - start - warm)
 
 
 @dataclass
-class _Found:
+class Found:
+    """What is being measured."""
+
     counts_from: float
-    taken: list[float] = field(default_factory=list[float])
+    times: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    steal: Steal = field(default_factory=Steal)
     errors: int = 0
     told: list[str] = field(default_factory=list[str])
 
     def answered(self, begun: float) -> None:
         now = time.perf_counter()
         if now >= self.counts_from:
-            self.taken.append(now - begun)
+            self.times.append((begun, now))
 
     def failed(self, why: str) -> None:
         self.errors += 1
@@ -138,9 +154,23 @@ class _Found:
             self.told.append(why)
 
     def load(self, connections: int, seconds: float) -> Load:
-        taken = sorted(self.taken)
-        p50, p99 = (round(percentile(taken, share) * 1000, 3) if taken else None for share in (0.5, 0.99))
-        return Load(connections, seconds, len(taken), self.errors, p50, p99, tuple(self.told))
+        taken = sorted(ended - begun for begun, ended in self.times)
+        still = sorted(ended - begun for begun, ended in self.times if self.steal.none_within(begun, ended))
+        return Load(
+            connections,
+            seconds,
+            len(taken),
+            self.errors,
+            p50_ms=_milliseconds(taken, 0.5),
+            p99_ms=_milliseconds(taken, 0.99),
+            p99_still_ms=_milliseconds(still, 0.99),
+            still=round(len(still) / len(taken), 3) if taken else 0.0,
+            told=tuple(self.told),
+        )
+
+
+def _milliseconds(ordered: list[float], share: float) -> float | None:
+    return round(percentile(ordered, share) * 1000, 3) if ordered else None
 
 
 def percentile(ordered: list[float], share: float) -> float:
@@ -155,7 +185,7 @@ class _Client:
         self,
         side: Side,
         ready: Iterator[tuple[int, bytes]],
-        found: _Found,
+        found: Found,
         *,
         due: float,
         every: float | None,

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tests.benchmarks.load import Call, Load, Side, complete, generator, percentile, run
+from tests.benchmarks.load import Call, Found, Load, Side, complete, generator, percentile, run
+from tests.benchmarks.steal import Steal
 
 SCORE = re.compile(rb'"score": [0-9]')
 
@@ -133,6 +134,17 @@ def test_at_a_rate_a_stall_is_in_the_times_of_all_that_waited_for_it() -> None:
         assert load.answered == len(found.asked)
     assert 95 <= load.answered <= 101
     assert load.p99_ms is not None and load.p99_ms > 450
+
+
+def test_the_tail_beside_steal_is_of_requests_in_slices_of_which_nothing_was_taken() -> None:
+    steal = Steal(ends=[0.0, 1.0, 2.0, 3.0], ticks=[5, 5, 7, 7])
+    assert steal.none_within(0.1, 0.9) and steal.none_within(2.1, 2.9)
+    assert not steal.none_within(0.5, 1.5), "it was going on as something was stolen"
+    assert not steal.none_within(1.2, 1.3)
+    assert not steal.none_within(2.5, 3.5) and not steal.none_within(-0.5, 0.5), "nobody looked"
+    found = Found(counts_from=0, times=[(0.1, 0.2), (1.1, 1.8), (2.1, 2.4), (2.2, 2.4)], steal=steal)
+    load = found.load(1, 3.0)
+    assert (load.p99_ms, load.p99_still_ms, load.still) == (700, 300, 0.75)
 
 
 def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed() -> None:
