@@ -6,20 +6,13 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes.client import V1PodSpec
 
 from tests.k8s.cluster import K8S, VARIANTS, Manifest, of_kind, rendered
+from tests.k8s.kserve_models import unknown
 
 VERSIONS = ("1.32", "1.37")
 OPERATORS = {"monitoring.coreos.com/v1", "serving.kserve.io/v1beta1"}
-
-KSERVE_FIELDS = {
-    "minReplicas": int,
-    "maxReplicas": int,
-    "scaleMetric": str,
-    "scaleTarget": int,
-    "labels": dict,
-}
-"""What KServe adds to a pod's spec in a predictor, as far as it is used: no package has its schema."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -73,28 +66,40 @@ def dropped(model: Any, manifest: Manifest) -> dict[str, Any]:
     return {key: value for key, value in manifest.items() if kept.get(key) != value}
 
 
+def test_the_inference_service_has_fields_that_kserve_knows() -> None:
+    service = inference_service()
+    assert unknown(service, "V1beta1InferenceService") == []
+    predictor = service["spec"]["predictor"]
+    for change, said in (
+        ({"minReplica": 2}, ".spec.predictor.minReplica: no field of V1beta1PredictorSpec"),
+        ({"minReplicas": "2"}, ".spec.predictor.minReplicas: no int"),
+        ({"logger": {"sink": "x"}}, ".spec.predictor.logger.sink: no field of V1beta1LoggerSpec"),
+    ):
+        changed = {**service, "spec": {"predictor": {**predictor, **change}}}
+        assert unknown(changed, "V1beta1InferenceService") == [said]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_inference_service_is_a_pod_with_fields_of_kserve(version: str) -> None:
-    of_kserve = [
-        m for m in rendered("production with KServe") if m["apiVersion"] == "serving.kserve.io/v1beta1"
-    ]
-    assert [manifest["kind"] for manifest in of_kserve] == ["InferenceService"]
-    (service,) = of_kserve
-    assert set(service) == {"apiVersion", "kind", "metadata", "spec"}
-    assert set(service["spec"]) == {"predictor"}
-    predictor = dict(service["spec"]["predictor"])
-    for name, kind in KSERVE_FIELDS.items():
-        assert isinstance(predictor.pop(name), kind)
-    strategy = predictor.pop("deploymentStrategy")
+def test_the_pods_of_the_inference_service_fit_the_schema_of_kubernetes(version: str) -> None:
+    predictor = inference_service()["spec"]["predictor"]
+    pod = {name: predictor[name] for name in predictor if name in V1PodSpec.attribute_map.values()}
     labels = {"a": "b"}
     spec = {
         "selector": {"matchLabels": labels},
-        "strategy": strategy,
-        "template": {"metadata": {"labels": labels}, "spec": predictor},
+        "strategy": predictor["deploymentStrategy"],
+        "template": {"metadata": {"labels": labels}, "spec": pod},
     }
     validate(
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": spec}, version
     )
+
+
+def inference_service() -> Manifest:
+    """The only resource of KServe that is deployed."""
+    (found,) = [
+        m for m in rendered("production with KServe") if m["apiVersion"] == "serving.kserve.io/v1beta1"
+    ]
+    return found
 
 
 def test_no_plain_y_or_no_becomes_a_boolean() -> None:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,9 +15,14 @@ def program(*names: str) -> str:
     """The path of the first of these programs that is here; the test fails where none is."""
     places = [str(OWN), str(Path(sys.executable).parent), None]
     found = [path for name in names for place in places if (path := shutil.which(name, path=place))]
-    if not found:
-        pytest.fail(
-            f"{' or '.join(names)} is required and not on this machine: `make tools` installs it",
-            pytrace=False,
-        )
-    return found[0]
+    return found[0] if found else _missing(" or ".join(names))
+
+
+def packages(name: str) -> Path:
+    """The folder of a Python package among the tools, to be read; the test fails where it is missing."""
+    found = list(OWN.parent.glob(f"lib/python*/site-packages/{name}"))
+    return found[0] if found else _missing(name)
+
+
+def _missing(what: str) -> NoReturn:
+    pytest.fail(f"{what} is required and not on this machine: `make tools` installs it", pytrace=False)
