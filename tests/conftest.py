@@ -32,6 +32,11 @@ LONGEST = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests of the browser take the documents' pictures."""
+    parser.addoption("--pictures", help="folder that tests/browser write their pictures to")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the modules that take longest first."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

@@ -59,10 +59,12 @@ class Webserver(Buttons):
 
 
 @contextmanager
-def webserver(home: Path, *options: str, definitions: str, header: str | None) -> Iterator[Webserver]:
+def webserver(
+    home: Path, *options: str, definitions: str, header: str | None, location: str = LOCATION
+) -> Iterator[Webserver]:
     """A webserver on the instance of a home, with one code location: `module` or `module:attribute`."""
     module, _, attribute = definitions.partition(":")
-    target = {"module_name": module, "location_name": LOCATION} | (
+    target = {"module_name": module, "location_name": location} | (
         {"attribute": attribute} if attribute else {}
     )
     workspace = home / "workspace.yaml"
