@@ -6,6 +6,7 @@ looks again whether it was the newest that is published.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -49,10 +50,7 @@ def apply_registry(settings: Settings, catalog: Catalog) -> dict[str, int]:
         feature_store(settings).apply(objects, partial=False, objects_to_delete=_gone(settings, objects))
         if settings.redis_url is None:
             _readable_while_written(settings)
-    counts: dict[str, int] = {}
-    for found in objects:
-        counts[type(found).__name__] = counts.get(type(found).__name__, 0) + 1
-    return counts
+    return dict(Counter(_kind(found) for found in objects))
 
 
 def newest_online(lake: Lake, view: str) -> Mapping[str, Any] | None:
@@ -150,6 +148,11 @@ def _readable_while_written(settings: Settings) -> None:
     """Let requests be answered from the embedded store while a snapshot is written; the file remembers it."""
     with closing(sqlite3.connect(settings.online_store_path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _kind(found: Any) -> str:
+    """What Feast calls the kind of an object, also where it is one of ours."""
+    return next(kind.__name__ for kind in type(found).__mro__ if kind.__module__.startswith("feast."))
 
 
 def _gone(settings: Settings, objects: list[Any]) -> list[Any]:

@@ -90,13 +90,18 @@ def test_an_asset_is_materialized_by_its_button(page: Page, drifted: Platform) -
     made = drifted.instance.get_latest_materialization_event(REGISTRY)
     page.goto("/assets/online/feature_registry?view=overview")
     page.get_by_role("button", name="Materialize").first.click()
-    page.get_by_role("button", name="View", exact=True).click()
+    open_launched(page, drifted)
     expect(page.get_by_text("Success", exact=True).first).to_be_visible()
     assert drifted.instance.get_latest_materialization_event(REGISTRY) != made
 
 
 def test_a_gate_refuses_a_model_and_says_why(page: Page, drifted: Platform, pictures: Path) -> None:
-    launch(page, "models/fraud", NEXT_DAY)
+    page.goto("/assets/models/fraud?view=overview")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_placeholder("ex: ").fill(NEXT_DAY)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Launch 1 run").click()
+    open_launched(page, drifted)
     expect(page.get_by_text("Failure", exact=True).first).to_be_visible()
     expect(page.get_by_text("drift_profiles/fraud").first).to_be_visible()
     page.screenshot(path=pictures / "gate.png")
@@ -114,14 +119,11 @@ def test_the_drift_report_is_opened_from_the_day_s_materialization(page: Page, p
     page.screenshot(path=pictures / "drift-report.png")
 
 
-def launch(page: Page, key: str, partition: str) -> None:
-    """Materialize one partition of an asset by the button of its page, and open the run."""
-    page.goto(f"/assets/{key}?view=overview")
-    page.get_by_role("button", name="Materialize").first.click()
-    page.get_by_placeholder("ex: ").fill(partition)
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Launch 1 run").click()
-    page.get_by_role("button", name="View", exact=True).click()
+def open_launched(page: Page, platform: Platform) -> None:
+    """Go to the page of the run that was launched just now."""
+    expect(page.get_by_text("Launched run")).to_be_visible()
+    (newest,) = platform.instance.get_runs(limit=1)
+    page.goto(f"/runs/{newest.run_id}")
 
 
 def made_of(platform: Platform, key: str) -> set[str]:
