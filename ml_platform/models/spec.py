@@ -164,7 +164,7 @@ class ModelSpec(NamedSpec):
         profiles = self.profile_specs(catalog)
         reach = rows.reach_days(catalog)
         for wanted in self.entity_precision_at_k:
-            rows.entity_key(wanted.entity, catalog, wanted_by=f"Model {self.name!r}: entity_precision_at_k")
+            rows.entity_keys(wanted.entity, catalog, wanted_by=f"Model {self.name!r}: entity_precision_at_k")
         features = rows.service(catalog).feature_names(catalog)
         for i, part in enumerate(self.slices):
             check_predicate(part.where, columns=features, owner=f"Model {self.name!r}: slices.{i}.where")

@@ -71,21 +71,21 @@ def test_a_kept_history_is_given_until_the_table_is_another(tmp_path: Path) -> N
         table.append(pa.Table.from_pylist(rows, SCHEMA), partition_by=["partition_date"])
 
     add("ada")
-    one = keys_of(lake, "sources/toy", "who", key_of(START.date()))
+    one = keys_of(lake, "sources/toy", ["who"], key_of(START.date()))
     kept = tmp_path / "known_keys/sources/toy/who.json"
     kept.write_text(kept.read_text().replace(one[-1][1], "told by the document"))
-    assert keys_of(lake, "sources/toy", "who", key_of(START.date()))[-1][1] == "told by the document"
+    assert keys_of(lake, "sources/toy", ["who"], key_of(START.date()))[-1][1] == "told by the document"
     add("eve")
-    two = keys_of(lake, "sources/toy", "who", key_of(START.date()))
+    two = keys_of(lake, "sources/toy", ["who"], key_of(START.date()))
     assert two[-1][1] not in (one[-1][1], "told by the document")
     shutil.rmtree(table.uri)
     add("ada")
     add("bob")
-    assert keys_of(lake, "sources/toy", "who", key_of(START.date()))[-1][1] != two[-1][1], (
+    assert keys_of(lake, "sources/toy", ["who"], key_of(START.date()))[-1][1] != two[-1][1], (
         "another table of the same version"
     )
     kept.write_text("{cut off")
-    assert keys_of(lake, "sources/toy", "who", "2018-01-01")
+    assert keys_of(lake, "sources/toy", ["who"], "2018-01-01")
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_keys_are_those_of_a_naive_reading_and_a_range_tells_what_all_history_do
             for row, mine in zip(found, of_row, strict=True)
         ]
         table.append(pa.Table.from_pylist(dated, schema), partition_by=[cadence.column])
-        every, ranged = first_rows(table.at(), "who", start), first_rows(table.at(), "who", start, keys)
+        every, ranged = first_rows(table.at(), ["who"], start), first_rows(table.at(), ["who"], start, keys)
         since = dict(connection.execute(f"SELECT who, created_timestamp FROM ({every})").fetchall())
         known = connection.execute(f"FROM ({ranged})").fetchall()
         whole, part = (
-            key_history(lambda query: connection.execute(query).fetchall(), found, "who", cadence)
+            key_history(lambda query: connection.execute(query).fetchall(), found, ["who"], cadence)
             for found in (every, ranged)
         )
     expected = naive([row for row in found if cadence.key(row[1]) >= start], cadence.period)

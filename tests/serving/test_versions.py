@@ -115,8 +115,8 @@ WRONG: dict[str, tuple[Change, str]] = {
     "no self-test": (at("self_test", to=[]), "rows to test the version with are required"),
     "a changed function": (at(*FUNCTION, "digest", to="0" * 64), "transaction_context"),
     "a gone function": (at(*FUNCTION, "function", to="ml_platform.gone.function"), "ml_platform.gone"),
-    "an old contract": (at("format", to=1), "a contract of format 2 is required; got 1"),
-    "a later release's contract": (at("format", to=3), "a contract of format 2 is required; got 3"),
+    "an old contract": (at("format", to=1), "a contract of format 3 is required; got 1"),
+    "a later release's contract": (at("format", to=4), "a contract of format 3 is required; got 4"),
     "an unknown word": (at("retries", to=3), "its contract cannot be read: retries"),
 }
 
