@@ -1,10 +1,11 @@
 """What the rows of a feature view are about: one entity, or a combination of several, and the columns of its keys."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Self
 
 from pydantic import Field, model_validator
 
+from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.spec import Name, NamedSpec
 
 
@@ -60,6 +61,16 @@ class AboutEntities(NamedSpec):
     def about(self) -> str:
         """A name for what a row is about: its entity, or the combination of several, such as `region_kind`."""
         return "_".join(self.key_of)
+
+    def check_keys(self, others: Iterable["AboutEntities"]) -> None:
+        """Raise DeclarationError for an entity that another declaration knows by another column."""
+        for other in others:
+            for entity, key in self.key_of.items():
+                if other.key_of.get(entity, key) != key:
+                    raise DeclarationError(
+                        f"FeatureView {self.name!r}: one join key of entity {entity!r} is required; it is {key!r}, and "
+                        f"{other.key_of[entity]!r} in {other.name!r}. Mend `{self.keys_field}:`, or name another entity"
+                    )
 
     @property
     def keys_field(self) -> str:

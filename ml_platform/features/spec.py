@@ -173,6 +173,7 @@ class FeatureViewSpec(AboutEntities):
                     f"{self._where}: join key {key!r} is required among the columns of source {source.name!r}: "
                     f"{', '.join(source.columns)}; name it with `{self.keys_field}:`"
                 )
+        self.check_keys(catalog.all(FeatureViewSpec))
         for i, aggregation in enumerate(self.aggregations):
             aggregation.check(source, labels, owner=f"{self._where}: aggregations.{i}")
         self._check_names(catalog)
@@ -269,10 +270,16 @@ class FeatureServiceSpec(NamedSpec):
         return catalog.get(SourceSpec, self.source, wanted_by=self._where)
 
     def request_fields(self, catalog: Catalog) -> dict[str, RequestField]:
-        """Every request value by name, of all on-demand features."""
+        """Every request value by name, of all on-demand features; one may be a join key as well."""
         fields: dict[str, RequestField] = {}
         for spec in self.on_demand_specs(catalog):
             fields |= spec.request
+        keys = {key for view in self.view_specs(catalog) for key in view.entity_keys}
+        if other := sorted(name for name in keys & fields.keys() if fields[name].sql not in (None, name)):
+            raise DeclarationError(
+                f"{self._where}: request values that are named as join keys must be these; {other} have SQL of "
+                f"their own. Give them other names"
+            )
         missing = sorted(set(self.request_features) - set(fields))
         if missing:
             raise DeclarationError(

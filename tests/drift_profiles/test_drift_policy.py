@@ -272,6 +272,31 @@ def test_rows_without_an_id_count_one_each(month: list[Day]) -> None:
     assert judge(days[-1], days[:-1], policy=policy) == judge(a_day(100), month, policy=POLICY)
 
 
+def test_rows_of_a_combination_of_entities_count_as_those_of_one(month: list[Day]) -> None:
+    pairs = [(region, kind) for region in (7, 8, 9, None) for kind in ("mall", "corner", None)]
+    pairs = [*pairs, (2**40, "mall")]
+    together = {pair: None if None in pair else f"{pair}" for pair in pairs}
+
+    def judged(entity_of: tuple[str, ...]) -> DriftDecision:
+        rng, days = np.random.default_rng(2), [*month, a_day(100)]
+        drawn = [rng.integers(0, len(pairs), ROWS) for _ in days]
+        with_ids = [
+            {
+                **{name: past[name] for name in ("mean_1d", "channel")},
+                "region": np.array([pairs[i][0] for i in chosen], object),
+                "kind": np.array([pairs[i][1] for i in chosen], object),
+                "both": np.array([together[pairs[i]] for i in chosen], object),
+            }
+            for past, chosen in zip(days, drawn, strict=True)
+        ]
+        kept = [{n: c for n, c in day.items() if n in {"mean_1d", "channel", *entity_of}} for day in with_ids]
+        policy = replace(POLICY, entity_of={"mean_1d": entity_of, "channel": entity_of})
+        return judge(kept[-1], kept[:-1], policy=policy)
+
+    assert judged(("region", "kind")) == judged(("kind", "region")) == judged(("both",))
+    assert judged(("region", "kind")) != judged(("region",))
+
+
 def test_a_day_without_its_id_column_is_refused(month: list[Day]) -> None:
     policy = replace(POLICY, entity_of={"mean_1d": ("customer_id",)})
     with pytest.raises(InputError, match=r"columns \['customer_id'\] are not among"):
