@@ -52,9 +52,9 @@ class RowNumbers:
 
     def of(self, day: Mapping[str, np.ndarray]) -> np.ndarray:
         """The number of each row of a day's columns."""
-        found, *others = [of.of(day[column]) for of, column in zip(self._ids, self._columns, strict=True)]
+        found, *others = [ids.of(day[name]) for ids, name in zip(self._ids, self._columns, strict=True)]
         for pairs, other in zip(self._pairs, others, strict=True):
-            both = (found > 0) & (other > 0)
-            found, mixed = np.zeros_like(found), found << _HALF | other
-            found[both] = pairs.of(mixed[both])
+            there, pair = (found > 0) & (other > 0), found << _HALF | other
+            found = np.zeros_like(found)
+            found[there] = pairs.of(pair[there])
         return found

@@ -21,7 +21,7 @@ class AboutEntities(NamedSpec):
     entities: tuple[Name, ...] = Field(
         default=(),
         exclude_if=_is_empty,
-        description="Instead of `entity`: several, such as `[region, kind]`; a row is about a combination of their "
+        description="Instead of `entity`: several, such as `[shop, product]`; a row is about a combination of their "
         "keys that was ever seen.",
     )
     join_key: Name | None = Field(default=None, description="Column of its key; default: <entity>_id.")
@@ -59,17 +59,24 @@ class AboutEntities(NamedSpec):
 
     @property
     def about(self) -> str:
-        """A name for what a row is about: its entity, or the combination of several, such as `region_kind`."""
+        """A name for what a row is about: its entity, or the combination of several, such as `shop_product`."""
         return "_".join(self.key_of)
 
+    @property
+    def keys_by_name(self) -> dict[str, tuple[str, ...]]:
+        """Columns of keys by the names that others may call them by: each entity, and the combination."""
+        return {**{entity: (key,) for entity, key in self.key_of.items()}, self.about: self.entity_keys}
+
     def check_keys(self, others: Iterable["AboutEntities"]) -> None:
-        """Raise DeclarationError for an entity that another declaration knows by another column."""
+        """Raise DeclarationError for an entity that another declaration knows by other columns."""
         for other in others:
-            for entity, key in self.key_of.items():
-                if other.key_of.get(entity, key) != key:
+            for name, mine in self.keys_by_name.items():
+                theirs = other.keys_by_name.get(name, mine)
+                if theirs != mine:
                     raise DeclarationError(
-                        f"FeatureView {self.name!r}: one join key of entity {entity!r} is required; it is {key!r}, and "
-                        f"{other.key_of[entity]!r} in {other.name!r}. Mend `{self.keys_field}:`, or name another entity"
+                        f"FeatureView {self.name!r}: one join key of entity {name!r} is required; it is "
+                        f"{', '.join(mine)}, and {', '.join(theirs)} in {other.name!r}. Mend `{self.keys_field}:`, or "
+                        f"name another entity"
                     )
 
     @property

@@ -34,7 +34,10 @@ class Preprocessing(Spec):
 class EntityPrecision(Spec):
     """Of the k entities that score highest on a day, how many have a positive: what k inspections a day find."""
 
-    entity: Name = Field(description="An entity of the service's views, such as `place`.")
+    entity: Name = Field(
+        description="What one of the service's views is about: an entity, such as `place`, or a combination, such as "
+        "`shop_product`."
+    )
     k: int = Field(ge=1, description="How many entities are inspected each day.")
 
     @property

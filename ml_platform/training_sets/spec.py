@@ -44,8 +44,8 @@ class TrainingSetSpec(NamedSpec):
     )
     exclude_known_positive_entities: Name | None = Field(
         default=None,
-        description="Entity, such as `place`, whose rows leave a test day that began after one of its events in "
-        "the set's days was known to be positive; counted in the manifest.",
+        description="Entity, such as `place`, or combination, such as `shop_product`, whose rows leave a test day that "
+        "began after one of its events in the set's days was known to be positive; counted in the manifest.",
     )
     minimum_rows: int = Field(default=1000, ge=1, description="Fewest rows of each split.")
     minimum_positives: int = Field(
@@ -94,7 +94,7 @@ class TrainingSetSpec(NamedSpec):
         return f"numbers ({kind})" if self.task(catalog) == "regression" else f"classes 0 and 1 ({kind})"
 
     def entities(self, catalog: Catalog) -> dict[str, tuple[str, ...]]:
-        """Join keys by what the service's views are about: an entity, or a combination such as `region_kind`."""
+        """Join keys by what the service's views are about: an entity, or a combination such as `shop_product`."""
         return {view.about: view.entity_keys for view in self.service(catalog).view_specs(catalog)}
 
     def join_keys(self, catalog: Catalog) -> dict[str, str]:

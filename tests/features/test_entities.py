@@ -65,9 +65,14 @@ def test_every_key_must_be_a_column_of_the_source() -> None:
 def test_an_entity_has_one_key_in_all_views() -> None:
     other = view(name="others", entity="kind", join_key="wallet_id")
     with pytest.raises(
-        DeclarationError, match="'kind' is required; it is 'wallet_id', and 'kind' in 'region_kind"
+        DeclarationError, match="'kind' is required; it is wallet_id, and kind in 'region_kind"
     ):
         other.check(with_views(other))
+    single = view(name="others", entity="region_kind", join_key="wallet_id")
+    with pytest.raises(
+        DeclarationError, match="it is wallet_id, and region_id, kind in 'region_kind_payments'"
+    ):
+        single.check(with_views(single))
 
 
 def test_a_request_value_named_as_a_key_is_that_key() -> None:

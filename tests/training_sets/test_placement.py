@@ -184,3 +184,14 @@ def test_rows_carry_the_join_keys_of_every_entity_beside_the_event_id(shared: Pl
     delivered = shared.delivered().to_pandas().set_index("transaction_id")
     carried: Any = rows.to_pandas().set_index("transaction_id")[keys]
     assert carried.astype("int64").equals(delivered.loc[carried.index, keys].astype("int64"))
+
+
+def test_a_manifest_of_an_earlier_version_tells_the_same_entities_apart(shared: Platform) -> None:
+    spec = declared(shared)
+    manifest = store.read_manifest(shared.settings, spec, LAST_DAY)
+    assert manifest["entities"] == {"customer": ["customer_id"], "terminal": ["terminal_id"]}
+    earlier = {**manifest, "entities": {entity: key for entity, (key,) in manifest["entities"].items()}}
+    now, then = (store.read_arrays(shared.settings, spec, found)["test"] for found in (manifest, earlier))
+    assert {name: ids.tolist() for name, ids in now.entities.items()} == {
+        name: ids.tolist() for name, ids in then.entities.items()
+    }
