@@ -79,7 +79,7 @@ def policy_of(spec: DriftProfileSpec, catalog: Catalog) -> DriftPolicy:
 
 def id_columns(spec: DriftProfileSpec, catalog: Catalog) -> list[str]:
     """The join keys that the rows carry beside their features, each once."""
-    return list(dict.fromkeys(spec.entity_of(catalog).values()))
+    return list(dict.fromkeys(key for keys in spec.entity_of(catalog).values() for key in keys))
 
 
 def read_columns(spec: DriftProfileSpec, catalog: Catalog) -> list[str]:

@@ -20,7 +20,7 @@ from ml_platform.drift_profiles.distances import (
     read_numbers,
     require_columns,
 )
-from ml_platform.drift_profiles.entities import EntityNumbers
+from ml_platform.drift_profiles.entities import RowNumbers
 from ml_platform.drift_profiles.policy import DriftPolicy
 from ml_platform.kernel.errors import InputError
 
@@ -87,7 +87,7 @@ class RollingReference:
         self._policy = policy
         self._days: deque[tuple[Hashable, dict[str, Sample]]] = deque()
         self._pooled: dict[str, Sample] | None = None
-        self._entities = {column: EntityNumbers() for column in policy.id_columns}
+        self._entities = {columns: RowNumbers(columns) for columns in policy.entity_of.values()}
 
     @property
     def limit(self) -> int:
@@ -155,10 +155,11 @@ class RollingReference:
     def _samples(self, day: Mapping[str, np.ndarray]) -> dict[str, Sample]:
         policy = self._policy
         features = [name for name in day if name not in policy.id_columns]
-        _require_ids(day, {policy.entity_of[name] for name in features if name in policy.entity_of})
+        named = {name: policy.entity_of[name] for name in features if name in policy.entity_of}
+        _require_ids(day, {column for columns in named.values() for column in columns})
         require_columns(day if features else {})
-        ids = {column: known.of(day[column]) for column, known in self._entities.items() if column in day}
-        entities = {name: ids.get(policy.entity_of.get(name, "")) for name in features}
+        ids = {columns: self._entities[columns].of(day) for columns in set(named.values())}
+        entities = {name: ids.get(named.get(name, ())) for name in features}
         return {
             name: read_categories(day[name], entities=entities[name])
             if name in policy.categories

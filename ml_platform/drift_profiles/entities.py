@@ -1,11 +1,11 @@
-"""Numbers for the entities of rows, so that the rows of each can be counted over many days.
+"""Numbers for the entities of rows, or for combinations of several, so that rows of each are counted over many days.
 
 Ids can be of any type. Where they are whole numbers that are not too large, as most are, a day is looked up in a
 table at once: one by one, the ids of 29 days took longer than everything else that judging a day needs.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import count
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ml_platform.drift_profiles.missing import is_missing, listed
 
 _LARGEST = 2**22  # ids below it are looked up in a table, of 32 MB at most
+_HALF = 31  # bits of a number: two make one
 
 
 class EntityNumbers:
@@ -39,3 +40,21 @@ class EntityNumbers:
         for new in np.unique(ids[found == 0]).tolist():
             self._table[new] = self._numbers[new]
         return self._table[ids]
+
+
+class RowNumbers:
+    """Numbers what rows are about by some columns of ids from 1 on, as they come; rows that lack an id have 0."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._ids = [EntityNumbers() for _ in columns]
+        self._pairs = [EntityNumbers() for _ in columns[1:]]
+
+    def of(self, day: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The number of each row of a day's columns."""
+        found, *others = [ids.of(day[name]) for ids, name in zip(self._ids, self._columns, strict=True)]
+        for pairs, other in zip(self._pairs, others, strict=True):
+            there, pair = (found > 0) & (other > 0), found << _HALF | other
+            found = np.zeros_like(found)
+            found[there] = pairs.of(pair[there])
+        return found

@@ -10,7 +10,7 @@ from ml_platform.kernel.errors import DeclarationError
 class DriftPolicy:
     """How far a day may be from its reference before models must not be trained on it.
 
-    A snapshot's feature repeats in all of its entity's rows: `entity_of` names the column of ids, and Kish's
+    A snapshot's feature repeats in all of its entity's rows: `entity_of` names the columns of ids, and Kish's
     effective size of their clusters counts in place of rows, or who comes often would make days significant.
 
     The defaults come from 702 stable days of the reference use case (9,600 rows, 15 features) and 1,170 of a tenth of
@@ -34,7 +34,7 @@ class DriftPolicy:
     minimum_sample: int = 500
     calendar: frozenset[str] = frozenset()  # constant within a day: measured, never gated
     categories: frozenset[str] = frozenset()  # codes or strings; all other features are numbers
-    entity_of: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)  # feature: id column
+    entity_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)  # feature: id columns
     consecutive: int = 1  # days in a row on which a feature has to breach before it fails one
     same_weekday: frozenset[str] = frozenset()  # compared with days of the same weekday only
     same_weekday_days: int = 4
@@ -64,4 +64,4 @@ class DriftPolicy:
     @property
     def id_columns(self) -> frozenset[str]:
         """Columns of a day that hold entity ids, and are not features."""
-        return frozenset(self.entity_of.values())
+        return frozenset(column for columns in self.entity_of.values() for column in columns)

@@ -92,10 +92,9 @@ class DriftProfileSpec(NamedSpec):
     def service(self, catalog: Catalog) -> FeatureServiceSpec:
         return catalog.get(FeatureServiceSpec, self.feature_service, wanted_by=f"DriftProfile {self.name!r}")
 
-    def entity_of(self, catalog: Catalog) -> dict[str, str]:
-        """The join key of each feature that a row takes from its entity's snapshot."""
-        views = self.service(catalog).view_specs(catalog)
-        return {feature.name: view.entity_key for view in views for feature in view.features(catalog)}
+    def entity_of(self, catalog: Catalog) -> dict[str, tuple[str, ...]]:
+        """The join keys of each feature that a row takes from its entity's snapshot."""
+        return self.service(catalog).entity_of(catalog)
 
     def weekday_features(self, catalog: Catalog) -> frozenset[str]:
         """The features that are compared with days of the same weekday only."""
@@ -117,7 +116,8 @@ class DriftProfileSpec(NamedSpec):
                 f"DriftProfile {self.name!r}: calendar, categories and same_weekday must be features of "
                 f"{self.feature_service!r} ({service.feature_names(catalog)}); got also {unknown}"
             )
-        keys = sorted({*self.entity_of(catalog).values()} & {*service.feature_names(catalog)})
+        ids = {key for keys in self.entity_of(catalog).values() for key in keys}
+        keys = sorted(ids & {*service.feature_names(catalog)})
         if keys:
             raise DeclarationError(
                 f"DriftProfile {self.name!r}: join keys must not be features of {self.feature_service!r}, as ids "

@@ -151,7 +151,7 @@ def column_lineage(spec: FeatureViewSpec, catalog: Catalog) -> dg.TableColumnLin
     """Which source columns each feature comes from."""
     source, labels = spec.sources(catalog)
     origins = {"events": source.key, "labels": labels.key if labels is not None else source.key}
-    always = [_column_dep(source.key, EVENT_TIME), _column_dep(source.key, spec.entity_key)]
+    always = [_column_dep(source.key, name) for name in (EVENT_TIME, *spec.entity_keys)]
     deps = {name: [_column_dep(source.key, name)] for name in spec.row_key(catalog)}
     for feature in spec.features(catalog):
         own = [_column_dep(origins[stream], column) for stream, column in feature.reads]
@@ -166,6 +166,6 @@ def _column_dep(asset: str, column: str) -> dg.TableColumnDep:
 def _entities(
     connection: duckdb.DuckDBPyConnection, spec: FeatureViewSpec, catalog: Catalog
 ) -> dict[str, int]:
-    key = quoted(spec.entity_key)
-    query = f"SELECT CAST({spec.cadence(catalog).column} AS VARCHAR), count(DISTINCT {key}) FROM staged GROUP BY 1"
+    key, partition = ", ".join(map(quoted, spec.entity_keys)), spec.cadence(catalog).column
+    query = f"SELECT CAST({partition} AS VARCHAR), count(DISTINCT ({key})) FROM staged GROUP BY 1"
     return {row[0]: row[1] for row in connection.execute(query).fetchall()}

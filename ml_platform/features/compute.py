@@ -26,15 +26,15 @@ OTHER_TIME = "a label with its event's time is required; another time has the la
 class WindowQuery:
     """One view over a range of partitions: which aggregates, from which relations, for which rows.
 
-    `events`, `labels` and `keys` name relations of versions: of events (entity key, event id, both times, the
-    columns that are aggregated), of their labels (event id, both times, columns), and of all history (entity key,
+    `events`, `labels` and `keys` name relations of versions: of events (entity keys, event id, both times, the
+    columns that are aggregated), of their labels (event id, both times, columns), and of all history (entity keys,
     both times). `first` and `last` are the times, in microseconds, between which the partitions lie. With accuracy
-    `snapshot` there is a row for every end of a partition and every key known by then; with `event` one for
-    every event. `prompt` says that every event and label has one version, known before any row that counts it;
-    `at_once` that moreover every event was known when it happened.
+    `snapshot` there is a row for every end of a partition and all keys that were seen together by then; with `event`
+    one for every event. An event that lacks a key is nobody's. `prompt` says that every event and label has one
+    version, known before any row that counts it; `at_once` that moreover every event was known when it happened.
     """
 
-    entity_key: str
+    entity_keys: tuple[str, ...]
     event_id: str
     accuracy: Literal["snapshot", "event"]
     aggregates: tuple[Aggregate, ...]
@@ -81,11 +81,21 @@ class WindowQuery:
         return [None, "labels"] if "labels" in self.streams else [None]
 
     @property
+    def key(self) -> list[str]:
+        """What the entity keys are called within the query, in their order."""
+        return [f"key{i}" for i in range(len(self.entity_keys))]
+
+    @property
+    def named_keys(self) -> list[exp.Expr]:
+        """The entity keys of a relation of versions, as they are called within the query."""
+        return [column(name).as_(key) for name, key in zip(self.entity_keys, self.key, strict=True)]
+
+    @property
     def carried(self) -> list[str]:
         """What is known of a row of the answer, beside its measures."""
         if not self.by_event:
-            return ["key", "us"]
-        return ["id", "key", "us", "known"] if self.known_later else ["id", "key", "us"]
+            return [*self.key, "us"]
+        return ["id", *self.key, "us", *(["known"] if self.known_later else [])]
 
     @property
     def known_later(self) -> bool:
@@ -96,7 +106,7 @@ class WindowQuery:
     @property
     def identity(self) -> list[str]:
         """The columns that tell the rows of the answer apart."""
-        return ["id"] if self.by_event else ["key", "us"]
+        return ["id"] if self.by_event else [*self.key, "us"]
 
     @property
     def part_names(self) -> list[str]:
@@ -125,8 +135,7 @@ def source_rows(query: WindowQuery) -> list[Step]:
     """Versions of events, and of labels if some are aggregated, with what arguments need."""
     own = [column(a.column).as_(a.column) for a in query.measures.arguments("events")]
     own += [predicate(a.where).as_(a.condition) for a in query.measures.arguments() if a.where]
-    key = column(query.entity_key)
-    events = _versions(query.events, query.event_id).select(key.as_("key"), *dict.fromkeys(own))
+    events = _versions(query.events, query.event_id).select(*query.named_keys, *dict.fromkeys(own))
     steps: list[Step] = [("event_rows", events)]
     if "labels" in query.streams:
         taken = dict.fromkeys(column(a.column).as_(a.column) for a in query.measures.arguments("labels"))
@@ -143,11 +152,11 @@ def _versions(relation: str, event_id: str) -> exp.Select:
 
 def today(query: WindowQuery, *, events: exp.Expr, labels: exp.Expr) -> exp.Select:
     """Every event with its label, aliased e and l, and what it adds to each part."""
-    own = [column(name, "e") for name in ("id", "key", "us", "known")]
+    own = [column(name, "e") for name in ("id", *query.key, "us", "known")]
     select = (
         exp.select(*own, *parts(query, label=label_value))
         .from_(events)
-        .where(is_not_null(column("key", "e")))
+        .where(*(is_not_null(column(key, "e")) for key in query.key))
     )
     return select.join(labels, using=["id"], join_type="left") if "labels" in query.streams else select
 
@@ -177,18 +186,19 @@ def label_value(name: str) -> exp.Expr:
 
 
 def snapshot_rows(query: WindowQuery) -> list[Step]:
-    """`answered`: every key at every end of a partition from which on it is known."""
+    """`answered`: every combination of keys at every end of a partition from which on it is known."""
     event, created = dialect.micros(column("event_timestamp")), dialect.micros(column("created_timestamp"))
     happened_and_known = greatest(
         event + number(1), created
     )  # an event at an end is of the partition that begins
     since = dialect.next_end(exp.Min(this=happened_and_known), query.period)
-    key = column(query.entity_key)
-    known = exp.select(key.as_("key"), since.as_("since")).from_(table(query.keys))
+    keys = list(map(column, query.entity_keys))
+    known = exp.select(*query.named_keys, since.as_("since")).from_(table(query.keys))
+    known = known.where(*map(is_not_null, keys)).group_by(*(key.copy() for key in keys))
     ends = exp.select(dialect.times_from_to(query.first + query.period, query.last, query.period).as_("us"))
-    rows = exp.select(column("key"), column("us")).from_(table("known_keys"))
+    rows = exp.select(*map(column, query.key), column("us")).from_(table("known_keys"))
     return [
-        ("known_keys", known.where(is_not_null(key.copy())).group_by(key.copy())),
+        ("known_keys", known),
         ("ends", ends),
         ("answered", rows.join(table("ends"), on=column("us") >= column("since"))),
     ]
@@ -208,7 +218,9 @@ def windowed_rows(query: WindowQuery) -> list[Step]:
     time = column("us") + number(shift) if shift else column("us")
     select = exp.select(*own, time.as_("at"), column("answers"), *over).from_(table("in_order"))
     frames = [
-        dialect.window(name, Frame(f.far - shift, f.near, open=f.open and not shift), by="key", order="us")
+        dialect.window(
+            name, Frame(f.far - shift, f.near, open=f.open and not shift), by=query.key, order="us"
+        )
         for name, f in windows(query.measures.all).items()
     ]
     select.set("windows", frames)
@@ -219,12 +231,12 @@ def _added_up(query: WindowQuery) -> list[Step]:
     """All windows of one time: each event is looked at once, and nothing has to be in order."""
     added = {name: column(name) for name in query.part_names}
     time = number(query.last)
-    sums = exp.select(column("key"), *measured(query, added, time)).from_(table("today"))
+    sums = exp.select(*map(column, query.key), *measured(query, added, time)).from_(table("today"))
     values = [column(name) for name in query.measure_names]
-    rows = exp.select(column("key"), column("us").as_("at"), exp.true().as_("answers"), *values)
+    rows = exp.select(*map(column, query.key), column("us").as_("at"), exp.true().as_("answers"), *values)
     return [  # no event is left out before it is looked at: a partition alone refuses what a range with it does
-        ("sums", sums.group_by(column("key"))),
-        ("windowed", rows.from_(table("answered")).join(table("sums"), using=["key"], join_type="left")),
+        ("sums", sums.group_by(*map(column, query.key))),
+        ("windowed", rows.from_(table("answered")).join(table("sums"), using=[*query.key], join_type="left")),
     ]
 
 
@@ -262,7 +274,7 @@ def _in_order(query: WindowQuery) -> list[Step]:
         return [("in_order", exp.union(events, rows, distinct=False))]
     if query.by_period:
         return [*snapshot_rows(query), *_periods_in_order(query)]
-    own = [column(name) for name in ("key", "us", "id")]
+    own = [column(name) for name in (*query.key, "us", "id")]
     events = exp.select(*own, *values, exp.false().as_("answers")).from_(table("today"))
     rows = _without_values(query).select(exp.null().as_("id"))
     rows = exp.select(*(c.copy() for c in own), *(v.copy() for v in values), column("answers")).from_(
@@ -279,19 +291,20 @@ def _without_values(query: WindowQuery) -> exp.Select:
 
 
 def _periods_in_order(query: WindowQuery) -> list[Step]:
-    """What every key's days, or hours, add up to, and those that end with an answered snapshot."""
+    """What the days, or hours, of all keys add up to, and those that end with an answered snapshot."""
     start = dialect.whole(column("us"), query.period) * number(query.period)
     sums = [part.aggregate(column(part.name), _in_time()).as_(part.name) for part in query.measures.parts]
-    periods = exp.select(column("key"), start.as_("us"), *sums).from_(table("today"))
+    keys = list(map(column, query.key))
+    periods = exp.select(*keys, start.as_("us"), *sums).from_(table("today"))
     before = column("us") - number(query.period)
-    ending = exp.select(column("key"), before.as_("us"), exp.true().as_("answers"))
+    ending = exp.select(*map(column, query.key), before.as_("us"), exp.true().as_("answers"))
     values = [column(name) for name in query.part_names]
     answered = dialect.or_false(column("answers")).as_("answers")
-    rows = exp.select(column("key"), column("us"), answered, *values)
+    rows = exp.select(*map(column, query.identity), answered, *values)
     rows = rows.from_(ending.from_(table("answered")).subquery("a"))
     return [
-        ("periods", periods.group_by(column("key"), start.copy())),
-        ("in_order", rows.join(table("periods"), using=["key", "us"], join_type="full")),
+        ("periods", periods.group_by(*map(column, query.key), start.copy())),
+        ("in_order", rows.join(table("periods"), using=[*query.identity], join_type="full")),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from feast import (
@@ -36,29 +36,32 @@ _KEY_TYPES = {"int64": ValueType.INT64, "int32": ValueType.INT32, "string": Valu
 
 def feast_objects(catalog: Catalog, lake: Lake) -> list[Any]:
     """Every entity, feature view, on-demand view and feature service that is declared, in Feast's terms."""
-    entities = {spec.entity: entity(spec, catalog) for spec in catalog.all(FeatureViewSpec)}
+    of_views = {spec.name: entities(spec, catalog) for spec in catalog.all(FeatureViewSpec)}
     views = {
-        spec.name: feature_view(spec, catalog, lake, entities[spec.entity])
+        spec.name: feature_view(spec, catalog, lake, of_views[spec.name])
         for spec in catalog.all(FeatureViewSpec)
     }
     on_demand = {spec.name: on_demand_view(spec, views) for spec in catalog.all(OnDemandFeaturesSpec)}
     services = [feature_service(spec, views, on_demand) for spec in catalog.all(FeatureServiceSpec)]
-    return [*entities.values(), *views.values(), *on_demand.values(), *services]
+    every = {entity.name: entity for found in of_views.values() for entity in found}
+    return [*every.values(), *views.values(), *on_demand.values(), *services]
 
 
-def entity(spec: FeatureViewSpec, catalog: Catalog) -> Entity:
-    """The entity of a view, with the type of its join key from the source."""
+def entities(spec: FeatureViewSpec, catalog: Catalog) -> list[Entity]:
+    """The entities of a view, with the types of their join keys from the source."""
     source = catalog.get(SourceSpec, spec.source, wanted_by=spec.key)
-    kind = source.columns[spec.entity_key].type
-    return Entity(name=spec.entity, join_keys=[spec.entity_key], value_type=_KEY_TYPES[kind])
+    return [
+        Entity(name=name, join_keys=[key], value_type=_KEY_TYPES[source.columns[key].type])
+        for name, key in spec.key_of.items()
+    ]
 
 
-def feature_view(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, of: Entity) -> FeatureView:
+def feature_view(spec: FeatureViewSpec, catalog: Catalog, lake: Lake, of: Sequence[Entity]) -> FeatureView:
     """One declared view, read from its lake table."""
     return FeatureView(
         name=spec.name,
         description=spec.description,
-        entities=[of],
+        entities=list(of),
         ttl=spec.ttl.timedelta(),
         schema=[Field(name=f.name, dtype=FEAST_TYPES[f.type]) for f in spec.features(catalog)],
         online=spec.online,

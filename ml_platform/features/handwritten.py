@@ -1,7 +1,7 @@
 """Views whose rows are computed by SQL that somebody wrote, one statement for each partition.
 
 The statement reads relations named as the sources, in which every event stands once, as it was known when the
-partition was complete, and returns the join key and the declared features. `{{ partition_start }}` and
+partition was complete, and returns the join keys and the declared features. `{{ partition_start }}` and
 `{{ partition_end }}` are the times between which the partition lies: of a day, two midnights.
 """
 
@@ -26,7 +26,7 @@ from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
 
 def partition_sql(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> str:
-    """SQL of one partition's rows, in no order: key, both times, features, partition.
+    """SQL of one partition's rows, in no order: keys, both times, features, partition.
 
     It reads relations named as the sources' assets, which hold all versions of what the view reaches.
     """
@@ -35,7 +35,7 @@ def partition_sql(spec: FeatureViewSpec, catalog: Catalog, partition: str) -> st
     times = [end.as_(EVENT_TIME), end.copy().as_(CREATED_TIME)]
     cadence = cadence_of(partition)
     own = dialect.cast(exp.Literal.string(partition), ENGINE_TYPES[cadence.column_type]).as_(cadence.column)
-    select = exp.select(column(spec.entity_key), *times, *values, own)
+    select = exp.select(*map(column, spec.entity_keys), *times, *values, own)
     return dialect.printed(_from_statement(select, spec, catalog, partition))
 
 
@@ -60,10 +60,9 @@ def returned(spec: FeatureViewSpec, catalog: Catalog) -> dict[str, str]:
         raise DeclarationError(
             f"{where} must be one SELECT statement over its sources; {str(err).splitlines()[0]}"
         ) from err
-    if missing := sorted({spec.entity_key, *spec.columns} - set(found)):
-        raise DeclarationError(
-            f"{where} must return {', '.join([spec.entity_key, *spec.columns])}; missing: {missing}"
-        )
+    wanted = [*spec.entity_keys, *spec.columns]
+    if missing := sorted(set(wanted) - set(found)):
+        raise DeclarationError(f"{where} must return {', '.join(wanted)}; missing: {missing}")
     return found
 
 
@@ -109,7 +108,7 @@ def _check(spec: FeatureViewSpec, catalog: Catalog, found: exp.Select, where: st
             f"{where} must follow from the events alone, or a partition made again has other rows; it has "
             f"{function}; use {{{{ partition_end }}}}"
         )
-    wanted = {spec.entity_key, *spec.columns}
+    wanted = {*spec.entity_keys, *spec.columns}
     returned = set(found.named_selects)
     if not found.is_star and returned != wanted:
         raise DeclarationError(

@@ -122,14 +122,15 @@ def _today(query: WindowQuery) -> exp.Select:
 def _answered_events(query: WindowQuery) -> exp.Query:
     """Every event of the days once: as it was known at its time, or as it was first known if that was later."""
     own = [column(name) for name in query.carried]
-    inside = exp.and_(column("us") >= number(query.first), dialect.is_not_null(column("key")))
+    named = [dialect.is_not_null(column(key)) for key in query.key]
+    inside = exp.and_(column("us") >= number(query.first), *named)
     once = exp.select(*own).from_(table("event_versions")).where(inside, exp.not_(column("several")))
     in_time = exp.case().when(column("known") <= column("us"), column("known"))
     order = [dialect.descending(in_time), dialect.ascending(column("known"))]
     more = exp.select(*(c.copy() for c in own)).from_(table("event_versions"))
     more = more.where(column("us") >= number(query.first), column("several"))
     chosen = dialect.among(exp.RowNumber(), "id", order).eq(1)
-    return exp.union(once, more.qualify(chosen.and_(dialect.is_not_null(column("key")))), distinct=False)
+    return exp.union(once, more.qualify(exp.and_(chosen, *(found.copy() for found in named))), distinct=False)
 
 
 def _affected(query: WindowQuery) -> list[Step]:
@@ -138,7 +139,7 @@ def _affected(query: WindowQuery) -> list[Step]:
     if "labels" in query.streams:
         late = exp.union(late, _late(query, "today", "label_settled", query.reach("labels")), distinct=False)
     on = exp.and_(
-        column("key", "r").eq(column("key", "l")),
+        dialect.same(query.key, "r", "l"),
         column("us", "r") >= column("since", "l"),
         column("us", "r") < column("until", "l"),
     )
@@ -153,7 +154,7 @@ def _late(query: WindowQuery, relation: str, settled: str, reach: Frame) -> exp.
     since = column("us") + number(reach.nearest)
     until = least(column(settled), column("us") + number(reach.far + 1))
     first = _first(query, reach)
-    own = [column("id"), column("key"), column("several")]
+    own = [column(name) for name in ("id", *query.key, "several")]
     select = exp.select(*own, since.as_("since"), until.as_("until"))
     return select.from_(table(relation)).where(first < until.copy())
 
@@ -192,7 +193,7 @@ def _counted(query: WindowQuery, stream: Stream, versions: str) -> exp.Select:
     if not reach.open:  # an event is in its own window, however late it was known
         itself = exp.and_(column("id", "e").eq(column("id", "r")), column("is_first", "e"))
         known = known.or_(itself.and_(column("known", "e") > time.copy()))
-    on = exp.and_(column("key", "e").eq(column("key", "r")), inside(reach, column("us", "e"), time), known)
+    on = exp.and_(dialect.same(query.key, "e", "r"), inside(reach, column("us", "e"), time), known)
     added = {part.alias: part.this for part in parts(query, label=_of_event, stream=stream)}
     own = [column(name, "r") for name in query.carried]
     select = exp.select(*own, *measured(query, added, time, "e")).from_(table("affected", "r"))
@@ -210,8 +211,8 @@ def _labelled(query: WindowQuery) -> exp.Select:
     arguments = query.measures.arguments("labels")
     taken = dict.fromkeys(label_value(a.column).as_(a.column) for a in arguments)
     taken |= dict.fromkeys(column(a.condition, "e") for a in arguments if a.where)
-    own = [column("id", "e"), column("key", "e"), column("us", "e")]
-    keys = exp.select(column("key")).from_(table("affected")).subquery()
+    own = [column(name, "e") for name in ("id", *query.key, "us")]
     select = exp.select(*own, known.as_("known"), replaced.as_("replaced"), *taken)
     select = select.from_(table("event_versions", "e")).join(table("label_versions", "l"), using=["id"])
-    return select.where(exp.In(this=column("key", "e"), query=keys), known.copy() < replaced.copy())
+    select = select.join(table("affected", "r"), on=dialect.same(query.key, "e", "r"), join_type="semi")
+    return select.where(known.copy() < replaced.copy())

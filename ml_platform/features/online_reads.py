@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 OnlineRow = tuple[int, list[Any]] | None
 """An entity's row of a view: its event time in microseconds since 1970 UTC and its values; None where there is none."""
 
+Key = tuple[int | str, ...]
+"""The values of a view's join keys, in their order."""
+
 _KEYS = 10_000  # in one query of SQLite, which takes 32,766
 
 
 @dataclass(frozen=True)
 class ViewKeys:
-    """What is read of one view: values of its join key, and features, whose order the values have."""
+    """What is read of one view: values of its join keys, and features, whose order the values have."""
 
     view: "FeatureView"
-    join_key: str
-    keys: Sequence[int | str]
+    join_keys: tuple[str, ...]
+    keys: Sequence[Key]
     features: Sequence[str]
 
 
@@ -64,8 +67,8 @@ class OnlineReads:
             for asked in wanted
         ]
 
-    def _ask(self, store: Any, asked: ViewKeys, keys: Sequence[int | str]) -> Any:
-        wanted = [_entity_key(asked.join_key, key) for key in keys]
+    def _ask(self, store: Any, asked: ViewKeys, keys: Sequence[Key]) -> Any:
+        wanted = [_entity_key(asked.join_keys, key) for key in keys]
         return store.online_read(self._config, asked.view, wanted, list(asked.features))
 
     def _own_store(self) -> Any:
@@ -104,14 +107,14 @@ def _row(row: tuple[Any, Any], features: Sequence[str]) -> OnlineRow:
     return since_epoch(time), [plain_value(values.get(name)) for name in features]
 
 
-def _entity_key(join_key: str, key: int | str) -> Any:
+def _entity_key(join_keys: Sequence[str], key: Key) -> Any:
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
-    value = Value(int64_val=key) if isinstance(key, int) else Value(string_val=key)
-    return EntityKey(join_keys=[join_key], entity_values=[value])
+    values = [Value(int64_val=one) if isinstance(one, int) else Value(string_val=one) for one in key]
+    return EntityKey(join_keys=join_keys, entity_values=values)
 
 
-def _portions(keys: Sequence[int | str]) -> Iterator[Sequence[int | str]]:
+def _portions(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
     for start in range(0, len(keys), _KEYS):
         yield keys[start : start + _KEYS]

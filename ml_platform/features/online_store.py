@@ -31,7 +31,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from ml_platform.features.online_reads import OnlineRow, ViewKeys, plain_value
+from ml_platform.features.online_reads import Key, OnlineRow, ViewKeys, plain_value
 
 _ROWS = 1_000
 """Rows in one pipeline: Redis answers readers between its commands, and each answer has to come in time."""
@@ -124,7 +124,7 @@ class RedisSnapshotOnlineStore(RedisOnlineStore):
         fields = [_fields(name, tuple(view.features)) for name, view in zip(names, wanted, strict=True)]
         project = config.project.encode()
         asked = [
-            ("HMGET", _entity(view.join_key, key) + project, *mine)
+            ("HMGET", _entity(view.join_keys, key) + project, *mine)
             for view, mine in zip(wanted, fields, strict=True)
             for key in view.keys
         ]
@@ -146,17 +146,24 @@ class RedisSnapshotOnlineStore(RedisOnlineStore):
             return self._client
 
 
-def _entity(join_key: str, key: int | str) -> bytes:
+def _entity(join_keys: tuple[str, ...], key: Key) -> bytes:
     """An entity as Feast serializes its key, which makes a protobuf first and takes many times as long."""
-    if isinstance(key, int):
-        return _named(join_key) + _NUMBER.pack(ValueType.INT64, 8, key)
-    text = key.encode()
-    return _named(join_key) + _TEXT.pack(ValueType.STRING, len(text)) + text
+    names, order = _named(join_keys)
+    return names + b"".join([_value(key[i]) for i in order])
+
+
+def _value(value: int | str) -> bytes:
+    if isinstance(value, int):
+        return _NUMBER.pack(ValueType.INT64, 8, value)
+    text = value.encode()
+    return _TEXT.pack(ValueType.STRING, len(text)) + text
 
 
 @cache
-def _named(join_key: str) -> bytes:
-    return serialize_entity_key_prefix([join_key])
+def _named(join_keys: tuple[str, ...]) -> tuple[bytes, tuple[int, ...]]:
+    """The names of an entity's join keys, and in which order their values follow: that of the names, as text."""
+    order = sorted(range(len(join_keys)), key=join_keys.__getitem__)
+    return serialize_entity_key_prefix(list(join_keys)), tuple(order)
 
 
 @cache

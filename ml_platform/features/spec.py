@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from ml_platform.features.aggregation import Aggregate, Aggregation, Feature, FieldType, Ratio
+from ml_platform.features.entities import AboutEntities
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.durations import Duration
@@ -24,11 +25,9 @@ DECIDES_NO_VALUE = frozenset({"description", "owners", "expectations", "compute"
 _OF_SINGLE_FEATURES = frozenset({"aggregations", "ratios"})
 
 
-class FeatureViewSpec(NamedSpec):
-    """Features of one entity: the rows offline, and what Feast serves online."""
+class FeatureViewSpec(AboutEntities):
+    """Features of an entity, or of a combination of several: the rows offline, and what Feast serves online."""
 
-    entity: Name = Field(description="The entity that a row is about, such as `place`.")
-    join_key: Name | None = Field(default=None, description="Column of its key; default: <entity>_id.")
     source: Name = Field(description="Source of the events that are aggregated.")
     labels: Name | None = Field(
         default=None,
@@ -98,14 +97,10 @@ class FeatureViewSpec(NamedSpec):
     def key(self) -> str:
         return f"features/{self.name}"
 
-    @property
-    def entity_key(self) -> str:
-        return self.join_key or f"{self.entity}_id"
-
     def row_key(self, catalog: Catalog) -> tuple[str, ...]:
         """Columns that tell the rows of a partition apart."""
         by_event = self.accuracy == "event"
-        return (self.entity_key, self.sources(catalog)[0].event_id) if by_event else (self.entity_key,)
+        return (*self.entity_keys, self.sources(catalog)[0].event_id) if by_event else self.entity_keys
 
     @property
     def reach(self) -> Duration:
@@ -153,7 +148,7 @@ class FeatureViewSpec(NamedSpec):
         source, labels = self.sources(catalog)
         by_event = self.accuracy == "event"
         first = (0 if by_event else 1) - self.reach.whole(source.cadence.period)
-        keys = None if by_event or self.sql is not None else self.entity_key
+        keys = () if by_event or self.sql is not None else self.entity_keys
         upstream = [Upstream(source.key, first=first, whole=by_event, keys=keys)]
         if labels is not None:
             upstream.append(Upstream(labels.key, first=first, last=-self._label_delay(source, labels)))
@@ -172,11 +167,13 @@ class FeatureViewSpec(NamedSpec):
     def check(self, catalog: Catalog) -> None:
         """Raise DeclarationError where this view contradicts the sources that it reads."""
         source, labels = self.sources(catalog)
-        if self.entity_key not in source.columns:
-            raise DeclarationError(
-                f"{self._where}: join key {self.entity_key!r} is required among the columns of source {source.name!r}: "
-                f"{', '.join(source.columns)}; name it with `join_key:`"
-            )
+        for key in self.entity_keys:
+            if key not in source.columns:
+                raise DeclarationError(
+                    f"{self._where}: join key {key!r} is required among the columns of source {source.name!r}: "
+                    f"{', '.join(source.columns)}; name it with `{self.keys_field}:`"
+                )
+        self.check_keys(catalog.all(FeatureViewSpec))
         for i, aggregation in enumerate(self.aggregations):
             aggregation.check(source, labels, owner=f"{self._where}: aggregations.{i}")
         self._check_names(catalog)
@@ -273,10 +270,16 @@ class FeatureServiceSpec(NamedSpec):
         return catalog.get(SourceSpec, self.source, wanted_by=self._where)
 
     def request_fields(self, catalog: Catalog) -> dict[str, RequestField]:
-        """Every request value by name, of all on-demand features."""
+        """Every request value by name, of all on-demand features; one may be a join key as well."""
         fields: dict[str, RequestField] = {}
         for spec in self.on_demand_specs(catalog):
             fields |= spec.request
+        keys = {key for view in self.view_specs(catalog) for key in view.entity_keys}
+        if other := sorted(name for name in keys & fields.keys() if fields[name].sql not in (None, name)):
+            raise DeclarationError(
+                f"{self._where}: request values that are named as join keys must be these; {other} have SQL of "
+                f"their own. Give them other names"
+            )
         missing = sorted(set(self.request_features) - set(fields))
         if missing:
             raise DeclarationError(
@@ -292,6 +295,11 @@ class FeatureServiceSpec(NamedSpec):
         names += [output for spec in self.on_demand_specs(catalog) for output in spec.outputs]
         _require_distinct(names, owner=self._where)
         return names
+
+    def entity_of(self, catalog: Catalog) -> dict[str, tuple[str, ...]]:
+        """The join keys of each feature of a view: all rows of one entity share its values."""
+        views = self.view_specs(catalog)
+        return {feature.name: view.entity_keys for view in views for feature in view.features(catalog)}
 
     def upstream(self, catalog: Catalog, *, first: int = 0, last: int = 0) -> tuple[Upstream, ...]:
         """What rows of the service's features for events of days `d + first … d + last` read.

@@ -57,7 +57,7 @@ def stage_rows(
     inputs: Inputs,
     partitions: Sequence[str],
 ) -> dict[str, KeyHistory]:
-    """Make the temporary table `staged`: the view's rows of contiguous partitions, by partition and key.
+    """Make the temporary table `staged`: the view's rows of contiguous partitions, by partition and keys.
 
     Everything that they read has a published version. Raises InputError for a value that is out of range. Returns
     the history of the keys that have rows, by their source; of none if rows are events.
@@ -74,7 +74,7 @@ def stage_rows(
         source.key: key_history(
             lambda query: connection.execute(query).fetchall(),
             f"FROM {quoted(_keys(source))}",
-            spec.entity_key,
+            spec.entity_keys,
             source.cadence,
         )
     }
@@ -92,7 +92,7 @@ def schema_differences(
         declared = {**spec.row_types(catalog), cadence.column: cadence.column_type}
         return differences(columns_of(connection, f"FROM {rows}"), declared)
     source, _ = spec.sources(catalog)
-    declared = {spec.entity_key: source.columns[spec.entity_key].type, **spec.columns}
+    declared = {**{key: source.columns[key].type for key in spec.entity_keys}, **spec.columns}
     return differences(handwritten.returned(spec, catalog), declared, accepts=accepts)
 
 
@@ -167,7 +167,7 @@ def window_query(spec: FeatureViewSpec, catalog: Catalog, keys: Range) -> Window
     """The query of a view of aggregations for a range of partitions, over relations named as their assets."""
     source, labels = spec.sources(catalog)
     return WindowQuery(
-        entity_key=spec.entity_key,
+        entity_keys=spec.entity_keys,
         event_id=source.event_id,
         accuracy=spec.accuracy,
         aggregates=tuple(spec.aggregates(catalog)),
@@ -211,7 +211,7 @@ def _stage_keys(
     rows = (
         nothing_sql(events.source)
         if events.table is None
-        else first_rows(events.table, spec.entity_key, first, keys)
+        else first_rows(events.table, spec.entity_keys, first, keys)
     )
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(_keys(events.source))} AS {rows}")
 
@@ -224,7 +224,7 @@ def _columns_read(spec: FeatureViewSpec, catalog: Catalog) -> dict[str, set[str]
     aggregates = spec.aggregates(catalog)
     taken = {stream: {a.column for a in aggregates if a.stream == stream} for stream in ("events", "labels")}
     conditions = {name for a in aggregates for name in a.condition_columns}
-    found = {source.key: {source.event_id, spec.entity_key, *_TIMES, *taken["events"], *conditions}}
+    found = {source.key: {source.event_id, *spec.entity_keys, *_TIMES, *taken["events"], *conditions}}
     if labels is not None:
         found[labels.key] = {labels.event_id, *_TIMES, *taken["labels"]}
     return found

@@ -155,14 +155,14 @@ def entity_rows_sql(service: FeatureServiceSpec, catalog: Catalog, lake: Lake, d
     read = source.cadence.of_days(day(days.first), day(days.last))
     scan = lake.table(source.key).at(days.version).scan(days.files, where=within(read))
     versions = latest_versions_sql(source, scan, known_by=days.known_by)
-    keys = dict.fromkeys(view.entity_key for view in service.view_specs(catalog))
-    fields = [
-        f'CAST({field.sql or name} AS {SQL_TYPES[field.type]}) AS "{name}"'
+    keys = [key for view in service.view_specs(catalog) for key in view.entity_keys]
+    columns = {name: f'"{name}"' for name in (source.event_id, *keys, EVENT_TIME)}
+    columns |= {
+        name: f'CAST({field.sql or name} AS {SQL_TYPES[field.type]}) AS "{name}"'
         for name, field in service.request_fields(catalog).items()
-    ]
-    own = [f'"{source.event_id}"', *(f'"{key}"' for key in keys), EVENT_TIME]
-    columns = [*own, *fields, f"{day_sql(source)} AS {PARTITION_COLUMN}"]
-    return f"SELECT {', '.join(columns)} FROM ({versions})"
+    }
+    listed = [*columns.values(), f"{day_sql(source)} AS {PARTITION_COLUMN}"]
+    return f"SELECT {', '.join(listed)} FROM ({versions})"
 
 
 def feature_versions(catalog: Catalog, service: FeatureServiceSpec, lake: Lake) -> dict[str, int]:

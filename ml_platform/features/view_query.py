@@ -14,7 +14,7 @@ from ml_platform.lake.dialect import column, greatest, number, table
 
 
 def view_sql(query: WindowQuery) -> str:
-    """SQL of the view's rows by partition and key: key, event id if rows are events, both times, features, partition.
+    """SQL of the view's rows by partition and keys: keys, event id if rows are events, both times, features, partition.
 
     Counts are BIGINT and zero when idle; sums, means, deviations and ratios are DOUBLE, other values of their
     column's type, and all of these null when there is nothing. `event_timestamp` is the row's time, and
@@ -28,16 +28,16 @@ def view_sql(query: WindowQuery) -> str:
 
 
 def _in_order(query: WindowQuery) -> exp.Expr:
-    """`answers` by partition, key and id: ordered while its rows are narrow; what is selected of it keeps the order."""
+    """`answers` by partition, keys, id: ordered while its rows are narrow; what is selected of it keeps the order."""
     partition = dialect.whole(column("us"), query.period) if query.by_event else column("us")
-    order = [partition, column("key"), *([column("id")] if query.by_event else [])]
+    order = [partition, *map(column, query.key), *([column("id")] if query.by_event else [])]
     rows = exp.select(exp.Star()).from_(table("answers"))
     return rows.order_by(*(dialect.ascending(value) for value in order)).subquery("ordered")
 
 
 def _features(query: WindowQuery) -> exp.Select:
     """The view's columns from `answers`, in their order."""
-    own = [column("key").as_(query.entity_key)]
+    own = [column(key).as_(name) for key, name in zip(query.key, query.entity_keys, strict=True)]
     own += [column("id").as_(query.event_id)] if query.by_event else []
     created = greatest(column("us"), column("known")) if query.known_later else column("us")
     times = [

@@ -1,6 +1,6 @@
 """What becomes of logged predictions, as SQL: repetitions told from predictions, and predictions with their labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from ml_platform.kernel.partitions import CREATED_TIME, PARTITION_COLUMN
 from ml_platform.training_sets.compute import LABEL_TYPES
@@ -13,9 +13,9 @@ COLUMNS = ("prediction_id", "version", "run_id", "role", "as_of", "event_id", "o
 """What the log asset keeps of a prediction, beside what it is about."""
 
 
-def entity_columns(entities: Mapping[str, str]) -> dict[str, str]:
+def entity_columns(join_keys: Mapping[str, str]) -> dict[str, str]:
     """Column of the log asset by join key: no name of a source can meet one of ours."""
-    return {key: f"entity_{entity}" for entity, key in entities.items()}
+    return {key: f"entity_{entity}" for entity, key in join_keys.items()}
 
 
 def deduplicated_sql(log: str) -> str:
@@ -26,9 +26,9 @@ def deduplicated_sql(log: str) -> str:
     )
 
 
-def predictions_sql(log: str, entities: Mapping[str, str]) -> str:
+def predictions_sql(log: str, join_keys: Mapping[str, str]) -> str:
     """SQL of the log asset's rows: predictions, and what they are about, ordered by day and id."""
-    about = [f"""keys['{key}'] AS "{column}\"""" for key, column in entity_columns(entities).items()]
+    about = [f"""keys['{key}'] AS "{column}\"""" for key, column in entity_columns(join_keys).items()]
     listed = ", ".join([*COLUMNS, *about, PARTITION_COLUMN])
     return f"SELECT {listed} FROM ({log}) ORDER BY {PARTITION_COLUMN}, prediction_id"
 
@@ -59,15 +59,16 @@ FROM ({predictions}) p LEFT JOIN ({known}) l
 ORDER BY p.{PARTITION_COLUMN}, prediction_id"""
 
 
-def counted_sql(outcomes: str, entities: Iterable[str]) -> str:
+def counted_sql(outcomes: str, entities: Mapping[str, Sequence[str]]) -> str:
     """SQL of the outcomes that are measured, in order of time, with entities numbered in the order of their ids.
 
+    `entities` has the columns of ids by what is numbered: an entity, or a combination of several; -1 lacks an id.
     An event that a version was asked about on two days is there once, as it was answered first.
     """
     numbers = "".join(
-        f", CASE WHEN entity_{entity} IS NULL THEN -1 ELSE dense_rank() OVER (ORDER BY entity_{entity}) END "
-        f'AS "{entity}"'
-        for entity in entities
+        f", CASE WHEN {' OR '.join(f'{column} IS NULL' for column in columns)} THEN -1 "
+        f'ELSE dense_rank() OVER (ORDER BY {", ".join(columns)}) END AS "{entity}"'
+        for entity, columns in entities.items()
     )
     first = "PARTITION BY version, role, event_id ORDER BY as_of, prediction_id"
     counted = f"SELECT * FROM ({outcomes}) WHERE counted QUALIFY row_number() OVER ({first}) = 1"

@@ -55,23 +55,39 @@ def consistency(
 def _stage(
     connection: duckdb.DuckDBPyConnection, view: FeatureViewSpec, names: Sequence[str], day: str
 ) -> None:
-    """What a day's predictions read of one view, in a table: key, snapshot, state, and the values as columns.
+    """What a day's predictions read of one view, in a table: keys, snapshot, state, and the values as columns.
 
     A view that the version does not read is in no map of states. Of what was too old and not served there are no
     values to compare.
     """
+    keys = ", ".join(f"keys['{key}'] AS {name}" for key, name in _keys(view).items())
     values = ", ".join(f"""features['{name}'] AS "{name}\"""" for name in names)
     unserved = " AND ".join(f"features['{name}'] IS NULL" for name in names)
     connection.execute(
         f"""
 CREATE OR REPLACE TEMP TABLE {_READ} AS
-SELECT prediction_id, epoch_us(as_of) AS asked_at, keys['{view.entity_key}'] AS key, state, snapshot,
+SELECT prediction_id, epoch_us(as_of) AS asked_at, {keys}, state, snapshot,
     map_keys(features) AS named, snapshot IS NOT NULL AND NOT (state = 'stale' AND {unserved}) AS served, {values}
 FROM (
     SELECT *, states['{view.name}'] AS state, snapshots['{view.name}'] AS snapshot
     FROM {LOG} WHERE {PARTITION_COLUMN} = DATE '{day}'
 ) WHERE state IS NOT NULL"""
     )
+
+
+def _keys(view: FeatureViewSpec) -> dict[str, str]:
+    """What the view's join keys are called here, where each is a text."""
+    return {key: f"key{i}" for i, key in enumerate(view.entity_keys)}
+
+
+def _identity(view: FeatureViewSpec) -> str:
+    """The columns that tell the view's rows apart here."""
+    return ", ".join([*_keys(view).values(), "snapshot"])
+
+
+def _texts(view: FeatureViewSpec) -> str:
+    """SQL of the keys of the view's rows as the log has them."""
+    return ", ".join(f'CAST("{key}" AS VARCHAR) AS {name}' for key, name in _keys(view).items())
 
 
 def _compare(
@@ -89,7 +105,7 @@ def _compare(
     if not keys:
         return 0, [FeatureConsistency(name, view.name, 0, 0, 0.0) for name in names]
     now = _offline(lake, view, names, keys, version=None)
-    before = _mark(connection, names, now, among=f"SELECT * FROM {_READ} WHERE served")
+    before = _mark(connection, view, names, now, among=f"SELECT * FROM {_READ} WHERE served")
     wrong = before
     for version in _earlier_versions(lake, view, keys) if wrong else ():
         with contextlib.suppress(
@@ -97,7 +113,7 @@ def _compare(
         ):  # vacuumed: what was there is not known any more
             earlier = _offline(lake, view, names, keys, version=version)
             among = f"SELECT * FROM {_READ} SEMI JOIN {_WRONG} USING (prediction_id)"
-            wrong = _mark(connection, names, earlier, among=among)
+            wrong = _mark(connection, view, names, earlier, among=among)
         if not wrong:
             break
     return before - wrong, _of_features(connection, view, names, now)
@@ -114,13 +130,10 @@ def _snapshots(connection: duckdb.DuckDBPyConnection, cadence: Cadence) -> list[
 def _offline(
     lake: Lake, view: FeatureViewSpec, names: Sequence[str], keys: Sequence[str], *, version: int | None
 ) -> str:
-    """SQL of the published rows of some partitions of a view, by key and snapshot."""
+    """SQL of the published rows of some partitions of a view, by keys and snapshot."""
     values = ", ".join(f"""{_number(f'CAST("{name}" AS DOUBLE)')} AS "{name}\"""" for name in names)
     scan = lake.table(view.key).scan(version=version, where=[(cadence_of(keys[0]).column, "in", list(keys))])
-    return (
-        f'SELECT CAST("{view.entity_key}" AS VARCHAR) AS key, epoch_us({EVENT_TIME}) AS snapshot, true AS there, '
-        f"{values} FROM ({scan})"
-    )
+    return f"SELECT {_texts(view)}, epoch_us({EVENT_TIME}) AS snapshot, true AS there, {values} FROM ({scan})"
 
 
 def _number(value: str) -> str:
@@ -137,12 +150,19 @@ def _differs(name: str) -> str:
     return f"""({_named(name)} AND r."{name}" IS DISTINCT FROM o."{name}")"""
 
 
-def _mark(connection: duckdb.DuckDBPyConnection, names: Sequence[str], offline: str, *, among: str) -> int:
+def _mark(
+    connection: duckdb.DuckDBPyConnection,
+    view: FeatureViewSpec,
+    names: Sequence[str],
+    offline: str,
+    *,
+    among: str,
+) -> int:
     """Keep apart the predictions of which any value is not the offline one, or which name no row of it; how many."""
     differs = " OR ".join(map(_differs, names))
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_WRONG} AS "
-        f"SELECT prediction_id FROM ({among}) r LEFT JOIN ({offline}) o USING (key, snapshot) "
+        f"SELECT prediction_id FROM ({among}) r LEFT JOIN ({offline}) o USING ({_identity(view)}) "
         f"WHERE there IS NULL OR {differs}"
     )
     ((count,),) = connection.execute(f"SELECT count(*) FROM {_WRONG}").fetchall()
@@ -174,7 +194,7 @@ def _of_features(
     query = f"""
 SELECT {", ".join(asked)}
 FROM (SELECT r.*, w.prediction_id IS NOT NULL AS bad FROM {_READ} r LEFT JOIN {_WRONG} w USING (prediction_id)) r
-LEFT JOIN ({offline}) o USING (key, snapshot)
+LEFT JOIN ({offline}) o USING ({_identity(view)})
 WHERE served"""
     (found,) = connection.execute(query).fetchall()
     of_each = [found[4 * i : 4 * i + 4] for i in range(len(names))]
@@ -197,13 +217,14 @@ def _reads(
     ((oldest,),) = connection.execute(f"SELECT min(asked_at) FROM {_READ}").fetchall()
     first = name_of(((oldest or 0) - ttl) // cadence.microseconds - 1, cadence)
     scan = lake.table(view.key).scan(where=[(cadence.column, ">=", first)])
-    known = f'SELECT CAST("{view.entity_key}" AS VARCHAR) AS key, epoch_us({EVENT_TIME}) AS due FROM ({scan})'
+    known = f"SELECT {_texts(view)}, epoch_us({EVENT_TIME}) AS due FROM ({scan})"
+    same = " AND ".join(f"r.{name} = o.{name}" for name in _keys(view).values())
     late = "due IS NOT NULL AND due >= asked_at - $ttl AND (snapshot IS NULL OR snapshot < due)"
     query = f"""
 SELECT count(*), count_if(snapshot IS NULL), count_if(snapshot IS NULL AND {late}), count_if(state = 'stale'),
     count_if(snapshot IS NOT NULL AND {late}), max(due - snapshot) FILTER ({late})
 FROM (SELECT *, asked_at - $available AS until FROM {_READ}) r
-ASOF LEFT JOIN ({known}) o ON r.key = o.key AND r.until >= o.due"""
+ASOF LEFT JOIN ({known}) o ON {same} AND r.until >= o.due"""
     (row,) = connection.execute(query, {"ttl": ttl, "available": available}).fetchall()
     predictions, missing, known_rows, stale, behind, lag = row
     return ViewConsistency(

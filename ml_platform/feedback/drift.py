@@ -164,12 +164,14 @@ class TrainingDrift:
         }
 
     def _ids(self) -> list[str]:
-        return list(dict.fromkeys(self.spec.entities(self.catalog).values()))
+        return list(dict.fromkeys(self.spec.join_keys(self.catalog).values()))
 
     def _policy(self) -> DriftPolicy:
         profiles = self.spec.model_spec(self.catalog).profile_specs(self.catalog)
         policy = _policy(
-            self.spec, ks_bound=self.spec.feature_bound, entity_of=_entity_of(self.spec, self.catalog)
+            self.spec,
+            ks_bound=self.spec.feature_bound,
+            entity_of=self.spec.service(self.catalog).entity_of(self.catalog),
         )
         return replace(
             policy,
@@ -178,13 +180,7 @@ class TrainingDrift:
         )
 
 
-def _entity_of(spec: FeedbackSpec, catalog: Catalog) -> dict[str, str]:
-    """The join key of each feature of a view: all rows of one entity share its values."""
-    views = spec.service(catalog).view_specs(catalog)
-    return {feature.name: view.entity_key for view in views for feature in view.features(catalog)}
-
-
-def _policy(spec: FeedbackSpec, *, ks_bound: float, entity_of: Mapping[str, str]) -> DriftPolicy:
+def _policy(spec: FeedbackSpec, *, ks_bound: float, entity_of: Mapping[str, tuple[str, ...]]) -> DriftPolicy:
     return DriftPolicy(
         reference_days=1,
         ks_bound=ks_bound,

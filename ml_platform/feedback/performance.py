@@ -1,6 +1,6 @@
 """How good a version is on outcomes, measured as it was when it was evaluated, and beside that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Literal
@@ -63,7 +63,7 @@ class Scored:
         return Scored(self.version, self.role, rows, self.scores[chosen])
 
 
-def by_version(outcomes: pa.Table, entities: Mapping[str, str]) -> list[Scored]:
+def by_version(outcomes: pa.Table, entities: Iterable[str]) -> list[Scored]:
     """Counted outcomes of any days, told apart by version and role; entities are numbered already, -1 for none."""
     columns = {name: outcomes.column(name).to_numpy() for name in ("version", "label", "score", *entities)}
     roles, days = outcomes.column("role").to_pylist(), outcomes.column("as_of").cast(pa.timestamp("us"))

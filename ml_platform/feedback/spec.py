@@ -113,8 +113,12 @@ class FeedbackSpec(NamedSpec):
     def label_source(self, catalog: Catalog) -> SourceSpec:
         return self.training_set_spec(catalog).label_source(catalog)
 
-    def entities(self, catalog: Catalog) -> dict[str, str]:
+    def join_keys(self, catalog: Catalog) -> dict[str, str]:
         """Join key by entity, of what predictions are about."""
+        return self.training_set_spec(catalog).join_keys(catalog)
+
+    def entities(self, catalog: Catalog) -> dict[str, tuple[str, ...]]:
+        """Join keys by what predictions are drawn by: an entity, or a combination of several."""
         return self.training_set_spec(catalog).entities(catalog)
 
     def declarations(self, catalog: Catalog) -> dict[str, str]:

@@ -8,7 +8,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ml_platform.feedback.compute import counted_sql, deduplicated_sql, outcomes_sql, predictions_sql
+from ml_platform.feedback.compute import (
+    counted_sql,
+    deduplicated_sql,
+    entity_columns,
+    outcomes_sql,
+    predictions_sql,
+)
 from ml_platform.feedback.spec import FeedbackSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
@@ -72,7 +78,7 @@ def logged_now(lake: Lake, spec: FeedbackSpec) -> dict[str, int]:
 
 def log_rows(found: LoggedDays, spec: FeedbackSpec, catalog: Catalog) -> pa.Table:
     """The log asset's rows of the days."""
-    query = predictions_sql(f"SELECT * FROM {LOG}", spec.entities(catalog))
+    query = predictions_sql(f"SELECT * FROM {LOG}", spec.join_keys(catalog))
     return found.connection.sql(query).to_arrow_table()
 
 
@@ -106,7 +112,9 @@ def counted_outcomes(
     """
     table = Lake(settings.lake_uri).table(spec.outcomes_key)
     where = [(PARTITION_COLUMN, ">=", first), (PARTITION_COLUMN, "<=", last)]
-    query = counted_sql(table.scan(where=where), spec.entities(catalog))
+    columns = entity_columns(spec.join_keys(catalog))
+    numbered = {about: [columns[key] for key in keys] for about, keys in spec.entities(catalog).items()}
+    query = counted_sql(table.scan(where=where), numbered)
     with connect(settings) as connection:
         return connection.sql(query).to_arrow_table()
 

@@ -19,7 +19,7 @@ class Upstream:
 
     `latest` reads the newest partition instead; an upstream without partitions needs no offsets. Of an upstream
     with a created time, what was known when `d` ended is read. With `whole`, so is what became
-    known of `d` itself later; with `keys`, so is every value of that column since the upstream's first day.
+    known of `d` itself later; with `keys`, so is every combination of these columns since the upstream's first day.
     With `latest_truth`, what is known of it by now is read, whenever that became known. What is not `awaited` is
     read as it is: nothing that is made on its own waits until it was made again.
     """
@@ -29,7 +29,7 @@ class Upstream:
     last: int = 0
     latest: bool = False
     whole: bool = False
-    keys: str | None = None
+    keys: tuple[str, ...] = ()
     latest_truth: bool = False
     awaited: bool = True
 

@@ -258,8 +258,13 @@ def ascending(value: exp.Expr) -> exp.Expr:
     return exp.Ordered(this=value, nulls_first=False)
 
 
-def window(name: str, frame: Frame, *, by: str, order: str) -> exp.Window:
-    """A named window over the rows of one key, by integer time."""
+def same(names: Sequence[str], left: str, right: str) -> exp.Expr:
+    """Whether rows of two relations agree in some columns."""
+    return exp.and_(*(column(name, left).eq(column(name, right)) for name in names))
+
+
+def window(name: str, frame: Frame, *, by: Sequence[str], order: str) -> exp.Window:
+    """A named window over the rows that agree in some columns, by integer time."""
     if frame.near:
         end: dict[str, Any] = {
             "end": number(frame.near + 1 if frame.open else frame.near),
@@ -272,7 +277,7 @@ def window(name: str, frame: Frame, *, by: str, order: str) -> exp.Window:
     )
     return exp.Window(
         this=identifier(name),
-        partition_by=[column(by)],
+        partition_by=list(map(column, by)),
         order=exp.Order(expressions=[ascending(column(order))]),
         spec=exp.WindowSpec(kind="RANGE", **start, **end),
     )

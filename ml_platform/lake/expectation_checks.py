@@ -62,7 +62,7 @@ def references_of(
             raise DeclarationError(f"{where} must name something else than {key} itself")
         columns, late = find(reference, where)
         _check_reference(reference, types[str(expectation.column)], columns, late, where)
-        found[reference.asset] = Upstream(reference.asset, keys=reference.column)
+        found[reference.asset] = Upstream(reference.asset, keys=(reference.column,))
     return tuple(found.values())
 
 

@@ -87,7 +87,7 @@ class Inputs:
     lake: Lake
     lineage: Lineage
     publications: Mapping[str, Mapping[str, Publication]]
-    _keys: dict[tuple[str, str], KeyHistory] = field(default_factory=dict, init=False)
+    _keys: dict[tuple[str, tuple[str, ...]], KeyHistory] = field(default_factory=dict, init=False)
 
     @classmethod
     def now(cls, lake: Lake, lineage: Lineage) -> "Inputs":
@@ -128,12 +128,12 @@ class Inputs:
         """
         content = {key: dict(found) for key, found in self.read_by(asset, partition).items()}
         for upstream in self.lineage.node(asset).upstream:
-            if upstream.keys is not None and upstream.key in content:
+            if upstream.keys and upstream.key in content:
                 given = (keys or {}).get(upstream.key)
                 history = self._key_history(upstream.key, upstream.keys) if given is None else given
                 end = moment_after(complete_at(partition), self.lineage.node(upstream.key).cadence)
                 passed = [digest for when, digest in history if when <= end]
-                content[upstream.key][upstream.keys] = passed[-1] if passed else _NOTHING
+                content[upstream.key][", ".join(upstream.keys)] = passed[-1] if passed else _NOTHING
         return digest_of(content) if content else ""
 
     def digests(
@@ -167,12 +167,12 @@ class Inputs:
             if key in mine
         }
 
-    def _key_history(self, asset: str, column: str) -> KeyHistory:
+    def _key_history(self, asset: str, columns: tuple[str, ...]) -> KeyHistory:
         """Of everything that is published of an asset; nothing is read where nothing is."""
         if asset not in self.publications:
             return []
-        if (asset, column) not in self._keys:
+        if (asset, columns) not in self._keys:
             start = self.lineage.node(asset).first
             assert start is not None  # what is published of has partitions
-            self._keys[asset, column] = keys_of(self.lake, asset, column, start)
-        return self._keys[asset, column]
+            self._keys[asset, columns] = keys_of(self.lake, asset, columns, start)
+        return self._keys[asset, columns]

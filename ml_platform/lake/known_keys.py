@@ -1,6 +1,7 @@
 """Since when each key of a table is known: which entities a snapshot has rows of, and a digest of them.
 
-A key counts from the first end of a partition at which one of its rows has happened and is known.
+A key is of one column or of several, with a value in each. It counts from the first end of a partition at which one
+of its rows has happened and is known.
 """
 
 import datetime as dt
@@ -41,7 +42,7 @@ def moment_after(time: dt.datetime, cadence: Cadence) -> str:
     return name_of(-((EPOCH - time) // cadence.period), cadence)
 
 
-def first_rows(table: Snapshot, column: str, start: str, keys: Range | None = None) -> str:
+def first_rows(table: Snapshot, columns: Sequence[str], start: str, keys: Range | None = None) -> str:
     """SQL of every key from a partition on once, with the two times of a row that is known as early as its first one.
 
     Of a range of snapshots it gives what is known when the last one ends. Times are not read where they
@@ -50,19 +51,18 @@ def first_rows(table: Snapshot, column: str, start: str, keys: Range | None = No
     partition = cadence_of(start).column
     started = [(partition, ">=", start)]
     if keys is None:
-        return _once(_counts_since(table.scan(where=started), column), column)
+        return _once(_counts_since(table.scan(where=started), columns), columns)
     end = complete_at(keys[0])
     newest = table.newest_of_files(CREATED_TIME, [*started, (partition, "<=", keys[0])])
     settled = {file for file, time in newest.items() if time is not None and time < end - _MARGIN}
     read = table.files([*started, (partition, "<=", keys[1])])
     others = [file for file in read if file not in settled]
-    key, known = quoted(column), since_epoch(end)
-    early = f"SELECT {key}, {known} AS known FROM ({table.scan(sorted(settled))})"
-    return _once(f"{early} UNION ALL {_counts_since(table.scan(others), column)}", column)
+    early = f"SELECT {_listed(columns)}, {since_epoch(end)} AS known FROM ({table.scan(sorted(settled))})"
+    return _once(f"{early} UNION ALL {_counts_since(table.scan(others), columns)}", columns)
 
 
 def key_history(
-    answer: Callable[[str], list[tuple[Any, ...]]], first_rows: str, column: str, cadence: Cadence
+    answer: Callable[[str], list[tuple[Any, ...]]], first_rows: str, columns: Sequence[str], cadence: Cadence
 ) -> KeyHistory:
     """When new keys came to be known, of rows as `first_rows` selects them; `answer` gives the rows of a query."""
     period = cadence.microseconds
@@ -70,7 +70,7 @@ def key_history(
     found = answer(f"""
 WITH new AS (
   SELECT {since} AS moment, count(*) AS keys,
-    sum(md5_number_lower(CAST({quoted(column)} AS VARCHAR))) AS total
+    sum(md5_number_lower({_text(columns)})) AS total
   FROM ({first_rows}) GROUP BY 1
 )
 SELECT moment, sum(keys) OVER known, sum(total) OVER known FROM new WINDOW known AS (ORDER BY moment)
@@ -78,15 +78,25 @@ ORDER BY moment""")
     return [(name_of(moment, cadence), f"{keys} {total}") for moment, keys, total in found]
 
 
-def _counts_since(rows: str, column: str) -> str:
+def _counts_since(rows: str, columns: Sequence[str]) -> str:
     """SQL of each row's key with the moment since when it counts; an event at an end is of what begins then."""
     known = f"least(epoch_us({CREATED_TIME}), {LAST})"
-    return f"SELECT {quoted(column)}, greatest(epoch_us({EVENT_TIME}) + 1, {known}) AS known FROM ({rows})"
+    return f"SELECT {_listed(columns)}, greatest(epoch_us({EVENT_TIME}) + 1, {known}) AS known FROM ({rows})"
 
 
-def _once(keys: str, column: str) -> str:
-    key = quoted(column)
+def _once(keys: str, columns: Sequence[str]) -> str:
+    key, known = _listed(columns), " AND ".join(f"{quoted(column)} IS NOT NULL" for column in columns)
     times = (
         f"make_timestamptz(min(known) - 1) AS {EVENT_TIME}, make_timestamptz(min(known)) AS {CREATED_TIME}"
     )
-    return f"SELECT {key}, {times} FROM ({keys}) WHERE {key} IS NOT NULL GROUP BY 1"
+    return f"SELECT {key}, {times} FROM ({keys}) WHERE {known} GROUP BY {key}"
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(quoted, columns))
+
+
+def _text(columns: Sequence[str]) -> str:
+    """SQL of a key as one text, no two alike: all values but the last come after their lengths."""
+    *others, last = [f"CAST({quoted(column)} AS VARCHAR)" for column in columns]
+    return " || ".join([*(f"length({other}) || ':' || {other}" for other in others), last])

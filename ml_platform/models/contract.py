@@ -19,8 +19,10 @@ from ml_platform.kernel.errors import StoreError
 from ml_platform.models.spec import ModelSpec
 
 DOCUMENT = "contract.json"
-FORMAT = 2
+FORMAT = 3
 """Goes up when who reads a contract has to know more, or other things, than before."""
+_OF_ONE_ENTITY = 2
+"""The format before: a view had one entity. It is still read."""
 
 
 class _Part(BaseModel):
@@ -29,13 +31,19 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class KeyContract(_Part):
+    """A join key of a view: the entity that it tells apart, and how requests name it."""
+
+    entity: str
+    name: str
+    type: FieldType
+
+
 class ViewContract(_Part):
     """What is read of one feature view, and how old it may be."""
 
     name: str
-    entity: str
-    join_key: str
-    key_type: FieldType
+    keys: tuple[KeyContract, ...]
     features: tuple[str, ...]
     types: tuple[FieldType, ...]
     ttl_seconds: int
@@ -81,7 +89,7 @@ class SelfTest(_Part):
 class Contract(_Part):
     """One model version: what it reads, in which order, what becomes of missing values, and what it answers."""
 
-    format: Literal[2]
+    format: Literal[3]
     model: str
     feature_service: str
     event: EventContract
@@ -101,18 +109,20 @@ class Contract(_Part):
     @property
     def keys(self) -> dict[str, FieldType]:
         """Type by join key of every view, each once."""
-        return {view.join_key: view.key_type for view in self.views}
+        return {key.name: key.type for view in self.views for key in view.keys}
 
 
 def read_contract(document: Mapping[str, Any], *, of: str) -> Contract:
     """The contract in a document; StoreError for one of another format, or with something unknown in it."""
-    if document.get("format") != FORMAT:
+    if document.get("format") not in (_OF_ONE_ENTITY, FORMAT):
         raise StoreError(
             f"{of}: a contract of format {FORMAT} is required; got {document.get('format', 1)}. It was registered by "
             f"another version of the platform and is not served; train it again, or serve it with that version"
         )
     try:
-        return Contract.model_validate(document)
+        return Contract.model_validate(
+            _renewed(document) if document["format"] == _OF_ONE_ENTITY else document
+        )
     except ValidationError as err:
         first = err.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -170,14 +180,26 @@ def self_test_rows(
     ]
 
 
+def _renewed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of the format before as one of today's; what is no such document stays for the reader to refuse."""
+    told = {"entity": "entity", "name": "join_key", "type": "key_type"}
+    views = [
+        {**{name: value for name, value in view.items() if name not in told.values()}}
+        | {"keys": [{name: view.get(old) for name, old in told.items()}]}
+        for view in document.get("views", ())
+    ]
+    return {**document, "format": FORMAT, "views": views}
+
+
 def _view(view: FeatureViewSpec, catalog: Catalog) -> dict[str, Any]:
     features = view.features(catalog)
-    source, _ = view.sources(catalog)
+    columns = view.sources(catalog)[0].columns
     return {
         "name": view.name,
-        "entity": view.entity,
-        "join_key": view.entity_key,
-        "key_type": _key_type(source.columns[view.entity_key].type),
+        "keys": [
+            {"entity": entity, "name": key, "type": _key_type(columns[key].type)}
+            for entity, key in view.key_of.items()
+        ],
         "features": [feature.name for feature in features],
         "types": [feature.type for feature in features],
         "ttl_seconds": view.ttl.seconds,

@@ -34,7 +34,10 @@ class Preprocessing(Spec):
 class EntityPrecision(Spec):
     """Of the k entities that score highest on a day, how many have a positive: what k inspections a day find."""
 
-    entity: Name = Field(description="An entity of the service's views, such as `place`.")
+    entity: Name = Field(
+        description="What one of the service's views is about: an entity, such as `place`, or a combination, such as "
+        "`shop_product`."
+    )
     k: int = Field(ge=1, description="How many entities are inspected each day.")
 
     @property
@@ -164,7 +167,7 @@ class ModelSpec(NamedSpec):
         profiles = self.profile_specs(catalog)
         reach = rows.reach_days(catalog)
         for wanted in self.entity_precision_at_k:
-            rows.entity_key(wanted.entity, catalog, wanted_by=f"Model {self.name!r}: entity_precision_at_k")
+            rows.entity_keys(wanted.entity, catalog, wanted_by=f"Model {self.name!r}: entity_precision_at_k")
         features = rows.service(catalog).feature_names(catalog)
         for i, part in enumerate(self.slices):
             check_predicate(part.where, columns=features, owner=f"Model {self.name!r}: slices.{i}.where")

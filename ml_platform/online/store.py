@@ -111,15 +111,14 @@ def read_back(
     rows = table.scan(where=within((partition, partition)))
     with connect(settings) as connection:
         wanted = connection.sql(
-            f"SELECT * FROM ({rows}) ORDER BY hash({spec.entity_key}) LIMIT {sample}"
+            f"SELECT * FROM ({rows}) ORDER BY hash({', '.join(spec.entity_keys)}) LIMIT {sample}"
         ).to_arrow_table()
     if wanted.num_rows == 0:
         return ReadBack(0, 0)
-    keys = wanted.column(spec.entity_key).to_pylist()
     with _answering():
         answer = feature_store(settings).get_online_features(
             features=[f"{spec.name}:{name}" for name in names],
-            entity_rows=[{spec.entity_key: key} for key in keys],
+            entity_rows=wanted.select(list(spec.entity_keys)).to_pylist(),
         )
     answered = answer.to_dict()
     mismatches = sum(

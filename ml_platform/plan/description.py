@@ -65,15 +65,14 @@ class View(Spec):
     """A feature view, as those who read it online see it."""
 
     online: bool = Field(description="Is it published online?")
-    join_key: str = Field(description="Column of its entity's key.")
-    key_type: str = Field(default="", description="Type of the key.")
+    keys: Mapping[str, str] = Field(description="Type by column of its entities' keys.")
     features: Mapping[str, Described] = Field(description="Its features, in declared order.")
 
 
 class Description(Spec):
     """Everything that a project declares, at one moment."""
 
-    format: Literal[1] = Field(default=1, description="Version of this form: another one is not understood.")
+    format: Literal[2] = Field(default=2, description="Version of this form: another one is not understood.")
     has_code: bool = Field(description="Are digests of code known?")
     declarations: Mapping[str, Declaration] = Field(description="By kind and name.")
     assets: Mapping[str, Asset] = Field(description="By key.")
@@ -156,8 +155,7 @@ def _view(view: FeatureViewSpec, catalog: Catalog, *, online: bool) -> View:
     definitions = view.definitions(catalog)
     return View(
         online=online,
-        join_key=view.entity_key,
-        key_type=view.row_types(catalog)[view.entity_key],
+        keys={key: view.row_types(catalog)[key] for key in view.entity_keys},
         features={
             f.name: Described(type=f.type, definition=definitions[f.name], sentence=f.sentence)
             for f in view.features(catalog)

@@ -32,13 +32,7 @@ def destroyed(before: Description, now: Description, champions: Mapping[str, Cha
         if after is None or not after.online:
             yield f"FeatureView {name} is {'removed' if after is None else 'no longer published online'}"
             continue
-        if view.join_key != after.join_key:
-            yield f"FeatureView {name} is asked by {after.join_key}, and no longer by {view.join_key}"
-        elif view.key_type and view.key_type != after.key_type:
-            yield (
-                f"FeatureView {name}: its key {view.join_key} becomes {after.key_type}, and was {view.key_type}: rows "
-                f"that are online are not found any more"
-            )
+        yield from _keyed_otherwise(name, view.keys, after.keys)
         old, new = ({f: d.type for f, d in found.features.items()} for found in (view, after))
         yield from _lost_or_retyped(f"FeatureView {name}", old, new)
     for name, outputs in before.on_demand.items():
@@ -57,6 +51,18 @@ def destroyed(before: Description, now: Description, champions: Mapping[str, Cha
         )
         if needed:
             yield f"FeatureService {before.models[model]} loses {', '.join(needed)}, which {reader} reads"
+
+
+def _keyed_otherwise(view: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    if old.keys() != new.keys():
+        yield f"FeatureView {view} is asked by {' and '.join(new)}, and no longer by {' and '.join(old)}"
+        return
+    for name, kind in old.items():
+        if new[name] != kind:
+            yield (
+                f"FeatureView {view}: its key {name} becomes {new[name]}, and was {kind}: rows that are online are "
+                f"not found any more"
+            )
 
 
 def _asked_otherwise(service: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:

@@ -42,7 +42,8 @@ def view_read(view: ViewContract, relation: str, columns: Mapping[str, str]) -> 
 
     Raises StoreError where the table has one of them no more.
     """
-    gone = [name for name in (view.join_key, *view.features) if name not in columns]
+    keys = [key.name for key in view.keys]
+    gone = [name for name in (*keys, *view.features) if name not in columns]
     if gone:
         raise StoreError(
             f"features/{view.name}: the columns {', '.join(gone)} are required by the champion's contract; the table "
@@ -51,7 +52,7 @@ def view_read(view: ViewContract, relation: str, columns: Mapping[str, str]) -> 
     return ViewRead(
         relation=relation,
         columns=columns,
-        keys=((view.join_key, view.join_key),),
+        keys=tuple(zip(keys, keys, strict=True)),
         features=(Feature(EVENT_TIME, EVENT_TIME), *(Feature(name, name) for name in view.features)),
         event_time=EVENT_TIME,
         created_time=CREATED_TIME,

@@ -39,7 +39,7 @@ class BatchPredictionsSpec(NamedSpec):
         """Type by column: event and keys, its time, what was answered by whom, and what each view was read at."""
         service = self.service(catalog)
         source, views = service.source_spec(catalog), service.view_specs(catalog)
-        ids = dict.fromkeys([source.event_id, *(view.entity_key for view in views)])
+        ids = dict.fromkeys([source.event_id, *(key for view in views for key in view.entity_keys)])
         types: dict[str, str] = {name: source.columns[name].type for name in ids}
         types |= {EVENT_TIME: "timestamp", **ANSWERED}
         for view in views:

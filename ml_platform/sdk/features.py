@@ -38,9 +38,9 @@ class Features:
     @property
     def asked_with(self) -> list[str]:
         """The columns that rows need: join keys, `event_timestamp`, and what a request would bring."""
-        keys = dict.fromkeys(view.entity_key for view in self._views)
+        keys = dict.fromkeys(key for view in self._views for key in view.entity_keys)
         request = self.spec.request_fields(self.catalog) if isinstance(self.spec, FeatureServiceSpec) else {}
-        return [*keys, EVENT_TIME, *request]
+        return list(dict.fromkeys([*keys, EVENT_TIME, *request]))
 
     def at(self, frame: Any) -> Rows:
         """The rows of a frame with the features that were known at the time of each, in the frame's order.

@@ -25,19 +25,22 @@ class OnlineFeatures:
 
     def __init__(self, settings: Settings, contract: Contract) -> None:
         self._store = OnlineReads(settings)  # loads Feast
-        self._views = [(view, _feast_view(view)) for view in contract.views]
+        self._views = [
+            (view, _feast_view(view), tuple(key.name for key in view.keys)) for view in contract.views
+        ]
 
     def read(self, keys: Sequence[Mapping[str, Any]]) -> list[ViewRows]:
         """The rows of every view, in the contract's order, for some entity keys; each key is asked for once."""
-        numbers = [_numbered([key[view.join_key] for key in keys]) for view, _ in self._views]
+        asked = [[tuple([key[name] for name in names]) for key in keys] for *_, names in self._views]
+        numbers = [_numbered(mine) for mine in asked]
         wanted = [
-            ViewKeys(found, view.join_key, list(distinct), view.features)
-            for (view, found), distinct in zip(self._views, numbers, strict=True)
+            ViewKeys(found, names, list(distinct), view.features)
+            for (view, found, names), distinct in zip(self._views, numbers, strict=True)
         ]
         answers = self._answers(wanted)
         return [
-            _view_rows(view, [rows[distinct[key[view.join_key]]] for key in keys])
-            for (view, _), distinct, rows in zip(self._views, numbers, answers, strict=True)
+            _view_rows(view, [rows[distinct[key]] for key in mine])
+            for (view, *_), mine, distinct, rows in zip(self._views, asked, numbers, answers, strict=True)
         ]
 
     def _answers(self, wanted: Sequence[ViewKeys]) -> list[list[OnlineRow]]:
@@ -71,10 +74,12 @@ def _feast_view(view: ViewContract) -> "FeatureView":
 
     from ml_platform.features.feast_objects import FEAST_TYPES
 
-    kind = ValueType.INT64 if view.key_type == "int64" else ValueType.STRING
-    entity = Entity(name=view.entity, join_keys=[view.join_key], value_type=kind)
+    kinds = {"int64": ValueType.INT64, "string": ValueType.STRING}
+    entities = [
+        Entity(name=key.entity, join_keys=[key.name], value_type=kinds[key.type]) for key in view.keys
+    ]
     schema = [
         Field(name=name, dtype=FEAST_TYPES[kind])
         for name, kind in zip(view.features, view.types, strict=True)
     ]
-    return FeatureView(name=view.name, entities=[entity], schema=schema)
+    return FeatureView(name=view.name, entities=entities, schema=schema)

@@ -132,7 +132,7 @@ def warm(found: Loaded) -> Loaded:
             f"{', '.join(offline)} is declared `online: false`. It is not served; score with batch predictions, or "
             f"train a version whose views are online"
         )
-    key = {view.join_key: 0 if view.key_type == "int64" else "" for view in found.contract.views}
+    key = {name: 0 if kind == "int64" else "" for name, kind in found.contract.keys.items()}
     try:
         found.features.read([key])
     except StoreError as err:

@@ -89,14 +89,14 @@ def _placed_sql(
     """SQL of the events of the set's days with their label as known at the cut, and where each belongs."""
     split = spec.split(day(partition), catalog)
     labelled = _labelled_sql(spec, catalog, lake, split, inputs, known_by=known_at(partition))
-    key = spec.excluded_key(catalog)
-    if key is None:
+    keys = spec.excluded_keys(catalog)
+    if not keys:
         return placed_sql(labelled, split)
     known = {
         date: _labelled_sql(spec, catalog, lake, split, inputs, known_by=known_at(key_of(date - ONE_DAY)))
         for date in day_range(*split.test)
     }
-    return placed_sql(labelled, split, known_positives=known_positives_sql(known, key=key), key=key)
+    return placed_sql(labelled, split, known_positives=known_positives_sql(known, keys=keys), keys=keys)
 
 
 def _labelled_sql(

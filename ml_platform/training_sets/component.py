@@ -251,7 +251,7 @@ def lineage_of_columns(spec: TrainingSetSpec, catalog: Catalog) -> dg.TableColum
     deps |= {name: [_dep(source.key, name)] for name in service.request_features if name in source.columns}
     for view in service.view_specs(catalog):
         known = column_lineage(view, catalog).deps_by_column
-        deps |= {name: [_dep(view.key, name)] for name in known if name != view.entity_key}
+        deps |= {name: [_dep(view.key, name)] for name in known if name not in view.entity_keys}
     for on_demand in service.on_demand_specs(catalog):
         inputs = [_dep(source.key, name) for name in on_demand.request if name in source.columns]
         inputs += [_dep(source.key, EVENT_TIME)]

@@ -1,7 +1,7 @@
 """Pure work of training sets: which events are rows, with which label, and which are left out. SQL in, SQL out."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ml_platform.kernel.partitions import PARTITION_COLUMN
 from ml_platform.training_sets.spec import Split, Task
@@ -23,25 +23,26 @@ def labelled_sql(
     )
 
 
-def known_positives_sql(known: Mapping[dt.date, str], *, key: str) -> str:
-    """SQL of day and entity key, for each entity with a positive label among what was known as the day began.
+def known_positives_sql(known: Mapping[dt.date, str], *, keys: Sequence[str]) -> str:
+    """SQL of day and entity keys, for each entity with a positive label among what was known as the day began.
 
     `known` has for each day the labelled events as they were known at its first midnight.
     """
+    listed = ", ".join(f'"{key}"' for key in keys)
+    present = " AND ".join(f'"{key}" IS NOT NULL' for key in keys)
     return " UNION ALL ".join(
-        f"SELECT DISTINCT DATE '{day}' AS known_on, \"{key}\" AS known_key FROM ({labelled}) "
-        f'WHERE {LABEL} = 1 AND "{key}" IS NOT NULL'
+        f"SELECT DISTINCT DATE '{day}' AS known_on, {listed} FROM ({labelled}) WHERE {LABEL} = 1 AND {present}"
         for day, labelled in known.items()
     )
 
 
 def placed_sql(
-    labelled: str, split: Split, *, known_positives: str | None = None, key: str | None = None
+    labelled: str, split: Split, *, known_positives: str | None = None, keys: Sequence[str] = ()
 ) -> str:
     """SQL of labelled events and where each belongs: train, test, gap, or why it is left out.
 
     `known_positives` is what `known_positives_sql` gives for the entities that leave the test days, found in
-    the events' column `key`. An event without a label is counted as such, whatever its entity.
+    the events' columns `keys`. An event without a label is counted as such, whatever its entity.
     """
     test_from, gap_from = f"DATE '{split.test[0]}'", f"DATE '{split.gap[0]}'"
     cases = [
@@ -50,8 +51,9 @@ def placed_sql(
         *([f"WHEN k.known_on IS NOT NULL THEN '{KNOWN_POSITIVE}'"] if known_positives else []),
         f"WHEN r.{PARTITION_COLUMN} >= {test_from} THEN '{TEST}' ELSE '{TRAIN}'",
     ]
+    same = "".join(f' AND r."{key}" = k."{key}"' for key in keys)
     left_out = (
-        f'LEFT JOIN ({known_positives}) k ON r.{PARTITION_COLUMN} = k.known_on AND r."{key}" = k.known_key'
+        f"LEFT JOIN ({known_positives}) k ON r.{PARTITION_COLUMN} = k.known_on{same}"
         if known_positives
         else ""
     )

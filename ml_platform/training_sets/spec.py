@@ -44,8 +44,8 @@ class TrainingSetSpec(NamedSpec):
     )
     exclude_known_positive_entities: Name | None = Field(
         default=None,
-        description="Entity, such as `place`, whose rows leave a test day that began after one of its events in "
-        "the set's days was known to be positive; counted in the manifest.",
+        description="Entity, such as `place`, or combination, such as `shop_product`, whose rows leave a test day that "
+        "began after one of its events in the set's days was known to be positive; counted in the manifest.",
     )
     minimum_rows: int = Field(default=1000, ge=1, description="Fewest rows of each split.")
     minimum_positives: int = Field(
@@ -93,17 +93,22 @@ class TrainingSetSpec(NamedSpec):
         kind = self.label_source(catalog).columns[self.label].type
         return f"numbers ({kind})" if self.task(catalog) == "regression" else f"classes 0 and 1 ({kind})"
 
-    def entities(self, catalog: Catalog) -> dict[str, str]:
-        """Join key by entity, for every entity that the service's views are about."""
-        return {view.entity: view.entity_key for view in self.service(catalog).view_specs(catalog)}
+    def entities(self, catalog: Catalog) -> dict[str, tuple[str, ...]]:
+        """Join keys by what the service's views are about: an entity, or a combination such as `shop_product`."""
+        return {view.about: view.entity_keys for view in self.service(catalog).view_specs(catalog)}
+
+    def join_keys(self, catalog: Catalog) -> dict[str, str]:
+        """Join key by entity, of every single entity of the service's views."""
+        views = self.service(catalog).view_specs(catalog)
+        return {entity: key for view in views for entity, key in view.key_of.items()}
 
     def keys_carried(self, catalog: Catalog) -> list[str]:
         """Join keys that rows carry beside the event id, in the order of the views."""
         event_id = self.service(catalog).source_spec(catalog).event_id
-        return [key for key in dict.fromkeys(self.entities(catalog).values()) if key != event_id]
+        return [key for key in dict.fromkeys(self.join_keys(catalog).values()) if key != event_id]
 
-    def entity_key(self, entity: str, catalog: Catalog, *, wanted_by: str) -> str:
-        """The join key of an entity of the service's views; DeclarationError when none is about it."""
+    def entity_keys(self, entity: str, catalog: Catalog, *, wanted_by: str) -> tuple[str, ...]:
+        """The join keys of what the service's views are about; DeclarationError when none is about it."""
         known = self.entities(catalog)
         if entity not in known:
             raise DeclarationError(
@@ -112,8 +117,8 @@ class TrainingSetSpec(NamedSpec):
             )
         return known[entity]
 
-    def excluded_key(self, catalog: Catalog) -> str | None:
-        """Join key of the entity whose known positives leave the test days; None without that rule."""
+    def excluded_keys(self, catalog: Catalog) -> tuple[str, ...]:
+        """Join keys of the entity whose known positives leave the test days; none without that rule."""
         entity = self.exclude_known_positive_entities
         where = f"{self._where}: exclude_known_positive_entities"
         if entity is not None and self.task(catalog) == "regression":
@@ -121,7 +126,7 @@ class TrainingSetSpec(NamedSpec):
                 f"{where}: labels that are classes 0 and 1 are required; {self.label!r} are "
                 f"{self.label_kind(catalog)}, of which none is positive; leave it out"
             )
-        return None if entity is None else self.entity_key(entity, catalog, wanted_by=where)
+        return () if entity is None else self.entity_keys(entity, catalog, wanted_by=where)
 
     def maturity_days(self, catalog: Catalog) -> int:
         return self.label_source(catalog).maturity.whole_days
@@ -142,7 +147,7 @@ class TrainingSetSpec(NamedSpec):
     def nodes(self, catalog: Catalog) -> tuple[Node, ...]:
         """The training set's asset, with exactly the days of events, labels and features that it reads."""
         service, labels = self.service(catalog), self.label_source(catalog)
-        self.excluded_key(catalog)
+        self.excluded_keys(catalog)
         first, last = -self.reach_days(catalog), -self.maturity_days(catalog)
         return (
             Node(

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,14 +234,27 @@ def _arrays(rows: pa.Table, manifest: Mapping[str, Any]) -> Arrays:
         labels=rows.column(LABEL).to_numpy(),
         names=names,
         days=times.astype("datetime64[D]"),
-        entities={entity: _numbers(rows.column(key)) for entity, key in manifest["entities"].items()},
+        entities={entity: _numbers(rows, keys) for entity, keys in manifest["entities"].items()},
     )
 
 
-def _numbers(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """One number per id, in the order of the ids; -1 where there is none."""
-    ranks = pc.call_function("rank", [ids.combine_chunks()], pc.RankOptions(tiebreaker="dense"))
-    return np.where(ids.is_null().to_numpy(), -1, ranks.to_numpy().astype(np.int64))
+def _numbers(rows: pa.Table, keys: Sequence[str] | str) -> npt.NDArray[np.int64]:
+    """One number per combination of ids, in the order of the ids; -1 where one is missing.
+
+    A manifest of an earlier version has one join key as text.
+    """
+    columns = [rows.column(key).combine_chunks() for key in ([keys] if isinstance(keys, str) else keys)]
+    found, *others = map(_ranks, columns)
+    for other in others:
+        found = _ranks(pa.array(found * (other.max(initial=0) + 1) + other))
+    missing = np.any([ids.is_null().to_numpy(zero_copy_only=False) for ids in columns], axis=0)
+    return np.where(missing, -1, found)
+
+
+def _ranks(values: pa.Array) -> npt.NDArray[np.int64]:
+    """From 1 on, in the order of the values; equal ones share one."""
+    ranks = pc.call_function("rank", [values], pc.RankOptions(tiebreaker="dense"))
+    return ranks.to_numpy().astype(np.int64)
 
 
 def _count(rows: pa.Table, side: str, task: Task) -> dict[str, int]:

@@ -121,11 +121,12 @@ def hashes(platform: Released) -> dict[str, tuple[dict[Any, bytes], list[bytes |
         return _redis_key(platform.settings.project, entity, entity_key_serialization_version=3)
 
     return {
-        view.join_key: (
-            {row[view.join_key]: key(view.join_key, row[view.join_key]) for row in platform.instances},
-            [*(_mmh3(f"{view.name}:{name}") for name in view.features), f"_ts:{view.name}"],
+        name: (
+            {row[name]: key(name, row[name]) for row in platform.instances},
+            [*(_mmh3(f"{view.name}:{feature}") for feature in view.features), f"_ts:{view.name}"],
         )
         for view in platform.contract.views
+        for name in [view.keys[0].name]  # these views have one
     }
 
 

@@ -1,24 +1,34 @@
 """A use case unlike the other one: numbers are forecast, hour by hour, from texts, categories and missing values."""
 
 import datetime as dt
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import dagster as dg
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ml_platform import declarations
 from ml_platform.cli.instance import open_instance, prepare_home
+from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
+from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.settings import settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.model_registry import registry
 from ml_platform.models.compute import predict_onnx
+from ml_platform.models.contract import read_contract
 from ml_platform.models.errors import errors
 from ml_platform.models.spec import ModelSpec
+from ml_platform.sdk.features import Features
+from ml_platform.serving.instances import Instances
 from ml_platform.serving.versions import load, warm
 from ml_platform.sources.feed import write_delivery
 from ml_platform.sources.landing import ingest
@@ -26,11 +36,14 @@ from ml_platform.sources.spec import SourceSpec
 from ml_platform.training_sets import store
 from ml_platform.training_sets.spec import TrainingSetSpec
 from tests.built import Platform, changed_column, job_under
-from tests.demand.defs.demand.sources.slots.simulator import simulate
+from tests.demand.defs.demand.sources.slots.simulator import KINDS, simulate
 
 FOLDER = Path(__file__).parent / "defs"
+HOUR, MICRO = dt.timedelta(hours=1), dt.timedelta(microseconds=1)
 FIRST, LAST = "2018-04-01", "2018-06-06"
 PROFILED = "2018-05-01"
+VIEWS = ("place_demand", "region_demand", "region_kind_demand")
+MADE_BY_DAY = ("sources/slots", "sources/demand", *(f"features/{view}" for view in VIEWS))
 
 
 @dataclass(frozen=True)
@@ -65,10 +78,11 @@ def demand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 def build(platform: Platform) -> None:
-    for key in ("sources/slots", "sources/demand", "features/place_demand", "features/region_demand"):
+    for key in MADE_BY_DAY:
         platform.make(key, FIRST, LAST)
     platform.make("online/feature_registry")
-    platform.make("online/place_demand", FIRST, LAST)
+    for view in ("place_demand", "region_kind_demand"):
+        platform.make(f"online/{view}", FIRST, LAST)
     platform.make("drift_profiles/demand", PROFILED, LAST)
     for key in ("training_sets/demand", "models/demand"):
         platform.make(key, LAST)
@@ -120,6 +134,77 @@ def test_forecasts_of_a_day_are_those_of_the_champion_and_alert_nobody(demand: P
     assert units["off"] < 0.35 * units["mean"]
 
 
+def test_a_view_of_two_entities_has_a_row_for_each_combination_with_its_mean(demand: Platform) -> None:
+    found = demand.rows("features/region_kind_demand", LAST).to_pylist()
+    expected = means_by_pair(dt.date.fromisoformat(LAST) + ONE_DAY)
+    assert {(row["region_id"], row["kind"]): row["region_kind_units_7d"] for row in found} == expected
+    assert len(found) == len(expected) == 4 * 3
+    assert demand.newest_metadata("features/region_kind_demand", LAST)["entities"] == 12
+    said = demand.newest_metadata("online/region_kind_demand", LAST)
+    assert (said["read_back_keys"], said["read_back_mismatches"]) == (12, 0)
+
+
+def test_a_view_of_two_entities_is_read_point_in_time_as_one_by_one_reasoning_would(demand: Platform) -> None:
+    view = demand.catalog.get(FeatureViewSpec, "region_kind_demand", wanted_by="a test")
+    features, chance = Features(demand.settings, demand.catalog, view), Random(7)
+    assert features.asked_with == ["region_id", "kind", "event_timestamp"]
+    start = dt.datetime.combine(dt.date.fromisoformat(LAST) - 9 * ONE_DAY, dt.time(), dt.UTC)
+    asked = [  # around the moments at which snapshots become available and too old, some of pairs that do not exist
+        {
+            "region_id": chance.choice([0, 1, 2, 3, 4, None]),
+            "kind": chance.choice([*KINDS, "kiosk", None]),
+            "event_timestamp": start + chance.randint(0, 14 * 24) * HOUR + chance.choice([-1, 0, 1]) * MICRO,
+        }
+        for _ in range(400)
+    ]
+    found = features.at(pa.Table.from_pylist(asked)).arrow().column("region_kind_units_7d").to_pylist()
+    expected = [seen_at(row) for row in asked]
+    assert found == expected
+    assert 50 < sum(value is not None for value in expected) < 350
+
+
+def test_a_key_that_is_also_asked_for_as_a_value_is_one_field_of_requests(demand: Platform) -> None:
+    champion = registry.champion(demand.settings, "demand")
+    assert champion is not None
+    contract = read_contract(registry.load_document(demand.settings, champion, "contract.json"), of="a test")
+    assert contract.keys == {"place_id": "int64", "region_id": "int64", "kind": "string"}
+    assert "kind" in contract.request
+    one = {"place_id": 0, "region_id": 0, "kind": "mall", "weather": "rain", "notice": "", "temperature": 1.5}
+    body = json.dumps({"instance": {**one, "starts_at": 1_528_000_000}}).encode()
+    assert Instances(contract, max_batch=1).parse(body) == [{**one, "starts_at": 1_528_000_000}]
+
+
+def test_intervals_are_drawn_by_the_combinations_that_share_values(demand: Platform) -> None:
+    rows, _, _ = scored(demand)
+    assert {about: len(np.unique(ids)) for about, ids in rows.entities.items()} == {
+        "place": 24,
+        "region": 4,
+        "region_kind": 12,
+    }
+
+
+def means_by_pair(midnight: dt.date) -> dict[tuple[int, str], float]:
+    """What the view declares, from the simulator alone: units of the seven days that ended a day before a midnight."""
+    rows = simulate(first_day=midnight - 8 * ONE_DAY, last_day=midnight - 2 * ONE_DAY).to_pylist()
+    units: dict[tuple[int, str], list[float]] = {}
+    for row in rows:
+        units.setdefault((row["region_id"], row["kind"]), []).append(row["units"])
+    return {pair: sum(found) / len(found) for pair, found in units.items()}
+
+
+means_of = cache(means_by_pair)
+
+
+def seen_at(asked: dict[str, Any]) -> float | None:
+    """The newest published snapshot that was available at a time, an hour after its own, and not three days old."""
+    time = asked["event_timestamp"]
+    last = dt.date.fromisoformat(LAST) + ONE_DAY
+    midnight = min((time - HOUR).date(), last)
+    if time - dt.datetime.combine(midnight, dt.time(), dt.UTC) > 3 * ONE_DAY:
+        return None
+    return means_of(midnight).get((asked["region_id"], asked["kind"]))
+
+
 def test_a_version_that_reads_what_is_not_online_is_not_served(demand: Platform) -> None:
     found = registry.champion(demand.settings, "demand")
     assert found is not None
@@ -145,7 +230,7 @@ def test_labels_that_doubled_close_the_gate(demand: Platform) -> None:
     moved = simulate(first_day=day, last_day=day)
     for source in ("slots", "demand"):
         demand.deliver(source, moved)
-    for key in ("sources/slots", "sources/demand", "features/place_demand", "features/region_demand"):
+    for key in MADE_BY_DAY:
         demand.make(key, LAST, day.isoformat())
     said = demand.refused("training_sets/demand", day.isoformat())
     assert "mean label" in said and "is 2.22 times the reference's" in said

@@ -203,7 +203,7 @@ def payments(seed: int, *, customers: int = 480) -> Day:
 
 
 def test_customers_who_pay_often_do_not_make_a_stable_day_fail() -> None:
-    by_customer = DriftPolicy(entity_of={"mean_1d": "customer_id"})
+    by_customer = DriftPolicy(entity_of={"mean_1d": ("customer_id",)})
     month, days = [payments(seed) for seed in range(28)], [payments(seed) for seed in range(100, 140)]
     decisions = [judge(today, month, policy=by_customer) for today in days]
     assert {decision.status for decision in decisions} == {"passed"}
@@ -214,7 +214,7 @@ def test_customers_who_pay_often_do_not_make_a_stable_day_fail() -> None:
 
 
 def test_a_mean_that_moved_for_every_customer_is_found() -> None:
-    policy = DriftPolicy(entity_of={"mean_1d": "customer_id"})
+    policy = DriftPolicy(entity_of={"mean_1d": ("customer_id",)})
     month, today = [payments(seed, customers=5_000) for seed in range(28)], payments(100, customers=5_000)
     moved = judge({**today, "mean_1d": today["mean_1d"] * 1.2}, month, policy=policy)
     assert breached(moved) == {"mean_1d"}
@@ -229,7 +229,7 @@ def a_day_of_entities(seed: int, *, shift: float, repeated: int) -> Day:
 
 @pytest.mark.parametrize(("shift", "status"), [(1.0, "passed"), (1.04, "passed"), (1.2, "failed")])
 def test_repeating_every_row_of_an_entity_changes_no_verdict(shift: float, status: str) -> None:
-    policy = replace(POLICY, entity_of={"mean_1d": "customer_id", "channel": "customer_id"})
+    policy = replace(POLICY, entity_of={"mean_1d": ("customer_id",), "channel": ("customer_id",)})
     once, again = (
         judge(
             a_day_of_entities(100, shift=shift, repeated=repeated),
@@ -255,7 +255,7 @@ def test_repeated_rows_that_are_taken_for_independent_would_fail_the_day() -> No
 
 def test_features_of_a_row_are_judged_by_rows_whoever_they_belong_to(month: list[Day]) -> None:
     rng = np.random.default_rng(1)
-    policy = replace(POLICY, entity_of={"mean_1d": "customer_id"})
+    policy = replace(POLICY, entity_of={"mean_1d": ("customer_id",)})
     with_ids = [{**past, "customer_id": rng.integers(0, 99, ROWS)} for past in [*month, a_day(100)]]
     decision, without = (
         judge(with_ids[-1], with_ids[:-1], policy=policy),
@@ -266,27 +266,52 @@ def test_features_of_a_row_are_judged_by_rows_whoever_they_belong_to(month: list
 
 
 def test_rows_without_an_id_count_one_each(month: list[Day]) -> None:
-    policy = replace(POLICY, entity_of={"mean_1d": "terminal_id", "channel": "terminal_id"})
+    policy = replace(POLICY, entity_of={"mean_1d": ("terminal_id",), "channel": ("terminal_id",)})
     nobody = np.full(ROWS, None, dtype=object)
     days = [{**past, "terminal_id": nobody} for past in [*month, a_day(100)]]
     assert judge(days[-1], days[:-1], policy=policy) == judge(a_day(100), month, policy=POLICY)
 
 
+def test_rows_of_a_combination_of_entities_count_as_those_of_one(month: list[Day]) -> None:
+    pairs = [(region, kind) for region in (7, 8, 9, None) for kind in ("mall", "corner", None)]
+    pairs = [*pairs, (2**40, "mall")]
+    together = {pair: None if None in pair else f"{pair}" for pair in pairs}
+
+    def judged(entity_of: tuple[str, ...]) -> DriftDecision:
+        rng, days = np.random.default_rng(2), [*month, a_day(100)]
+        drawn = [rng.integers(0, len(pairs), ROWS) for _ in days]
+        with_ids = [
+            {
+                **{name: past[name] for name in ("mean_1d", "channel")},
+                "region": np.array([pairs[i][0] for i in chosen], object),
+                "kind": np.array([pairs[i][1] for i in chosen], object),
+                "both": np.array([together[pairs[i]] for i in chosen], object),
+            }
+            for past, chosen in zip(days, drawn, strict=True)
+        ]
+        kept = [{n: c for n, c in day.items() if n in {"mean_1d", "channel", *entity_of}} for day in with_ids]
+        policy = replace(POLICY, entity_of={"mean_1d": entity_of, "channel": entity_of})
+        return judge(kept[-1], kept[:-1], policy=policy)
+
+    assert judged(("region", "kind")) == judged(("kind", "region")) == judged(("both",))
+    assert judged(("region", "kind")) != judged(("region",))
+
+
 def test_a_day_without_its_id_column_is_refused(month: list[Day]) -> None:
-    policy = replace(POLICY, entity_of={"mean_1d": "customer_id"})
+    policy = replace(POLICY, entity_of={"mean_1d": ("customer_id",)})
     with pytest.raises(InputError, match=r"columns \['customer_id'\] are not among"):
         judge(a_day(100), month, policy=policy)
 
 
 def test_a_day_of_ids_alone_is_refused() -> None:
-    policy = replace(POLICY, entity_of={"mean_1d": "customer_id"})
+    policy = replace(POLICY, entity_of={"mean_1d": ("customer_id",)})
     with pytest.raises(InputError, match="at least one column"):
         RollingReference(policy).accept("2018-06-06", {"customer_id": np.arange(3)})
 
 
 def test_ids_cannot_be_features_of_a_policy() -> None:
     with pytest.raises(DeclarationError, match=r"got \['channel'\] as both"):
-        replace(POLICY, entity_of={"mean_1d": "channel"})
+        replace(POLICY, entity_of={"mean_1d": ("channel",)})
 
 
 def test_stored_ids_are_split_by_day_exactly_with_none_for_missing() -> None:
@@ -337,8 +362,8 @@ def test_the_fraud_profile_knows_the_entity_of_every_snapshot_feature() -> None:
     catalog = load()
     (profile,) = of_fraud(DriftProfileSpec)
     entity_of = policy_of(profile, catalog).entity_of
-    assert entity_of["customer_mean_amount_1d"] == "customer_id"
-    assert entity_of["terminal_fraud_rate_30d"] == "terminal_id"
+    assert entity_of["customer_mean_amount_1d"] == ("customer_id",)
+    assert entity_of["terminal_fraud_rate_30d"] == ("terminal_id",)
     of_rows = {"amount", "is_night", "is_weekend", "amount_over_mean_30d"}
     assert entity_of.keys() == {*profile.service(catalog).feature_names(catalog)} - of_rows
 

@@ -32,6 +32,12 @@ def test_a_rejected_prediction_leaves_the_event_to_the_one_that_was_scored() -> 
 def test_an_event_that_was_asked_about_on_two_days_is_measured_once() -> None:
     rows = f"SELECT *, event_id AS entity_card FROM ({OUTCOMES})"
     measured = small_answer(
-        f"SELECT version, score::DOUBLE, label, card FROM ({counted_sql(rows, ['card'])})"
+        f"SELECT version, score::DOUBLE, label, card FROM ({counted_sql(rows, {'card': ['entity_card']})})"
     )
     assert measured == [(1, 0.9, 1, 1), (2, 0.7, 1, 1), (1, 0.2, 0, 2)]
+
+
+def test_combinations_of_entities_are_numbered_in_the_order_of_their_ids() -> None:
+    ids = ", CAST(event_id AS INT) % 2 AS entity_region, nullif(event_id, '8') AS entity_kind"
+    query = counted_sql(f"SELECT *{ids} FROM ({OUTCOMES})", {"region_kind": ["entity_region", "entity_kind"]})
+    assert small_answer(f"SELECT region_kind FROM ({query})") == [(2,), (2,), (-1,)]

@@ -143,7 +143,7 @@ def test_what_rows_are_only_checked_against_is_a_dependency_and_no_input() -> No
         "view",
         date(0),
         upstream=(Upstream("events", first=-29), Upstream("labels", first=-9, last=-2)),
-        references=(Upstream("events", keys="id"), Upstream("terminals", keys="id")),
+        references=(Upstream("events", keys=("id",)), Upstream("terminals", keys=("id",))),
     )
     lineage = Lineage(
         {node.key: node for node in (view, *(Node(k, date(0)) for k in ("events", "labels", "terminals")))}

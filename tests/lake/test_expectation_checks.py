@@ -119,7 +119,7 @@ def test_a_source_is_refused_while_its_file_is_read() -> None:
 def test_what_is_referenced_is_a_dependency_in_the_graph() -> None:
     found = catalog(source("terminals"), source("payments", references(source="terminals")))
     node = found.node("sources/payments")
-    assert node.references == node.dependencies == (Upstream("sources/terminals", keys="terminal_id"),)
+    assert node.references == node.dependencies == (Upstream("sources/terminals", keys=("terminal_id",)),)
     assert node.upstream == ()
 
 
@@ -163,7 +163,7 @@ def test_a_reference_that_cannot_be_asked_is_refused(asking: NamedSpec, why: str
 
 def test_labels_may_reference_what_was_complete_before_them() -> None:
     found = catalog(source(), source("labels", references(source="payments"), maturity="7d"))
-    assert found.node("sources/labels").references == (Upstream("sources/payments", keys="terminal_id"),)
+    assert found.node("sources/labels").references == (Upstream("sources/payments", keys=("terminal_id",)),)
 
 
 def test_a_snapshot_is_never_fresh() -> None:

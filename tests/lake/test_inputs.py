@@ -103,7 +103,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def test_values_of_a_key_count_from_when_they_were_first_known_wherever_that_was(lake: Lake) -> None:
-    reads = Upstream("sources/toy", keys="who")
+    reads = Upstream("sources/toy", keys=("who",))
     nodes = [Node("sources/toy", A, C), Node("views/keys", A, C, upstream=(reads,))]
     lineage = Lineage({node.key: node for node in nodes})
 

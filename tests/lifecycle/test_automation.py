@@ -123,7 +123,7 @@ def test_labels_wait_for_no_events_that_were_complete_before_them(toys: Toys) ->
             f"{toys.group}/labels",
             first_day=FIRST,
             lag=2,
-            references=(Upstream(f"{toys.group}/events", keys="id"),),
+            references=(Upstream(f"{toys.group}/events", keys=("id",)),),
         ),
     }
     specs = [ToySpec(name=name, node=node) for name, node in nodes.items()]

@@ -1,4 +1,4 @@
-"""A view of two features keyed by text, whose snapshots a test writes itself; published as the asset publishes it."""
+"""Views of two features, by a text and by two keys, whose snapshots a test writes itself; published as assets are."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -33,6 +33,8 @@ SOURCE = SourceSpec.model_validate(
             "payment_id": {"type": "int64"},
             "event_timestamp": {"type": "timestamp"},
             "wallet_id": {"type": "string"},
+            "region_id": {"type": "int64"},
+            "kind": {"type": "string"},
             "amount": {"type": "double"},
         },
         "start": "2018-06-01",
@@ -50,27 +52,42 @@ VIEW = FeatureViewSpec.model_validate(
         "ttl": "3d",
     }
 )
-CATALOG = Catalog({(SourceSpec, SOURCE.name): SOURCE, (FeatureViewSpec, VIEW.name): VIEW})
+OF_PAIRS = FeatureViewSpec.model_validate(
+    {
+        **VIEW.model_dump(exclude={"entity"}),
+        "name": "region_kind_payments",
+        "entities": ["region", "kind"],
+        "join_keys": {"kind": "kind"},
+    }
+)
+CATALOG = Catalog(
+    {(SourceSpec, SOURCE.name): SOURCE, **{(FeatureViewSpec, view.name): view for view in (VIEW, OF_PAIRS)}}
+)
+Key = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
 class SmallWorld:
-    """A home with the small view, and what tests do with it."""
+    """A home with the small views, and what tests do with them: with the one by a text, if they name none."""
 
     settings: Settings
 
     def prepare(self) -> "SmallWorld":
-        """Let Feast's registry and online store know the view."""
+        """Let Feast's registry and online store know the views."""
         apply_registry(self.settings, CATALOG)
         return self
 
     def write(self, partition: str, rows: Mapping[str, Values]) -> str:
         """Publish a snapshot offline; its content hash."""
+        return self.write_of(VIEW, partition, {(key,): values for key, values in rows.items()})
+
+    def write_of(self, view: FeatureViewSpec, partition: str, rows: Mapping[Key, Values]) -> str:
+        """The same of any of the views."""
         at, cadence = complete_at(partition), cadence_of(partition)
         own = day(partition) if cadence == DAILY else partition
         table = pa.table(
             {
-                "wallet_id": pa.array(list(rows), pa.string()),
+                **{name: pa.array([key[i] for key in rows]) for i, name in enumerate(view.entity_keys)},
                 "event_timestamp": pa.array([at] * len(rows), pa.timestamp("us", "UTC")),
                 "created_timestamp": pa.array([at] * len(rows), pa.timestamp("us", "UTC")),
                 "payments": pa.array([count for count, _ in rows.values()], pa.int64()),
@@ -79,16 +96,16 @@ class SmallWorld:
             }
         )
         digest = content_hash(table)
-        made = Publication(VIEW.key, partition, digest, len(rows), 0, VIEW.digest(), "a test")
+        made = Publication(view.key, partition, digest, len(rows), 0, view.digest(), "a test")
         publish_partitions(Lake(self.settings.lake_uri), table, [made])
         return digest
 
-    def publish(self, *partitions: str) -> Mapping[str, Any]:
+    def publish(self, *partitions: str, view: FeatureViewSpec = VIEW) -> Mapping[str, Any]:
         """Bring snapshots online as the asset does; what it says of the newest of them."""
         resources = SimpleNamespace(environment=self.settings)
         run = SimpleNamespace(run_id="a test")
         context: Any = SimpleNamespace(resources=resources, log=getLogger("a test"), run=run)
-        outcomes = publish(VIEW, Step(context, partitions, CATALOG))
+        outcomes = publish(view, Step(context, partitions, CATALOG))
         return next(found.metadata for found in outcomes if found.partition == max(partitions))
 
 

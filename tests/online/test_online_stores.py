@@ -3,7 +3,7 @@
 import multiprocessing
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from ml_platform.features.feast_import import load_feast
-from ml_platform.features.online_reads import OnlineReads, OnlineRow, ViewKeys
+from ml_platform.features.online_reads import Key, OnlineReads, OnlineRow, ViewKeys
+from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.features.store import store_config
 from ml_platform.kernel.errors import InputError, StoreError
 from ml_platform.kernel.settings import Settings, settings
 from ml_platform.lake.tables import Lake
-from ml_platform.models.contract import Contract, ViewContract
+from ml_platform.models.contract import Contract, KeyContract, ViewContract
 from ml_platform.online.store import ONLINE_PUBLICATIONS, publish_snapshot
 from ml_platform.serving.store import OnlineFeatures
 from tests.online.small_world import (
     CATALOG,
+    OF_PAIRS,
     VIEW,
     SmallWorld,
     Values,
@@ -56,14 +58,21 @@ def redis_world(home: Settings, redis: RedisServer, monkeypatch: pytest.MonkeyPa
 
 
 def wallets(*names: str) -> ViewKeys:
-    from ml_platform.features.feast_objects import entity, feature_view
-
-    view = feature_view(VIEW, CATALOG, Lake("nowhere"), entity(VIEW, CATALOG))
-    return ViewKeys(view, "wallet_id", names, ("payments", "mean_amount"))
+    return asked(VIEW, [(name,) for name in names])
 
 
-@given(st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(exclude_categories=["Cs"])))
-def test_redis_is_asked_where_feast_keeps_an_entity(key: int | str) -> None:
+def asked(spec: FeatureViewSpec, keys: Sequence[Key]) -> ViewKeys:
+    from ml_platform.features.feast_objects import entities, feature_view
+
+    view = feature_view(spec, CATALOG, Lake("nowhere"), entities(spec, CATALOG))
+    return ViewKeys(view, spec.entity_keys, keys, ("payments", "mean_amount"))
+
+
+values = st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.dictionaries(st.sampled_from(["wallet_id", "region_id", "kind", "a"]), values, min_size=1))
+def test_redis_is_asked_where_feast_keeps_an_entity(key: dict[str, int | str]) -> None:
     load_feast()
     from feast.infra.online_stores.helpers import _redis_key
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -71,9 +80,9 @@ def test_redis_is_asked_where_feast_keeps_an_entity(key: int | str) -> None:
 
     from ml_platform.features.online_store import _entity
 
-    value = Value(int64_val=key) if isinstance(key, int) else Value(string_val=key)
-    feasts = _redis_key("", EntityKey(join_keys=["wallet_id"], entity_values=[value]), 3)
-    assert _entity("wallet_id", key) == feasts
+    given = [Value(int64_val=v) if isinstance(v, int) else Value(string_val=v) for v in key.values()]
+    feasts = _redis_key("", EntityKey(join_keys=list(key), entity_values=given), 3)
+    assert _entity(tuple(key), tuple(key.values())) == feasts
 
 
 def online(world: SmallWorld, *names: str) -> list[OnlineRow]:
@@ -85,20 +94,26 @@ def lake_of(world: SmallWorld) -> Lake:
     return Lake(world.settings.lake_uri)
 
 
-def features_of(world: SmallWorld) -> OnlineFeatures:
+def features_of(world: SmallWorld, *specs: FeatureViewSpec) -> OnlineFeatures:
     """The same, as a model's version reads it."""
-    view = ViewContract(
-        name=VIEW.name,
-        entity="wallet",
-        join_key="wallet_id",
-        key_type="string",
+    views = tuple(map(contract_of, specs or (VIEW,)))
+    return OnlineFeatures(world.settings, Contract.model_construct(views=views))
+
+
+def contract_of(spec: FeatureViewSpec) -> ViewContract:
+    kinds = {"wallet_id": "string", "region_id": "int64", "kind": "string"}
+    return ViewContract(
+        name=spec.name,
+        keys=tuple(
+            KeyContract.model_validate({"entity": entity, "name": key, "type": kinds[key]})
+            for entity, key in spec.key_of.items()
+        ),
         features=("payments", "mean_amount"),
         types=("int64", "double"),
         ttl_seconds=3 * 86_400,
         available_after_seconds=3_600,
-        declaration=VIEW.digest(),
+        declaration=spec.digest(),
     )
-    return OnlineFeatures(world.settings, Contract.model_construct(views=(view,)))
 
 
 def in_a_process(day: str) -> None:
@@ -125,6 +140,26 @@ def test_keys_that_nobody_published_have_no_row_beside_those_that_have(world: Sm
     world.write(NEW, ROWS)
     world.publish(NEW)
     assert online(world, "nobody", "ann", "ANN") == [None, rows_of(NEW)[0], None]
+
+
+def test_a_view_of_two_entities_has_a_row_for_each_combination_that_was_published(world: SmallWorld) -> None:
+    pairs: dict[Key, Values] = {(7, "mall"): (3, 12.5), (7, "corner"): (0, None), (-8, "mall"): (1, 7.0)}
+    world.write_of(OF_PAIRS, NEW, pairs)
+    world.write(NEW, ROWS)
+    said = world.publish(NEW, view=OF_PAIRS)
+    assert said == {"online": f"published {NEW}", "read_back_keys": 3, "read_back_mismatches": 0}
+    world.publish(NEW)
+    wanted = asked(OF_PAIRS, [*pairs, (-8, "corner"), (7, "")])
+    both = OnlineReads(world.settings).read([wanted, wallets("ann")])
+    at = time_of_snapshot(NEW)
+    assert both == [[*((at, list(row)) for row in pairs.values()), None, None], [(at, [3, 12.5])]]
+    rows = [
+        {"kind": kind, "wallet_id": "ann", "region_id": 7} for kind in ("mall", "other", "mall", "corner")
+    ]
+    of_pairs, of_wallets = features_of(world, OF_PAIRS, VIEW).read(rows)
+    assert of_pairs.times == [at, None, at, at]
+    assert of_pairs.values == {"payments": [3, None, 3, 0], "mean_amount": [12.5, None, 12.5, None]}
+    assert of_wallets.values == {"payments": [3] * 4, "mean_amount": [12.5] * 4}
 
 
 def test_a_newer_snapshot_takes_the_place_of_the_one_before(world: SmallWorld) -> None:

@@ -194,6 +194,11 @@ def test_another_expectation_is_a_check_to_be_asked_again_and_no_other_row(edit:
             id="another key",
         ),
         pytest.param(
+            [(CUSTOMERS, "entity: customer", "entities: [customer, terminal]")],
+            "FeatureView customer_spending is asked by customer_id and terminal_id, and no longer by customer_id",
+            id="one key more",
+        ),
+        pytest.param(
             [("sources/transactions", "customer_id: {type: int64", "customer_id: {type: string")],
             "FeatureView customer_spending: its key customer_id becomes string, and was int64: rows that are online "
             "are not found any more",

@@ -133,7 +133,7 @@ def test_a_rolling_reference_judges_as_if_each_day_were_judged_alone(
         minimum_sample=2,
         p_value=0.3,
         categories=frozenset({"category"}),
-        entity_of={"number": "customer", "category": "customer"},
+        entity_of={"number": ("customer",), "category": ("customer",)},
     )
     rolling, accepted = RollingReference(policy), []
     for key, day in enumerate(days):
@@ -284,7 +284,7 @@ def test_the_effective_sizes_of_a_judgement_are_those_of_the_rows_with_a_value_a
         reference_days=len(accepted),
         minimum_sample=1,
         categories=frozenset({"category"}),
-        entity_of={"number": "customer", "category": "customer"},
+        entity_of={"number": ("customer",), "category": ("customer",)},
     )
     pooled = {f: np.concatenate([past[f] for past in accepted]) for f in day}
     n, m = (_kish(columns, "number", present=True) for columns in (day, pooled))

@@ -32,7 +32,7 @@ TIME = pa.timestamp("us", "UTC")
 
 @dataclass(frozen=True)
 class Version:
-    """One version of an event or label: id, key (events), event time, created time, value, and a text."""
+    """One version of an event or label: id, key (events), event time, created time, value, a text, a second key."""
 
     id: int
     key: int | None
@@ -40,6 +40,18 @@ class Version:
     created: dt.datetime
     value: float | None
     text: str | None = None
+    kind: str | None = None
+
+
+Keys = tuple[str, ...]
+KEYS: list[Keys] = [("key_id",), ("key_id", "kind"), ("kind", "key_id")]
+"""What a view can be about: one entity, or two."""
+
+
+def about(version: Version, keys: Keys) -> tuple[Any, ...] | None:
+    """The values of a version's keys; None where one is missing."""
+    found = tuple(version.key if key == "key_id" else version.kind for key in keys)
+    return None if None in found else found
 
 
 World = tuple[list[Version], list[Version]]
@@ -59,13 +71,15 @@ def worlds(draw: st.DrawFn, *, prompt: bool = False) -> World:
     value = st.one_of(st.none(), st.integers(-300, 300).map(lambda cents: cents / 100))
     text = st.sampled_from([None, "a", "b", "c"])
     lags = st.sets(st.sampled_from([0, 0, 0.5, 1, 5, 23, 24, 30, 100]), min_size=1, max_size=3)
+    kinds = st.sampled_from(["x", "x", "y", None])
     label_lags = st.sets(st.sampled_from([0, 24, 72, 73, 150]), max_size=2)
     for id_ in range(draw(st.integers(0, 14))):
         at = START + draw(moments)
-        key = draw(st.sampled_from([1, 1, 2, None]))
+        key, kind = draw(st.sampled_from([1, 1, 2, None])), draw(kinds)
         for lag in [0] if prompt else sorted(draw(lags)):
             moved = key if draw(st.integers(0, 9)) else draw(st.sampled_from([1, 2]))
-            events.append(Version(id_, moved, at, at + lag * HOUR, draw(value), draw(text)))
+            renamed = kind if draw(st.integers(0, 9)) else draw(kinds)
+            events.append(Version(id_, moved, at, at + lag * HOUR, draw(value), draw(text), renamed))
         for lag in [72] if prompt else sorted(draw(label_lags)):
             truth = float(draw(st.integers(0, 1)))
             labels.append(Version(id_, None, at, at + lag * HOUR, truth))
@@ -147,14 +161,22 @@ def inside(aggregate: Aggregate, at: dt.datetime, t: dt.datetime) -> bool:
     return start <= at < end or (aggregate.closed and at == end)
 
 
-def answer(aggregate: Aggregate, world: World, key: int, t: dt.datetime, itself: Version | None) -> Any:
+def answer(
+    aggregate: Aggregate,
+    world: World,
+    key: tuple[Any, ...],
+    t: dt.datetime,
+    itself: Version | None,
+    *,
+    keys: Keys,
+) -> Any:
     """One feature of a key at a time, from every version there is."""
     known, labels = latest(world[0], t), latest(world[1], t)
     if itself is not None and aggregate.closed:
         known = {**known, itself.id: itself}
     taken: list[tuple[dt.datetime, int, Any]] = []
     for version in known.values():
-        if version.key != key or not inside(aggregate, version.at, t):
+        if about(version, keys) != key or not inside(aggregate, version.at, t):
             continue
         if aggregate.where and not WHERE[aggregate.where](version):
             continue
@@ -183,17 +205,18 @@ def reduced(aggregate: Aggregate, values: list[Any]) -> Any:
 
 
 def expected_snapshots(
-    world: World, shape: list[Aggregate], partitions: range, cadence: Cadence = DAILY
+    world: World, shape: list[Aggregate], partitions: range, cadence: Cadence, keys: Keys
 ) -> dict[Any, list[Any]]:
     rows: dict[Any, list[Any]] = {}
     for t in (START + (number + 1) * cadence.period for number in partitions):
-        for key in {v.key for v in world[0] if v.created <= t and v.at < t and v.key is not None}:
-            rows[(key, t)] = [t, *(answer(a, world, key, t, None) for a in shape)]
+        for key in {about(v, keys) for v in world[0] if v.created <= t and v.at < t} - {None}:
+            assert key is not None
+            rows[(key, t)] = [t, *(answer(a, world, key, t, None, keys=keys) for a in shape)]
     return rows
 
 
 def expected_events(
-    world: World, shape: list[Aggregate], partitions: range, cadence: Cadence = DAILY
+    world: World, shape: list[Aggregate], partitions: range, cadence: Cadence, keys: Keys
 ) -> dict[Any, list[Any]]:
     rows: dict[Any, list[Any]] = {}
     first, last = (START + number * cadence.period for number in (partitions[0], partitions[-1] + 1))
@@ -201,9 +224,10 @@ def expected_events(
         mine = sorted((v for v in world[0] if v.id == id_), key=lambda v: v.created)
         t = mine[0].at
         itself = latest(mine, t).get(id_, mine[0])
-        if first <= t < last and itself.key is not None:
-            answers = (answer(a, world, itself.key, t, itself) for a in shape)
-            rows[(itself.key, id_)] = [max(t, itself.created), *answers]
+        key = about(itself, keys)
+        if first <= t < last and key is not None:
+            answers = (answer(a, world, key, t, itself, keys=keys) for a in shape)
+            rows[(key, id_)] = [max(t, itself.created), *answers]
     return rows
 
 
@@ -214,13 +238,14 @@ def computed(
     accuracy: Any,
     *,
     cadence: Cadence = DAILY,
+    keys: Keys = KEYS[0],
     prompt: bool | None = None,
     ratios: tuple[Ratio, ...] = (),
 ) -> dict[Any, list[Any]]:
     """The same rows from the platform's query; `prompt` None lets the data decide, as the platform does."""
     ends = [START + number * cadence.period for number in (partitions[0], partitions[-1] + 1)]
     query = WindowQuery(
-        "key_id",
+        keys,
         "event_id",
         accuracy,
         tuple(shape),
@@ -243,9 +268,9 @@ def computed(
         rows = connection.sql(view_sql(query)).to_arrow_table().to_pylist()
     second = "event_id" if accuracy == "event" else "event_timestamp"
     names = ["created_timestamp", *(a.name for a in shape), *(r.named for r in ratios)]
-    found = {(r["key_id"], r[second]): [r[name] for name in names] for r in rows}
+    found = {(tuple(r[key] for key in keys), r[second]): [r[name] for name in names] for r in rows}
     assert len(found) == len(rows), "a row came twice"
-    order = [(r[cadence.column], r["key_id"], r[second]) for r in rows]
+    order = [(r[cadence.column], *(r[key] for key in keys), r[second]) for r in rows]
     assert order == sorted(order)
     for row in rows:
         inside = row["event_timestamp"] - (dt.timedelta(0) if accuracy == "event" else MICRO)
@@ -259,6 +284,7 @@ def table(versions: Sequence[Version]) -> pa.Table:
         {
             "event_id": pa.array([v.id for v in versions], pa.int64()),
             "key_id": pa.array([v.key for v in versions], pa.int64()),
+            "kind": pa.array([v.kind for v in versions], pa.string()),
             "event_timestamp": pa.array([v.at for v in versions], TIME),
             "created_timestamp": pa.array([v.created for v in versions], TIME),
             "v": pa.array([v.value for v in versions], pa.float64()),
@@ -298,8 +324,9 @@ def test_features_are_what_the_definitions_say(
 ) -> None:
     partitions = data.draw(ranges(cadence))
     shape = data.draw(shapes(accuracy=accuracy, whole=whole, cadence=cadence))
-    found = computed(world, shape, partitions, accuracy, cadence=cadence)
-    assert found == EXPECTED[accuracy](world, shape, partitions, cadence)
+    keys = data.draw(st.sampled_from(KEYS))
+    found = computed(world, shape, partitions, accuracy, cadence=cadence, keys=keys)
+    assert found == EXPECTED[accuracy](world, shape, partitions, cadence, keys)
 
 
 @pytest.mark.parametrize(("accuracy", "whole", "cadence"), ACCURACIES)
@@ -310,9 +337,10 @@ def test_the_simpler_query_for_prompt_events_gives_what_the_general_one_gives(
 ) -> None:
     partitions = data.draw(ranges(cadence))
     shape = data.draw(shapes(accuracy=accuracy, whole=whole, cadence=cadence))
-    simpler = computed(world, shape, partitions, accuracy, cadence=cadence, prompt=True)
-    assert simpler == EXPECTED[accuracy](world, shape, partitions, cadence)
-    assert simpler == computed(world, shape, partitions, accuracy, cadence=cadence, prompt=False)
+    keys = data.draw(st.sampled_from(KEYS))
+    simpler = computed(world, shape, partitions, accuracy, cadence=cadence, keys=keys, prompt=True)
+    assert simpler == EXPECTED[accuracy](world, shape, partitions, cadence, keys)
+    assert simpler == computed(world, shape, partitions, accuracy, cadence=cadence, keys=keys, prompt=False)
 
 
 @pytest.mark.parametrize(("accuracy", "whole", "cadence"), ACCURACIES)
@@ -323,9 +351,10 @@ def test_a_partition_alone_has_the_rows_that_it_has_in_a_range(
 ) -> None:
     partitions = data.draw(ranges(cadence))
     shape = data.draw(shapes(accuracy=accuracy, whole=whole, cadence=cadence))
-    together = computed(world, shape, partitions, accuracy, cadence=cadence)
+    keys = data.draw(st.sampled_from(KEYS))
+    together = computed(world, shape, partitions, accuracy, cadence=cadence, keys=keys)
     one = data.draw(st.sampled_from(partitions))
-    alone = computed(world, shape, range(one, one + 1), accuracy, cadence=cadence)
+    alone = computed(world, shape, range(one, one + 1), accuracy, cadence=cadence, keys=keys)
     assert alone == {row: answers for row, answers in together.items() if row in alone}
     first, last = (START + number * cadence.period for number in (one, one + 1))
     if accuracy == "snapshot":
@@ -345,8 +374,9 @@ def test_no_version_that_happens_or_is_known_later_changes_a_feature(
     shape = data.draw(shapes(accuracy=accuracy, whole=whole, cadence=cadence))
     time = START + hours * HOUR
     until_then = [[v for v in versions if v.at <= time and v.created <= time] for versions in world]
-    before = computed((until_then[0], until_then[1]), shape, every, accuracy, cadence=cadence)
-    after = computed(world, shape, every, accuracy, cadence=cadence)
+    keys = data.draw(st.sampled_from(KEYS))
+    before = computed((until_then[0], until_then[1]), shape, every, accuracy, cadence=cadence, keys=keys)
+    after = computed(world, shape, every, accuracy, cadence=cadence, keys=keys)
     times = {v.id: v.at for v in world[0]}
     by_then = {row for row in before if (row[1] if accuracy == "snapshot" else times[row[1]]) <= time}
     assert {row: after[row] for row in by_then} == {row: before[row] for row in by_then}

@@ -17,7 +17,7 @@ DAY = "2018-06-26"
 def toy_contract(model: str = "toy") -> Contract:
     return Contract.model_validate(
         {
-            "format": 2,
+            "format": 3,
             "model": model,
             "feature_service": model,
             "event": {"name": "payment_id", "type": "int64", "source": "payments"},
@@ -25,9 +25,7 @@ def toy_contract(model: str = "toy") -> Contract:
             "views": [
                 {
                     "name": "spending",
-                    "entity": "customer",
-                    "join_key": "customer_id",
-                    "key_type": "int64",
+                    "keys": ({"entity": "customer", "name": "customer_id", "type": "int64"},),
                     "features": ("spent_7d",),
                     "types": ("double",),
                     "ttl_seconds": 3 * 86_400,

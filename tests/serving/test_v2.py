@@ -10,6 +10,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from ml_platform.kernel.settings import Settings
+from ml_platform.models.contract import ViewContract
 from ml_platform.serving.documents import InferAnswer, ModelMetadata
 from ml_platform.serving.problems import ProblemDocument
 from ml_platform.serving.versions import Loaded
@@ -151,8 +152,7 @@ def test_the_event_s_id_is_an_input_that_may_be_left_out(service: Running) -> No
 
 
 def test_text_keys_come_as_bytes(looked_at: Settings, champion: Loaded) -> None:
-    views = [view.model_copy(update={"key_type": "string"}) for view in champion.contract.views]
-    version = like(champion, views=tuple(views), features=_nothing(champion))
+    version = like(champion, views=_keyed_by_texts(champion), features=_nothing(champion))
     with running(looked_at, Held({"fraud": version})) as service:
         types = service.client.get("/v2/models/fraud").json()["inputs"]
         assert types[0] == {"name": "customer_id", "datatype": "BYTES", "shape": [-1]}
@@ -251,8 +251,7 @@ def test_bytes_that_are_not_those_that_were_declared_are_refused(
 def test_texts_that_are_cut_off_or_no_utf8_are_refused(
     looked_at: Settings, champion: Loaded, tail: bytes
 ) -> None:
-    views = [view.model_copy(update={"key_type": "string"}) for view in champion.contract.views]
-    version = like(champion, views=tuple(views), features=_nothing(champion))
+    version = like(champion, views=_keyed_by_texts(champion), features=_nothing(champion))
     parameters = {"binary_data_size": len(tail)}
     request = {
         "inputs": [{"name": "customer_id", "datatype": "BYTES", "shape": [1], "parameters": parameters}]
@@ -275,6 +274,16 @@ def test_no_json_and_too_many_rows_are_refused_here_too(looked_at: Settings, cha
 def test_a_length_of_thousands_of_digits_is_refused(service: Running) -> None:
     path, headers = "/v2/models/fraud/infer", {"inference-header-content-length": "9" * 5000}
     refused(service.client.post(path, content=b"{}", headers=headers), 422, "a length of at most")
+
+
+def _keyed_by_texts(champion: Loaded) -> tuple[ViewContract, ...]:
+    """The champion's views, as if all of their keys were texts."""
+    return tuple(
+        view.model_copy(
+            update={"keys": tuple(key.model_copy(update={"type": "string"}) for key in view.keys)}
+        )
+        for view in champion.contract.views
+    )
 
 
 def _nothing(champion: Loaded) -> Any:

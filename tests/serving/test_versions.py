@@ -89,6 +89,14 @@ def without(*path: Any) -> Change:
     return change
 
 
+def of_one_entity_each(document: dict[str, Any]) -> None:
+    """A contract as it was written before views had several keys."""
+    document["format"] = 2
+    for view in document["views"]:
+        (key,) = view.pop("keys")
+        view |= {"entity": key["entity"], "join_key": key["name"], "key_type": key["type"]}
+
+
 FUNCTION = ("on_demand", 0)
 WRONG: dict[str, tuple[Change, str]] = {
     "other bytes": (at("onnx", to="0" * 64), "the model that its contract was written for is required"),
@@ -115,10 +123,26 @@ WRONG: dict[str, tuple[Change, str]] = {
     "no self-test": (at("self_test", to=[]), "rows to test the version with are required"),
     "a changed function": (at(*FUNCTION, "digest", to="0" * 64), "transaction_context"),
     "a gone function": (at(*FUNCTION, "function", to="ml_platform.gone.function"), "ml_platform.gone"),
-    "an old contract": (at("format", to=1), "a contract of format 2 is required; got 1"),
-    "a later release's contract": (at("format", to=3), "a contract of format 2 is required; got 3"),
+    "an old contract": (at("format", to=1), "a contract of format 3 is required; got 1"),
+    "a later release's contract": (at("format", to=4), "a contract of format 3 is required; got 4"),
     "an unknown word": (at("retries", to=3), "its contract cannot be read: retries"),
 }
+
+
+def test_a_contract_of_the_format_before_is_served_as_it_was(looked_at: Settings) -> None:
+    found = loads(looked_at, registered(looked_at, seed=9, contract=of_one_entity_each))
+    assert [view.keys for view in found.contract.views] == [
+        view.keys for view in loads(looked_at, champion(looked_at)).contract.views
+    ]
+
+
+def test_a_contract_of_the_format_before_is_closed_too(looked_at: Settings) -> None:
+    def unknown(document: dict[str, Any]) -> None:
+        of_one_entity_each(document)
+        del document["views"][0]["key_type"]
+
+    said = refused(looked_at, registered(looked_at, seed=9, contract=unknown))
+    assert "its contract cannot be read: views.0.keys.0.type" in said
 
 
 @pytest.mark.parametrize("wrong", WRONG)

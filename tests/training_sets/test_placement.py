@@ -3,6 +3,7 @@
 import datetime as dt
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -21,8 +22,8 @@ from tests.support import LAST_DAY
 FIRST = dt.date(2018, 6, 1)
 DAYS = [FIRST + number * ONE_DAY for number in range(8)]
 SPLIT = Split(train=(DAYS[0], DAYS[2]), gap=(DAYS[3], DAYS[4]), test=(DAYS[5], DAYS[7]))
-Event = tuple[int, dt.date, int | None]
-"""Id, day and customer, who need not be known."""
+Event = tuple[int, dt.date, int | None, str | None]
+"""Id, day, customer and channel, of which either need not be known."""
 Label = tuple[int, int | None, dt.date]
 """Event's id, label, and the day from whose midnight on it is known."""
 
@@ -31,26 +32,35 @@ def a_world(seed: int) -> tuple[list[Event], list[Label]]:
     """Thirty events of five customers; labels come after two days or so, some never, some say nothing."""
     chance = random.Random(seed)
     events: list[Event] = [
-        (number, chance.choice(DAYS), chance.choice([1, 2, 3, 4, 5, None])) for number in range(30)
+        (
+            number,
+            chance.choice(DAYS),
+            chance.choice([1, 2, 3, 4, 5, None]),
+            chance.choice(["chip", "web", None]),
+        )
+        for number in range(30)
     ]
     labels: list[Label] = [
         (number, chance.choice([0, 0, 1, None]), day + chance.choice([1, 2, 2, 2, 9]) * ONE_DAY)
-        for number, day, _ in events
+        for number, day, *_ in events
         if chance.random() < 0.9
     ]
     return events, labels
 
 
-def naive(events: list[Event], labels: list[Label], cut: dt.date, *, excluding: bool) -> dict[int, str]:
+def naive(
+    events: list[Event], labels: list[Label], cut: dt.date, *, excluding: Sequence[str]
+) -> dict[int, str]:
     """Where each event belongs, by asking of each one by itself what was known when."""
     found = {}
-    for number, day, customer in events:
+    keys = len(excluding)
+    for number, day, *ids in events:
         label = next((label for of, label, known in labels if of == number and known <= cut), None)
         known_frauds = {
-            who
+            tuple(who[:keys])
             for of, label_then, known in labels
-            for other, _, who in events
-            if other == of and who is not None and label_then == 1 and known <= day
+            for other, _, *who in events
+            if other == of and None not in who[:keys] and label_then == 1 and known <= day
         }
         if SPLIT.gap[0] <= day <= SPLIT.gap[1]:
             found[number] = "gap"
@@ -59,15 +69,17 @@ def naive(events: list[Event], labels: list[Label], cut: dt.date, *, excluding: 
         elif day < SPLIT.gap[0]:
             found[number] = "train"
         else:
-            found[number] = "known_positive" if excluding and customer in known_frauds else "test"
+            found[number] = "known_positive" if keys and tuple(ids[:keys]) in known_frauds else "test"
     return found
 
 
-def placed(events: list[Event], labels: list[Label], cut: dt.date, *, excluding: bool) -> dict[int, str]:
+def placed(
+    events: list[Event], labels: list[Label], cut: dt.date, *, excluding: Sequence[str]
+) -> dict[int, str]:
     with duckdb.connect() as connection:
-        connection.execute("CREATE TABLE events (id INT, partition_date DATE, customer_id INT)")
+        connection.execute("CREATE TABLE events (id INT, partition_date DATE, customer_id INT, channel TEXT)")
         connection.execute("CREATE TABLE labels (of INT, is_fraud INT, known DATE)")
-        connection.executemany("INSERT INTO events VALUES (?, ?, ?)", events)
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", events)
         connection.executemany("INSERT INTO labels VALUES (?, ?, ?)", labels)
 
         def known_by(day: dt.date) -> str:
@@ -81,20 +93,16 @@ def placed(events: list[Event], labels: list[Label], cut: dt.date, *, excluding:
                 task="classification",
             )
 
-        known = known_positives_sql({day: known_by(day) for day in day_range(*SPLIT.test)}, key="customer_id")
-        query = placed_sql(
-            known_by(cut),
-            SPLIT,
-            known_positives=known if excluding else None,
-            key="customer_id" if excluding else None,
-        )
+        known = {day: known_by(day) for day in day_range(*SPLIT.test)}
+        positives = known_positives_sql(known, keys=excluding) if excluding else None
+        query = placed_sql(known_by(cut), SPLIT, known_positives=positives, keys=excluding)
         found = connection.execute(f"SELECT id, split FROM ({query})").fetchall()
     assert len(found) == len(events), "each event once"
     return dict(found)
 
 
-@pytest.mark.parametrize("excluding", [False, True])
-def test_events_are_placed_as_one_by_one_reasoning_would(excluding: bool) -> None:
+@pytest.mark.parametrize("excluding", [(), ("customer_id",), ("customer_id", "channel")])
+def test_events_are_placed_as_one_by_one_reasoning_would(excluding: Sequence[str]) -> None:
     cut, seen = DAYS[-1] + 3 * ONE_DAY, Counter[str]()
     for seed in range(40):
         events, labels = a_world(seed)
@@ -106,9 +114,10 @@ def test_events_are_placed_as_one_by_one_reasoning_would(excluding: bool) -> Non
 
 
 def test_a_fraud_that_becomes_known_during_a_test_day_leaves_the_days_after_it() -> None:
-    events: list[Event] = [(1, DAYS[3], 7), (2, DAYS[5], 7), (3, DAYS[6], 7), (4, DAYS[6], 8)]
+    rows = [(1, DAYS[3], 7), (2, DAYS[5], 7), (3, DAYS[6], 7), (4, DAYS[6], 8)]
+    events: list[Event] = [(*row, None) for row in rows]
     labels: list[Label] = [(1, 1, DAYS[6]), *((number, 0, DAYS[7]) for number in (2, 3, 4))]
-    found = placed(events, labels, DAYS[-1], excluding=True)
+    found = placed(events, labels, DAYS[-1], excluding=["customer_id"])
     assert found == {1: "gap", 2: "test", 3: "known_positive", 4: "test"}
 
 
@@ -175,3 +184,14 @@ def test_rows_carry_the_join_keys_of_every_entity_beside_the_event_id(shared: Pl
     delivered = shared.delivered().to_pandas().set_index("transaction_id")
     carried: Any = rows.to_pandas().set_index("transaction_id")[keys]
     assert carried.astype("int64").equals(delivered.loc[carried.index, keys].astype("int64"))
+
+
+def test_a_manifest_of_an_earlier_version_tells_the_same_entities_apart(shared: Platform) -> None:
+    spec = declared(shared)
+    manifest = store.read_manifest(shared.settings, spec, LAST_DAY)
+    assert manifest["entities"] == {"customer": ["customer_id"], "terminal": ["terminal_id"]}
+    earlier = {**manifest, "entities": {entity: key for entity, (key,) in manifest["entities"].items()}}
+    now, then = (store.read_arrays(shared.settings, spec, found)["test"] for found in (manifest, earlier))
+    assert {name: ids.tolist() for name, ids in now.entities.items()} == {
+        name: ids.tolist() for name, ids in then.entities.items()
+    }
