@@ -92,7 +92,7 @@ class Catalog:
     def use_case(self, spec: NamedSpec) -> str | None:
         """The folder below `defs/` that a declaration lies in with others of its use case, if there is one.
 
-        `defs/demand/features/x/defs.yaml` is of `demand`; `defs/features/x/defs.yaml` is of none.
+        `defs/shop/features/x/defs.yaml` is of `shop`; `defs/features/x/defs.yaml` is of none.
         """
         origin = self.origins.get((type(spec), spec.name))
         folders = origin.split("/")[:-1] if origin is not None else []

@@ -34,12 +34,12 @@ class Preprocessing(Spec):
 class EntityPrecision(Spec):
     """Of the k entities that score highest on a day, how many have a positive: what k inspections a day find."""
 
-    entity: Name = Field(description="An entity of the service's views, such as `place`.")
+    entity: Name = Field(description="An entity of the service's views, such as `account`.")
     k: int = Field(ge=1, description="How many entities are inspected each day.")
 
     @property
     def metric(self) -> str:
-        """Its name among the metrics, such as `place_precision_at_100`."""
+        """Its name among the metrics, such as `account_precision_at_100`."""
         return f"{self.entity}_precision_at_{self.k}"
 
 
