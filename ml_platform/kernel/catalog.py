@@ -100,6 +100,12 @@ class Catalog:
         stage = type(spec).__module__.split(".")[-2]
         return below[0] if stage in below[1:] else None
 
+    def beside(self, spec: NamedSpec) -> dict[str, Node]:
+        """The assets by key that the declarations of one use case make: that of a declaration."""
+        mine = self.use_case(spec)
+        declared = (found for found in self.specs.values() if self.use_case(found) == mine)
+        return {node.key: node for found in declared for node in self._nodes_of(found)}
+
     def node(self, key: str) -> Node:
         return self.lineage.node(key)
 
