@@ -375,7 +375,8 @@ def test_messages_that_no_webhook_has_taken_are_counted(home: Settings) -> None:
         record(lake, "on_call", message, status="pending", answer="HTTP 503")
         if number == 0:
             record(lake, "on_call", message, status="sent", answer="HTTP 200")
-    collector = StoreCollector([Reading((LAKE,), lambda: notifications(Declared.now(), home))])
+    declared = Declared.now()
+    collector = StoreCollector([Reading((LAKE,), lambda: notifications(declared, home))])
     assert value(scraped(collector), "notifications_waiting", webhook="on_call") == 2
 
 

@@ -16,7 +16,7 @@ PLATFORM, DEMAND = declarations.DEFS_FOLDER.parent, declarations.DEFS_FOLDER / "
 CITED = "Reproducible Machine Learning for Credit Card Fraud Detection"
 WORDS = (
     r"fraud|payment|terminals\b|terminal_|customer|"
-    r"(?<!on)(?<!on[-_ ])demand|\bplace_|\bregion_(id|demand|units)|\bslot_|\bkind_code|weather|temperature|\bnotice|"
+    r"(?<!on)(?<!on[-_ ])demand|\bplace_|\bregion_(id|demand|units)|\bslot_|\bkind_code|weather|temperature|\bnotices?\b|"
     r"festival|\bmalls?\b|forecasting"
 )
 """Names, columns and things of the declared use cases.
