@@ -40,7 +40,7 @@ def run(settings: Settings, options: Options, console: Console) -> dict[str, Any
         "stages": {name: round(seconds, 1) for name, seconds in demo.stages.items()},
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         **demo.shown,
-        "gates": gate_results(demo.runner.instance, demo.catalog.lineage),
+        "gates": gate_results(demo.runner.instance, demo.catalog.beside(demo.release)),
         "home": str(settings.root),
     }
     keep_summary(settings, summary)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ml_platform.gates.evaluations import latest_states
 from ml_platform.kernel.errors import InputError
-from ml_platform.kernel.lineage import Lineage
+from ml_platform.kernel.lineage import Node
 from ml_platform.kernel.settings import Settings
 
 
@@ -70,10 +70,10 @@ def existing_summary(settings: Settings) -> dict[str, Any] | None:
     return json.loads(_path(settings).read_text()) if _path(settings).exists() else None
 
 
-def gate_results(instance: dg.DagsterInstance, lineage: Lineage) -> dict[str, dict[str, int]]:
-    """How many partitions of each blocking check passed and failed, by their latest evaluation."""
+def gate_results(instance: dg.DagsterInstance, assets: Mapping[str, Node]) -> dict[str, dict[str, int]]:
+    """How many partitions of each blocking check of some assets passed and failed, by their latest evaluation."""
     results: dict[str, dict[str, int]] = {}
-    for key, node in sorted(lineage.nodes.items()):
+    for key, node in sorted(assets.items()):
         for check in (check.name for check in node.blocking_checks):
             found = latest_states(instance, key, check)
             states = [passed for day, passed in found.items() if (day is not None) == node.partitioned]

@@ -92,13 +92,19 @@ class Catalog:
     def use_case(self, spec: NamedSpec) -> str | None:
         """The folder below `defs/` that a declaration lies in with others of its use case, if there is one.
 
-        `defs/demand/features/x/defs.yaml` is of `demand`; `defs/features/x/defs.yaml` is of none.
+        `defs/shop/features/x/defs.yaml` is of `shop`; `defs/features/x/defs.yaml` is of none.
         """
         origin = self.origins.get((type(spec), spec.name))
         folders = origin.split("/")[:-1] if origin is not None else []
         below = folders[len(folders) - folders[::-1].index("defs") :] if "defs" in folders else []
         stage = type(spec).__module__.split(".")[-2]
         return below[0] if stage in below[1:] else None
+
+    def beside(self, spec: NamedSpec) -> dict[str, Node]:
+        """The assets by key that the declarations of one use case make: that of a declaration."""
+        mine = self.use_case(spec)
+        declared = (found for found in self.specs.values() if self.use_case(found) == mine)
+        return {node.key: node for found in declared for node in self._nodes_of(found)}
 
     def node(self, key: str) -> Node:
         return self.lineage.node(key)

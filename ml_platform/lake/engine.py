@@ -38,9 +38,16 @@ def database(**limits: object) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+@contextmanager
+def small_questions() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in UTC for what needs little memory, for who has no settings at hand; temporary tables only."""
+    with _connected() as connection:
+        yield connection
+
+
 def small_answer(query: str) -> list[tuple[Any, ...]]:
     """The answer to a question that needs little memory, for who has no settings at hand; times are UTC."""
-    with _connected() as connection:
+    with small_questions() as connection:
         return connection.execute(query).fetchall()
 
 

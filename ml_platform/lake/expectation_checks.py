@@ -16,7 +16,7 @@ from ml_platform.kernel.lineage import Upstream
 from ml_platform.kernel.partitions import DAILY, ONE_DAY, ONE_HOUR
 from ml_platform.lake import dialect
 from ml_platform.lake.broken_rows import breaks, from_rows
-from ml_platform.lake.engine import database
+from ml_platform.lake.engine import small_questions
 from ml_platform.lake.predicates import check_predicate, predicate
 from ml_platform.lake.schemas import ENGINE_TYPES, typed_nulls
 
@@ -119,7 +119,7 @@ def _first_problem(
     kinds = {name: ENGINE_TYPES[kind] for name, kind in columns} | {
         DAILY.column: ENGINE_TYPES[DAILY.column_type]
     }
-    with database(threads=1) as connection:
+    with small_questions() as connection:
         connection.execute(f"CREATE TEMP TABLE {_NO_VALUES} AS {typed_nulls(kinds)}")
         for number, expectation in enumerate(expectations):
             try:

@@ -35,14 +35,14 @@ class EntityPrecision(Spec):
     """Of the k entities that score highest on a day, how many have a positive: what k inspections a day find."""
 
     entity: Name = Field(
-        description="What one of the service's views is about: an entity, such as `place`, or a combination, such as "
+        description="What one of the service's views is about: an entity, such as `account`, or a combination, such as "
         "`shop_product`."
     )
     k: int = Field(ge=1, description="How many entities are inspected each day.")
 
     @property
     def metric(self) -> str:
-        """Its name among the metrics, such as `place_precision_at_100`."""
+        """Its name among the metrics, such as `account_precision_at_100`."""
         return f"{self.entity}_precision_at_{self.k}"
 
 

@@ -114,8 +114,9 @@ class Champions:
             return False
         found = [name for name, of_model in aliases.items() if CHAMPION in of_model]
         slots = self._slots_of(self._named() or [*found, *kept])
-        self._say_nothing_is_served(None if slots else "no registered model has a champion")
         failed = [slot for slot in slots if not self._follow_alias(slot, aliases)]
+        why = "every champion is for batch predictions" if slots else "no registered model has a champion"
+        self._say_nothing_is_served(None if any(not slot.left_out for slot in slots) else why)
         return not failed
 
     def _follow_alias(self, slot: Slot, aliases: Aliases) -> bool:
@@ -147,7 +148,7 @@ class Champions:
         slot.heard(wanted.version if wanted else None)
         if not wanted:
             self._nobody(slot)
-        elif slot.serves(wanted):
+        elif slot.serves(wanted) or slot.leaves_out(wanted):
             slot.accept()
         elif not slot.waits(wanted):
             self._try(slot, wanted)
@@ -156,12 +157,23 @@ class Champions:
     def _try(self, slot: Slot, wanted: Registered) -> None:
         try:
             files = self._registry.ask(lambda: fetched(self._settings, wanted))
-            slot.take(warm(loaded(self._settings, files, origin="registry")), files)
+            version = loaded(self._settings, files, origin="registry")
+            if self._is_for_batch(slot, version):
+                slot.leave_out(wanted, f"{', '.join(version.offline)} is never online")
+                return
+            slot.take(warm(version), files)
         except StoreError as err:
             self._fall_back(slot)
             slot.refuse(wanted, str(err), pause=self._settings.serving.follow_seconds)
         else:
             slot.accept()
+
+    def _is_for_batch(self, slot: Slot, version: Loaded) -> bool:
+        """Whether a version is for batch predictions, of a model that was neither named nor served before."""
+        if not version.offline or slot.model in self._named():
+            return False
+        self._fall_back(slot)
+        return slot.loaded is None
 
     def _nobody(self, slot: Slot) -> None:
         """No version has the alias: of the champion nobody says so on purpose; a shadow ends that way."""
@@ -172,6 +184,8 @@ class Champions:
         slot.lost(f"no version of it has the alias {slot.alias}: it was removed, or its version was deleted")
 
     def _unanswered(self, slot: Slot, err: StoreError) -> None:
+        if slot.left_out:
+            return
         self._fall_back(slot)
         slot.unanswered(str(err))
 
@@ -209,7 +223,8 @@ class Champions:
             slot.doubt([str(err)])
 
     def _status(self, role: Role) -> list[Status]:
-        return [slot.status() for slot in list(self._slots.values()) if slot.role == role]
+        slots = list(self._slots.values())
+        return [slot.status() for slot in slots if slot.role == role and not slot.left_out]
 
     def _served(self, name: str, role: Role) -> Loaded | None:
         slot = self._slots.get((name, role))

@@ -61,6 +61,7 @@ class Slot:
     copied: bool = True
     doubted_at: float = 0.0
     problems: dict[str, str] = field(default_factory=dict[str, str])
+    left_out: Registered | None = None
     _refused: _Refused | None = None
 
     def status(self) -> Status:
@@ -91,6 +92,7 @@ class Slot:
     def take(self, loaded: Loaded | None, files: Files | None) -> None:
         """Serve another version from now on: one assignment, and whoever has the one before finishes with it."""
         before, self.loaded = self.loaded, loaded
+        self.left_out = None
         self.since = dt.datetime.now(dt.UTC)
         self.files = files
         self.copied = self.role != "champion" or loaded is None or loaded.origin == "copy"
@@ -104,6 +106,17 @@ class Slot:
         if self.loaded is not None:
             self.take(None, None)
         self.accept()
+
+    def leave_out(self, registered: Registered, why: str) -> None:
+        """Serve nothing of a model whose champion is not for this service: nothing is wrong about that."""
+        self.left_out, self._refused = registered, None
+        self.say("alias", None)
+        log.info("model %s: version %s is left out: %s", self.model, registered.version, why)
+
+    def leaves_out(self, registered: Registered) -> bool:
+        """Whether this very version was left out."""
+        found = self.left_out
+        return found is not None and (found.version, found.run_id) == (registered.version, registered.run_id)
 
     def heard(self, wanted: int | None) -> None:
         """The registry answered."""
@@ -135,7 +148,7 @@ class Slot:
         )
         times = before.times + 1 if same and before is not None else 1
         again_at = time.monotonic() + min(pause * 2**times, _LONGEST_WAIT)
-        self._refused = _Refused(registered.version, registered.run_id, times, again_at)
+        self._refused, self.left_out = _Refused(registered.version, registered.run_id, times, again_at), None
         self.say("alias", f"the {self.alias} is version {registered.version}, and it is refused: {why}")
 
     def accept(self) -> None:

@@ -79,6 +79,11 @@ class Loaded:
     origin: Origin
     doubts: tuple[str, ...] = ()
 
+    @property
+    def offline(self) -> list[str]:
+        """Views that it reads and that are never online: with any, it is for batch predictions."""
+        return [view.name for view in self.contract.views if not view.online]
+
 
 def load(settings: Settings, registered: registry.Registered) -> Loaded:
     """A registered version, ready to serve; StoreError with what speaks against it."""
@@ -125,12 +130,11 @@ def warm(found: Loaded) -> Loaded:
 
     Raises StoreError for a version that reads what is never online: it is for batch predictions.
     """
-    offline = [view.name for view in found.contract.views if not view.online]
-    if offline:
+    if found.offline:
         raise StoreError(
             f"model {found.name} version {found.version}: views that are published online are required; "
-            f"{', '.join(offline)} is declared `online: false`. It is not served; score with batch predictions, or "
-            f"train a version whose views are online"
+            f"{', '.join(found.offline)} is declared `online: false`. It is not served; score with batch predictions, "
+            f"or train a version whose views are online"
         )
     key = {name: 0 if kind == "int64" else "" for name, kind in found.contract.keys.items()}
     try:

@@ -44,7 +44,7 @@ class TrainingSetSpec(NamedSpec):
     )
     exclude_known_positive_entities: Name | None = Field(
         default=None,
-        description="Entity, such as `place`, or combination, such as `shop_product`, whose rows leave a test day that "
+        description="Entity, such as `account`, or combination, such as `shop_product`, whose rows leave a test day that "
         "began after one of its events in the set's days was known to be positive; counted in the manifest.",
     )
     minimum_rows: int = Field(default=1000, ge=1, description="Fewest rows of each split.")

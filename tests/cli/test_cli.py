@@ -122,7 +122,11 @@ def test_an_open_gate_is_exit_code_0_and_no_reason(shared: Platform) -> None:
 @pytest.mark.parametrize(
     ("asset", "partition", "said"),
     [
-        ("models/fruad", LAST_DAY, "a declared asset is required: drift_profiles/fraud, "),
+        (
+            "models/fruad",
+            LAST_DAY,
+            "a declared asset is required: drift_profiles/demand, drift_profiles/fraud, ",
+        ),
         (MODEL, "yesterday", f"partition requires a day of {MODEL}, from 2018-06-26 to 2018-10-02"),
         (MODEL, "2018-04-05", "got '2018-04-05'"),
     ],
@@ -164,7 +168,10 @@ def test_what_is_stale_is_told_with_the_reason_and_what_to_run(platform: Platfor
 def test_what_is_stale_is_asked_of_published_assets(home: Settings) -> None:
     result = invoke("stale", "models/fraud")
     assert result.exit_code == 1
-    assert "an asset with published partitions is required: drift_profiles/fraud, " in words(result.output)
+    assert (
+        "an asset with published partitions is required: drift_profiles/demand, drift_profiles/fraud, "
+        in words(result.output)
+    )
 
 
 def test_the_command_that_a_closed_gate_names_lets_the_drifted_day_through(platform: Platform) -> None:
@@ -199,7 +206,12 @@ def test_the_command_that_a_closed_gate_names_lets_the_drifted_day_through(platf
         (PROFILE, LAST_DAY, "real", "a failed evaluation is required to accept; it passed"),
         (PROFILE, NEXT_DAY, "real", "a failed evaluation is required to accept; it was never evaluated"),
         (PROFILE, LAST_DAY, "  ", "reason is required: say why this change is real; nothing was accepted"),
-        ("sources/transactions", LAST_DAY, "real", f"an asset with a drift check is required: {PROFILE}"),
+        (
+            "sources/transactions",
+            LAST_DAY,
+            "real",
+            f"an asset with a drift check is required: drift_profiles/demand, {PROFILE}, training_sets/demand",
+        ),
     ],
 )
 def test_where_there_is_nothing_to_accept_nothing_is(

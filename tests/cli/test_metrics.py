@@ -110,11 +110,14 @@ def test_a_built_home_is_told_as_its_stores_have_it(
     monkeypatch.setenv("ML_PLATFORM_SERVING__AT", f"{NEXT_DAY}T06:00:00Z")
     found = told()
     assert up(found) == ALL_UP
+    nodes = shared.catalog.lineage.nodes
     built = {
         asset: node
-        for asset, node in shared.catalog.lineage.nodes.items()
-        if not asset.startswith(("predictions/", "feedback/"))  # what follows a release
+        for asset, node in nodes.items()
+        if group(asset) != "demand"
+        and not asset.startswith(("predictions/", "feedback/"))  # follow a release
     }
+    assert {"online/feature_registry", "models/fraud"} <= set(built)
     for asset, node in built.items():
         made = shared.instance.get_latest_materialization_event(dg.AssetKey(asset.split("/")))
         assert made is not None
@@ -136,6 +139,27 @@ def test_a_built_home_is_told_as_its_stores_have_it(
     assert value(found, "feature_ttl_seconds", view="customer_spending") == 3 * 24 * 3600
     assert value(found, "notifications_waiting", webhook="on_call") == 0
     assert value(found, "asset_refused_partitions", asset=TRANSACTIONS) == 0
+
+
+def test_another_use_case_of_the_same_location_that_nobody_made_is_told_as_never_made(
+    shared: Platform,
+) -> None:
+    found = told()
+    unmade = {a: node for a, node in shared.catalog.lineage.nodes.items() if group(a) == "demand"}
+    assert {"sources/slots", "online/place_demand", "models/demand", "releases/demand"} <= set(unmade)
+    for asset, node in unmade.items():
+        assert value(found, "asset_last_materialization_timestamp_seconds", asset=asset) == 0
+        assert value(found, "asset_last_failure_timestamp_seconds", asset=asset) == 0
+        for check in node.blocking_checks:
+            assert state(found, asset, check.name) == "never"
+            assert value(found, "asset_check_closing_partitions", asset=asset, check=check.name) == 0
+    assert value(found, "model_champion_version", model="demand") == 0
+    assert value(found, "release_alias_state", release="demand", state="agrees") == 1
+
+
+def group(asset: str) -> str | None:
+    """What Dagster shows an asset among: its use case, or its stage."""
+    return all_assets().asset_layer.asset_graph.get(dg.AssetKey(asset.split("/"))).group_name
 
 
 def test_drift_is_told_as_it_was_gated(shared: Platform) -> None:
@@ -351,7 +375,8 @@ def test_messages_that_no_webhook_has_taken_are_counted(home: Settings) -> None:
         record(lake, "on_call", message, status="pending", answer="HTTP 503")
         if number == 0:
             record(lake, "on_call", message, status="sent", answer="HTTP 200")
-    collector = StoreCollector([Reading((LAKE,), lambda: notifications(Declared.now(), home))])
+    declared = Declared.now()
+    collector = StoreCollector([Reading((LAKE,), lambda: notifications(declared, home))])
     assert value(scraped(collector), "notifications_waiting", webhook="on_call") == 2
 
 

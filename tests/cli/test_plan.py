@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from ml_platform import declarations
 from ml_platform.cli.main import app
+from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.plan.changes import compare
@@ -122,9 +123,11 @@ def test_a_change_is_what_its_branch_did_since_it_left_main(repository: Reposito
     assert told(answer, "code") == ["changed ml_platform.features.measures"]
     reasons = {found["asset"]: found["reason"] for found in answer["stale"]}
     code = "code of ml_platform.features.measures changed"
+    views = [view.key for view in declarations.load().all(FeatureViewSpec)]
+    assert {"features/terminal_risk", "features/place_demand"} <= set(views), "of every use case"
     assert reasons == {
+        **dict.fromkeys(views, code),
         "features/customer_spending": f"declared otherwise: aggregations; {code}",
-        "features/terminal_risk": code,
     }
     assert answer["destroyed"] == []
     assert "## ml-platform plan: nothing online is destroyed" in summary.read_text()

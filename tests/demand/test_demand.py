@@ -2,26 +2,22 @@
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from ml_platform import declarations
 from ml_platform.cli.instance import open_instance, prepare_home
+from ml_platform.defs.demand.sources.slots.simulator import KINDS, simulate
 from ml_platform.features.spec import FeatureViewSpec
-from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.partitions import ONE_DAY
 from ml_platform.kernel.settings import settings
-from ml_platform.kernel.spec import NamedSpec
 from ml_platform.model_registry import registry
 from ml_platform.models.compute import predict_onnx
 from ml_platform.models.contract import read_contract
@@ -35,27 +31,13 @@ from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.training_sets import store
 from ml_platform.training_sets.spec import TrainingSetSpec
-from tests.built import Platform, changed_column, job_under
-from tests.demand.defs.demand.sources.slots.simulator import KINDS, simulate
+from tests.built import Platform, changed_column
 
-FOLDER = Path(__file__).parent / "defs"
 HOUR, MICRO = dt.timedelta(hours=1), dt.timedelta(microseconds=1)
 FIRST, LAST = "2018-04-01", "2018-06-06"
 PROFILED = "2018-05-01"
 VIEWS = ("place_demand", "region_demand", "region_kind_demand")
 MADE_BY_DAY = ("sources/slots", "sources/demand", *(f"features/{view}" for view in VIEWS))
-
-
-@dataclass(frozen=True)
-class Demand(Platform):
-    """A home in which only this use case is declared."""
-
-    @property
-    def catalog(self) -> Catalog:
-        return declarations.load(FOLDER)
-
-    def job(self, changed: Sequence[NamedSpec]) -> dg.JobDefinition:
-        return job_under(changed, self.catalog)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +52,7 @@ def demand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         rows = simulate(first_day=dt.date.fromisoformat(FIRST), last_day=dt.date.fromisoformat(LAST))
         path = write_delivery(rows, root / "delivered.parquet")
         with open_instance(here) as instance:
-            platform = Demand(here, instance)
+            platform = Platform(here, instance)
             for name in ("slots", "demand"):
                 ingest(here, platform.catalog.get(SourceSpec, name, wanted_by="a test"), path)
             build(platform)
@@ -91,7 +73,11 @@ def build(platform: Platform) -> None:
 
 
 def test_a_team_writes_less_than_200_lines_for_it() -> None:
-    lines = [line for path in (FOLDER / "demand").rglob("*.yaml") for line in path.read_text().splitlines()]
+    lines = [
+        line
+        for path in (declarations.DEFS_FOLDER / "demand").rglob("*.yaml")
+        for line in path.read_text().splitlines()
+    ]
     assert len(lines) < 200
 
 

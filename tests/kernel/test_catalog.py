@@ -50,6 +50,24 @@ def test_the_lineage_is_that_of_the_declarations_that_become_assets() -> None:
     assert found.node("views/b").upstream == (Upstream("views/a"),)
 
 
+def test_beside_a_declaration_are_the_assets_of_its_use_case() -> None:
+    specs = [ViewSpec(name=name) for name in ("a", "b", "c", "d")]
+    folders = ("shop/kernel", "shop/kernel", "other/kernel", "kernel")
+    found = Catalog(
+        {(ViewSpec, spec.name): spec for spec in specs},
+        {
+            (ViewSpec, spec.name): f"/p/defs/{folder}/{spec.name}/defs.yaml"
+            for spec, folder in zip(specs, folders, strict=True)
+        },
+    )
+    assert [set(found.beside(spec)) for spec in specs] == [
+        {"views/a", "views/b"},
+        {"views/a", "views/b"},
+        {"views/c"},
+        {"views/d"},
+    ]
+
+
 @pytest.mark.parametrize("name", ["", "Fraud", "1st", "a b", "a/b", "_x", "a-b", "größe", "x" * 64])
 def test_a_name_that_cannot_be_key_table_and_feature_at_once_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="name"):

@@ -16,16 +16,31 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 NEWEST = "2018-10-02"
 BEFORE, AFTER = (dt.datetime(2026, 11, 20, hour, 30, tzinfo=dt.UTC) for hour in (5, 6))
 MODEL, RELEASE = "models/fraud", "releases/fraud"
+FRAUD = (
+    "sources/transactions",
+    "features/terminal_risk",
+    "drift_profiles/fraud",
+    "training_sets/fraud",
+    MODEL,
+)
+DEMAND = (
+    "sources/slots",
+    "features/region_demand",
+    "drift_profiles/demand",
+    "training_sets/demand",
+    "models/demand",
+)
 
 
 @pytest.fixture
 def reported() -> dg.DagsterInstance:
-    """An instance on which every day that the newest model reaches was made and passed."""
+    """An instance on which every day that the newest model of each use case reaches was made and passed."""
     instance = dg.DagsterInstance.ephemeral()
     lineage = declarations.load().lineage
-    for asset, keys in lineage.upstream_partitions(MODEL, NEWEST).items():
-        for key in key_range(*keys):
-            report(instance, lineage, asset, key)
+    for model in (MODEL, "models/demand"):
+        for asset, keys in lineage.upstream_partitions(model, NEWEST).items():
+            for key in key_range(*keys):
+                report(instance, lineage, asset, key)
     return instance
 
 
@@ -60,25 +75,23 @@ def chain(instance: dg.DagsterInstance, *, failing: str | None = None) -> list[s
     return requested
 
 
-def test_one_tick_a_day_leads_to_a_new_release(reported: dg.DagsterInstance) -> None:
+def test_one_tick_a_day_leads_to_a_new_release_of_each_use_case(reported: dg.DagsterInstance) -> None:
     requested = chain(reported)
-    expected = [
-        "sources/transactions",
-        "features/terminal_risk",
-        "drift_profiles/fraud",
-        "training_sets/fraud",
-        MODEL,
-    ]
-    assert [entry for entry in (f"{key} {NEWEST}" for key in expected) if entry not in requested] == []
-    assert requested.index(f"{MODEL} {NEWEST}") < requested.index(RELEASE)
-    assert requested.index(f"drift_profiles/fraud {NEWEST}") < requested.index(f"{MODEL} {NEWEST}")
+    expected = [f"{key} {NEWEST}" for key in (*FRAUD, *DEMAND)]
+    assert [entry for entry in expected if entry not in requested] == []
+    for name in ("fraud", "demand"):
+        assert requested.index(f"models/{name} {NEWEST}") < requested.index(f"releases/{name}")
+        assert requested.index(f"drift_profiles/{name} {NEWEST}") < requested.index(f"models/{name} {NEWEST}")
     assert len(requested) == len(set(requested))
 
 
-def test_a_drifted_day_requests_no_model(reported: dg.DagsterInstance) -> None:
+def test_a_drifted_day_requests_no_model_and_holds_up_no_other_use_case(
+    reported: dg.DagsterInstance,
+) -> None:
     requested = chain(reported, failing="drift_profiles/fraud")
     assert f"drift_profiles/fraud {NEWEST}" in requested
-    assert [entry for entry in requested if entry.startswith(("models", "releases"))] == []
+    released = [entry for entry in requested if entry.startswith(("models", "releases"))]
+    assert released == [f"models/demand {NEWEST}", "releases/demand"]
 
 
 def test_batch_predictions_wait_for_the_day_and_for_no_release(reported: dg.DagsterInstance) -> None:

@@ -49,8 +49,13 @@ def total(of: str, *by: str) -> str:
 
 
 def ago(metric: str, *by: str, where: str = "") -> str:
-    """How long a time is past."""
-    return f"time() - {largest(metric, *by, where=where)}"
+    """How long a time is past; nothing of what never was."""
+    return f"time() - ({largest(metric, *by, where=where)} > 0)"
+
+
+def age(*by: str, where: str = "") -> str:
+    """How old the newest snapshot is; nothing of a view that has none."""
+    return f"({largest('feature_snapshot_age_seconds', 'view', *by, where=where)} < +Inf)"
 
 
 def _by(labels: Sequence[str]) -> str:
@@ -58,7 +63,7 @@ def _by(labels: Sequence[str]) -> str:
 
 
 _MADE, _BROKE = "asset_last_materialization_timestamp_seconds", "asset_last_failure_timestamp_seconds"
-_AGE, _READ, _STATE = "feature_snapshot_age_seconds", "features_age_seconds", "asset_check_state"
+_READ, _STATE = "features_age_seconds", "asset_check_state"
 _VERSION = ("model", "version", "role", "metric")
 _DATA = 'asset=~"(sources|features|online)/.*"'
 _WINDOW = 'days!="1"'
@@ -131,15 +136,11 @@ SERVING = (
 )
 
 FEATURES = (
-    Panel("Age of the newest snapshot", "s", {"{{view}} {{store}}": largest(_AGE, "view", "store")}),
+    Panel("Age of the newest snapshot", "s", {"{{view}} {{store}}": age("store")}),
     Panel(
         "Age over ttl",
         "percentunit",
-        {
-            "{{view}}": largest(_AGE, "view", where='store="online"')
-            + " / "
-            + largest("feature_ttl_seconds", "view")
-        },
+        {"{{view}}": age(where='store="online"') + " / " + largest("feature_ttl_seconds", "view")},
         "Of what is online; from 1 on every value of the view counts as old.",
     ),
     Panel(

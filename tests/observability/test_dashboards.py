@@ -84,6 +84,16 @@ def test_every_panel_has_data(prometheus: Prometheus) -> None:
     assert soon(none_is_empty), empty
 
 
+def test_what_nobody_ever_made_has_no_age(prometheus: Prometheus) -> None:
+    ages = [found for found in expressions().values() if re.search(r"time\(\) -|_age_seconds\b", found)]
+    told = [series for found in ages for series in prometheus.query(found)]
+    named = {name for series in told for name in series["metric"].values()}
+    assert {"sources/transactions", "customer_spending"} <= named
+    assert not named & {"sources/slots", "features/place_demand", "place_demand", "models/demand"}
+    years = [float(series["value"][1]) / (365 * 86_400) for series in told]
+    assert max(years) < 30, "nothing is as old as the clock"
+
+
 def test_every_metric_of_a_rule_or_a_panel_is_one_that_was_scraped_or_recorded(
     prometheus: Prometheus,
 ) -> None:

@@ -5,7 +5,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.types import Int64
 
 from ml_platform.features.feast_objects import feast_objects
-from ml_platform.features.spec import FeatureViewSpec
+from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec, OnDemandFeaturesSpec
 from ml_platform.features.store import feature_store, quiet_feast
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.online.store import ONLINE_PUBLICATIONS
@@ -144,9 +144,13 @@ def test_online_assets_follow_the_snapshot_and_the_applied_registry(shared: Plat
     events = shared.instance.fetch_materializations(dg.AssetKey(REGISTRY.split("/")), limit=1).records
     made = events[0].asset_materialization
     assert made is not None
-    assert {name: value.value for name, value in made.metadata.items()} == {
-        "Entity": 2,
-        "FeatureView": 2,
-        "OnDemandFeatureView": 1,
-        "FeatureService": 1,
+    kinds = {
+        "FeatureView": FeatureViewSpec,
+        "OnDemandFeatureView": OnDemandFeaturesSpec,
+        "FeatureService": FeatureServiceSpec,
+    }
+    told = {name: value.value for name, value in made.metadata.items()}
+    assert told.keys() == {"Entity", *kinds}
+    assert {name: told[name] for name in kinds} == {
+        name: len(shared.catalog.all(kind)) for name, kind in kinds.items()
     }

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_platform import declarations
+from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.lineage import Lineage
 from ml_platform.plan.changes import Change, Changes, compare
 from ml_platform.plan.description import Description, describe
@@ -290,12 +291,13 @@ def test_other_code_makes_stale_what_reads_it() -> None:
     now = before().model_copy(update={"assets": {**before().assets, **other}})
     changes = compare(before(), now)
     (code,) = changes.code
-    views = [CUSTOMERS, TERMINALS]
+    views = [view.key for view in declarations.load().all(FeatureViewSpec)]
+    assert {CUSTOMERS, TERMINALS, "features/place_demand", "features/region_demand"} <= set(views)
     assert (code.change, code.what, code.detail) == ("changed", path, f"read by {', '.join(views)}")
     assert {found.asset: found.reason for found in changes.stale} == dict.fromkeys(
         views, f"code of {path} changed"
     )
-    assert assets(changes.models) == ["models/fraud"]
+    assert assets(changes.models) == ["models/demand", "models/fraud"]
     assert compare(before().model_copy(update={"has_code": False}), now).nothing, (
         "who knows no code tells none"
     )

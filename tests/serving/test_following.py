@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import socket
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from ml_platform.kernel.settings import ServingSettings, Settings
 from ml_platform.model_registry import registry
+from ml_platform.model_registry.registry import Registered
 from ml_platform.models.compute import predict_onnx
 from ml_platform.serving import copies
 from ml_platform.serving.following import Champions
@@ -384,6 +386,52 @@ def test_only_the_named_models_are_served(released: Settings) -> None:
     found = {status.model: (status.version, len(status.problems)) for status in champions.status()}
     assert found == {"another": (None, 1), MODEL: (1, 0)}
     assert not champions.ready()
+
+
+def never_online(here: Settings, *, name: str = MODEL) -> Registered:
+    """The champion from now on: a version that reads a view which is never online."""
+    found = registered(here, seed=4, name=name, contract=at("views", 0, "online", to=False))
+    registry.set_champion(here, name, found.version)
+    return found
+
+
+def test_a_model_for_batch_predictions_is_left_out_and_the_others_are_ready(
+    released: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    never_online(released, name="batch")
+    caplog.set_level(logging.INFO)
+    champions = following(released)
+    for _ in range(3):
+        assert looked(champions).model == MODEL
+    said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert said == ["model batch: version 1 is left out: customer_spending is never online"]
+    assert errors(caplog) == []
+    assert champions.ready()
+    assert champions.current("batch") is None
+
+
+def test_with_models_for_batch_predictions_alone_it_is_said_that_nothing_is_served(
+    released: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    never_online(released)
+    champions = following(released)
+    champions.look()
+    assert champions.status() == [] and not champions.ready()
+    assert errors(caplog) == ["every champion is for batch predictions. Nothing is served"]
+    registry.set_champion(released, MODEL, 2)
+    assert (looked(champions).version, champions.ready()) == (2, True)
+
+
+def test_a_model_that_is_named_or_was_served_is_not_left_out(released: Settings) -> None:
+    champions = following(released)
+    champions.look()
+    refused = never_online(released).version
+    status = looked(champions)
+    assert (status.version, status.refused) == (1, refused)
+    restarted = looked(following(released))
+    assert (restarted.version, restarted.origin, restarted.refused) == (1, "copy", refused)
+    shutil.rmtree(released.root / "serving")
+    assert looked(following(released, models=MODEL)).refused == refused
 
 
 def test_a_challenger_is_in_shadow_as_long_as_it_has_the_alias(released: Settings) -> None:

@@ -55,7 +55,12 @@ def other_onnx(columns: int, *, seed: int) -> bytes:
 
 
 def registered(
-    here: Settings, *, seed: int, contract: Change = unchanged, manifest: Change = unchanged
+    here: Settings,
+    *,
+    seed: int,
+    contract: Change = unchanged,
+    manifest: Change = unchanged,
+    name: str = MODEL,
 ) -> Registered:
     """Register another version, with its own run, model, self-test and contract, changed as the test wants."""
     import mlflow
@@ -74,12 +79,12 @@ def registered(
         row["score"] = float(predict_onnx(onnx, values)[0])
     connection.prepare(here)
     mlflow.set_experiment(here.project)
-    with registry.partition_run(mlflow, name=f"{MODEL} {seed}") as run_id:
-        said["training"]["run_id"] = run_id
+    with registry.partition_run(mlflow, name=f"{name} {seed}") as run_id:
+        said |= {"model": name, "training": {**said["training"], "run_id": run_id}}
         contract(said)
         manifest(documents["manifest.json"])
         candidate = registry.Candidate(
-            registered_name=here.registered_name(MODEL),
+            registered_name=here.registered_name(name),
             onnx=onnx,
             feature_names=tuple(said["features"]),
             parameters={},
