@@ -44,7 +44,9 @@ class Demo:
 
     def __post_init__(self) -> None:
         require_same_options(self.settings, asdict(self.options))
-        self.script: Mapping[str, Any] = yaml.safe_load((declarations.DEFS_FOLDER / "demo.yaml").read_text())
+        self.script: Mapping[str, Any] = yaml.safe_load(
+            (declarations.defs_folder() / "demo.yaml").read_text()
+        )
         self.release = self.catalog.get(ReleaseSpec, self.script["release"], wanted_by="demo.yaml")
         self.model = self.release.model_spec(self.catalog)
         self.events = self.catalog.get(SourceSpec, self.script["events"], wanted_by="demo.yaml")

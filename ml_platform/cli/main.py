@@ -155,10 +155,10 @@ def ingest(
 def dev(port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000) -> None:
     """Open the Dagster UI on everything in ML_PLATFORM_HOME."""
     from ml_platform.cli.instance import prepare_home
-    from ml_platform.kernel.settings import PROJECT_ROOT
 
     with telling_errors(Console()):
-        prepare_home(settings())
+        here = settings()
+        prepare_home(here)
     dg_command = str(Path(sys.executable).with_name("dg"))
-    os.chdir(PROJECT_ROOT)
+    os.chdir(here.declared_in.root)
     os.execv(dg_command, [dg_command, "dev", "-w", "workspace.yaml", "--port", str(port)])

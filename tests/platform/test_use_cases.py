@@ -12,7 +12,7 @@ from ml_platform.sources.spec import SourceSpec
 from tests.support import all_assets
 
 DEMAND = Path(__file__).parents[1] / "demand" / "defs" / "demand"
-PLATFORM = declarations.DEFS_FOLDER.parent
+PLATFORM = declarations.defs_folder().parent
 CITED = "Reproducible Machine Learning for Credit Card Fraud Detection"
 WORDS = r"fraud|payment|terminals\b|terminal_|customer|weather|temperature|\bplace_(id|demand)|\bregion_(id|demand)"
 """Names, columns and things of the declared use cases; a terminal is also where people type."""
@@ -20,7 +20,7 @@ WORDS = r"fraud|payment|terminals\b|terminal_|customer|weather|temperature|\bpla
 
 def sources() -> list[Path]:
     files = [path for end in ("py", "sql", "html", "j2", "yaml") for path in PLATFORM.rglob(f"*.{end}")]
-    return [path for path in files if declarations.DEFS_FOLDER not in path.parents]
+    return [path for path in files if declarations.defs_folder() not in path.parents]
 
 
 def test_no_file_of_the_platform_names_what_a_use_case_is_about() -> None:
