@@ -17,6 +17,7 @@ from ml_platform.cli import (
     drift,
     features,
     gates,
+    init,
     lake,
     metrics,
     models,
@@ -61,15 +62,15 @@ app.command()(metrics.metrics)
 app.command()(webserver.webserver)
 app.command()(doctor.doctor)
 app.command()(up.up)
+app.command()(init.init)
 
 
 @app.command()
 def demo(
-    scale: Annotated[
-        float, typer.Option(min=0.01, help="Size of the simulated world; 1 is 1.75 million events.")
-    ] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.01, help="Size of the simulated world.")] = 1.0,
     days: Annotated[
-        int | None, typer.Option(min=90, max=183, help="Days of history; default: all 183.")
+        int | None,
+        typer.Option(min=1, help="Days of history; default: what demo.yaml of the declarations says."),
     ] = None,
     source: Annotated[list[str] | None, typer.Option(help="Files to use instead of the simulator.")] = None,
     reset: Annotated[
@@ -83,8 +84,8 @@ def demo(
     from ml_platform.cli.summary import existing_summary, print_summary, require_same_options
 
     console = Console(stderr=as_json)
-    here = settings()
     with telling_errors(console):
+        here = settings()
         if reset:
             remove_home(here)
         options = job.Options(scale, days, tuple(source or ()))
