@@ -17,6 +17,7 @@ _OURS = "# The Dagster instance of an ml-platform home."
 _CONTENTS = (
     "check",
     "ci",
+    "completion.json",
     "dagster",
     "deliveries",
     "demo.json",

@@ -6,7 +6,7 @@ from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import DAILY
-from ml_platform.kernel.spec import Name, NamedSpec
+from ml_platform.kernel.spec import Name, NamedSpec, refers_to
 from ml_platform.sources.spec import SourceSpec
 
 
@@ -14,7 +14,9 @@ class OnlineStoreSpec(NamedSpec):
     """The Feast registry and the views that are published online."""
 
     views: tuple[Name, ...] | None = Field(
-        default=None, description="Feature views to publish; default: every view declared `online: true`."
+        default=None,
+        description="Feature views to publish; default: every view declared `online: true`.",
+        json_schema_extra=refers_to("FeatureView"),
     )
 
     @property
