@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic.config import JsonDict
@@ -48,7 +48,7 @@ def refers_to(kind: str, *, shown: bool = False, labels: bool = False) -> JsonDi
 def marks_of(info: FieldInfo) -> JsonDict:
     """The marks of a field."""
     extra = info.json_schema_extra
-    return {} if extra is None or callable(extra) else cast(JsonDict, extra)
+    return {} if extra is None or callable(extra) else extra
 
 
 def _identifier(value: str) -> str:

@@ -7,7 +7,6 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import DAILY
 from ml_platform.kernel.spec import Name, NamedSpec, refers_to
-from ml_platform.sources.spec import SourceSpec
 
 
 class OnlineStoreSpec(NamedSpec):
@@ -39,7 +38,7 @@ class OnlineStoreSpec(NamedSpec):
         )
 
     def view_node(self, view: FeatureViewSpec, catalog: Catalog) -> Node:
-        source = catalog.get(SourceSpec, view.source, wanted_by=view.key)
+        source, _ = view.sources(catalog)
         awaited = source.cadence == DAILY  # hours do not wait for what is applied once a day
         return Node(
             f"online/{view.name}",
