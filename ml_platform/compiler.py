@@ -31,6 +31,7 @@ from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.kernel.telemetry import step_span
 from ml_platform.lake.tables import Lake
+from ml_platform.scaffolding.scaffolder import scaffolder_of
 
 CRONS: dict[CadenceName, str] = {"daily": "0 6 * * *", "hourly": "10 * * * *"}
 """When the chain of days or hours runs, in UTC: each asset once what it reads was updated since."""
@@ -102,6 +103,12 @@ class SpecComponent(dg.Component):
 
     def __init__(self, spec: Any) -> None:
         self.spec = spec
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """What declares a component also says how `dg scaffold defs` writes a new declaration of it."""
+        super().__init_subclass__(**given)
+        if "spec_type" in cls.__dict__:
+            dg.scaffold_with(scaffolder_of(cls.spec_type))(cls)
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:

@@ -16,15 +16,23 @@ from pydantic import ValidationError
 
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
+from ml_platform.kernel.settings import settings
 from ml_platform.kernel.spec import NamedSpec, Spec
 from ml_platform.kernel.yaml_places import line_of
 
-DEFS_FOLDER = Path(__file__).parent / "defs"
+
+def defs_folder() -> Path:
+    """The folder of the declarations that count: of the project that is worked on."""
+    return settings().declared_in.defs
+
+
+def load(folder: Path | None = None) -> Catalog:
+    """The catalog of all declarations below a folder, by default of the project's, read once per process."""
+    return _read(folder or defs_folder())
 
 
 @cache
-def load(folder: Path = DEFS_FOLDER) -> Catalog:
-    """The catalog of all declarations below a folder, read once per process."""
+def _read(folder: Path) -> Catalog:
     specs: dict[tuple[type[NamedSpec], str], NamedSpec] = {}
     origins: dict[tuple[type[NamedSpec], str], str] = {}
     for path in sorted(folder.rglob("defs.yaml")):

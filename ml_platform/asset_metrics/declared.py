@@ -20,9 +20,9 @@ class Declared:
     def now(cls) -> Self:
         """Everything that Dagster is given to run."""
         from ml_platform import declarations
-        from ml_platform.definitions import defs
+        from ml_platform.kernel.settings import settings
 
-        graph = defs().resolve_asset_graph()
+        graph = settings().declared_in.definitions().resolve_asset_graph()
         checks = {
             (key.asset_key.to_user_string(), key.name): graph.get_check_spec(key).blocking
             for key in graph.asset_check_keys

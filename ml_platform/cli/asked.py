@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.cli.completing import assets
 from ml_platform.gates.asked import node_of
 from ml_platform.kernel.catalog import Catalog
 
 if TYPE_CHECKING:  # it loads Dagster
     from ml_platform.compiler import AssetComponent
 
-AssetArgument = Annotated[str, typer.Argument(help="An asset, such as `models/NAME`.")]
+AssetArgument = Annotated[str, typer.Argument(help="An asset, such as `models/NAME`.", autocompletion=assets)]
 
 
 def component_named(catalog: Catalog, asset: str) -> "AssetComponent":

@@ -105,7 +105,7 @@ def checked(console: Console, data: Sequence[str], *, keep: "Callable[[Report], 
     from ml_platform.kernel.partitions import key_of
 
     started = time.perf_counter()
-    folder = declarations.DEFS_FOLDER
+    folder = declarations.defs_folder()
     catalog, sample, given = declarations.load(folder), load_sample(folder), given_files(data)
     first, last = key_of(sample.first), key_of(sample.last)
     with throw_away_home() as home:

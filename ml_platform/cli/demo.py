@@ -134,7 +134,7 @@ def corrupted_day(demo: Demo, day: dt.date) -> dict[str, Any]:
 def drifted_day(demo: Demo, day: dt.date) -> dict[str, Any]:
     """Land a drifted day, see the model refused, accept the drift, see the model trained."""
     key, change = key_of(day), demo.script["drift"]
-    reason = "demo: prices went up, and they stay up"
+    reason = "demo: the change is real, and it stays"
 
     def refused() -> dict[str, Any]:
         demo.console.rule(f"[bold]{key}: {change['column']} × {change['factor']}", align="left")

@@ -16,7 +16,7 @@ from ml_platform.cli.summary import keep_progress, read_progress, require_same_o
 from ml_platform.drift_profiles.spec import DriftProfileSpec
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.errors import PlatformError
+from ml_platform.kernel.errors import InputError, PlatformError
 from ml_platform.kernel.settings import Settings
 from ml_platform.releases.spec import ReleaseSpec
 from ml_platform.sources.spec import Feed, SourceSpec
@@ -44,7 +44,10 @@ class Demo:
 
     def __post_init__(self) -> None:
         require_same_options(self.settings, asdict(self.options))
-        self.script: Mapping[str, Any] = yaml.safe_load((declarations.DEFS_FOLDER / "demo.yaml").read_text())
+        self.script: Mapping[str, Any] = yaml.safe_load(
+            (declarations.defs_folder() / "demo.yaml").read_text()
+        )
+        self._require_days()
         self.release = self.catalog.get(ReleaseSpec, self.script["release"], wanted_by="demo.yaml")
         self.model = self.release.model_spec(self.catalog)
         self.events = self.catalog.get(SourceSpec, self.script["events"], wanted_by="demo.yaml")
@@ -56,6 +59,14 @@ class Demo:
         )
         with self.stage("start"):
             self.runner = Runner.of(self.settings)
+
+    def _require_days(self) -> None:
+        """As many days as a first model needs, and no more than there are before the two bad ones."""
+        fewest, most = self.script["fewest_days"], self.script["days"]
+        if self.options.days is not None and not fewest <= self.options.days <= most:
+            raise InputError(
+                f"--days requires {fewest} to {most}, by demo.yaml; got {self.options.days}. Nothing was made"
+            )
 
     @contextmanager
     def stage(self, name: str, doing: str = "") -> Iterator[None]:

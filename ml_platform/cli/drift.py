@@ -7,12 +7,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ml_platform.cli import reports
+from ml_platform.cli.completing import assets, names_of
 from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day, day_range, key_of, spans
 from ml_platform.kernel.settings import settings
 
 drift_app = typer.Typer(help="What to do about drift.", no_args_is_help=True)
+drift_app.command()(reports.report)
 
 _WIDE = 160  # a file or a pipe has no edge that the table would have to fit into
 _SHOWN = ("missing", "mean", "stddev", "min", "q05", "q50", "q95", "max")
@@ -21,7 +24,10 @@ _SHOWN = ("missing", "mean", "stddev", "min", "q05", "q50", "q95", "max")
 @drift_app.command()
 def accept(
     asset: Annotated[
-        str, typer.Argument(help="A drift profile or training set, such as `drift_profiles/NAME`.")
+        str,
+        typer.Argument(
+            help="A drift profile or training set, such as `drift_profiles/NAME`.", autocompletion=assets
+        ),
     ],
     partition: Annotated[str, typer.Argument(help="The refused day, such as 2018-10-02.")],
     reason: Reason,
@@ -53,7 +59,9 @@ def accept(
 
 @drift_app.command()
 def profile(
-    name: Annotated[str, typer.Argument(help="Name of a declared drift profile.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a declared drift profile.", autocompletion=names_of("DriftProfile"))
+    ],
     first: Annotated[str, typer.Option("--from", help="The first day, such as 2018-06-04.")],
     last: Annotated[str, typer.Option("--to", help="The last day, included.")],
     as_json: Json = False,

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.syntax import Syntax
 
+from ml_platform.cli.completing import names_of
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.gates.asked import partition_of
 from ml_platform.kernel.errors import InputError
@@ -16,7 +17,9 @@ features_app = typer.Typer(help="What feature views compute.", no_args_is_help=T
 
 @features_app.command()
 def sql(
-    name: Annotated[str, typer.Argument(help="Name of a declared feature view.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a declared feature view.", autocompletion=names_of("FeatureView"))
+    ],
     partition: Annotated[
         str | None, typer.Option(help="The day or hour, such as 2018-06-01; default: the view's first.")
     ] = None,

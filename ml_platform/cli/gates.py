@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ml_platform.cli.asked import AssetArgument, component_named
+from ml_platform.cli.completing import assets, checks
 from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.gates.asked import check_of, node_of, partition_of, partitions_of, time_of
 from ml_platform.kernel.errors import InputError
@@ -29,7 +30,10 @@ gate_app = typer.Typer(
 @gate_app.command()
 def status(
     asset: Annotated[
-        str | None, typer.Argument(help="An asset, such as `models/NAME`; default: all that have checks.")
+        str | None,
+        typer.Argument(
+            help="An asset, such as `models/NAME`; default: all that have checks.", autocompletion=assets
+        ),
     ] = None,
     partition: Annotated[
         str | None,
@@ -157,7 +161,8 @@ def override(
     until: Annotated[str, typer.Option(help="When it closes again: 2018-10-05, or 2018-10-05T12:00 (UTC).")],
     reason: Reason,
     check: Annotated[
-        str | None, typer.Option(help="The check that closes it; default: the asset's only one.")
+        str | None,
+        typer.Option(help="The check that closes it; default: the asset's only one.", autocompletion=checks),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -195,7 +200,10 @@ def end_override(
     partition: Annotated[str, typer.Argument(help="The day that was overridden, such as 2018-10-02.")],
     reason: Reason,
     check: Annotated[
-        str | None, typer.Option(help="The check that was overridden; default: the asset's only one.")
+        str | None,
+        typer.Option(
+            help="The check that was overridden; default: the asset's only one.", autocompletion=checks
+        ),
     ] = None,
 ) -> None:
     """Close a gate again before its override ends by itself."""

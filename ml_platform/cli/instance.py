@@ -17,6 +17,7 @@ _OURS = "# The Dagster instance of an ml-platform home."
 _CONTENTS = (
     "check",
     "ci",
+    "completion.json",
     "dagster",
     "deliveries",
     "demo.json",
@@ -109,10 +110,9 @@ class Runner:
 
     @classmethod
     def of(cls, settings: Settings) -> "Runner":
-        from ml_platform.definitions import defs
-
+        definitions = settings.declared_in.definitions()
         instance = open_instance(settings)
-        return cls(instance, defs().resolve_implicit_global_asset_job_def())
+        return cls(instance, definitions.resolve_implicit_global_asset_job_def())
 
     def run(self, assets: Sequence[str], first: str | None = None, last: str | None = None) -> RunReport:
         """Materialize assets: unpartitioned, for one partition, or for a range in one run."""

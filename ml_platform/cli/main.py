@@ -11,65 +11,26 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_platform.cli import (
-    ci,
-    doctor,
-    drift,
-    features,
-    gates,
-    lake,
-    metrics,
-    models,
-    notifications,
-    plan,
-    refused,
-    releases,
-    reports,
-    serve,
-    sql,
-    stale,
-    training_sets,
-    up,
-    webserver,
-)
+from ml_platform.cli.completing import names_of
+from ml_platform.cli.loading import CommandsOnDemand
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import settings
 
 app = typer.Typer(
+    cls=CommandsOnDemand,
     help="Features, training sets, drift profiles and models as gated assets.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-app.add_typer(features.features_app, name="features")
-app.add_typer(drift.drift_app, name="drift")
-app.add_typer(gates.gate_app, name="gate")
-app.add_typer(refused.refused_app, name="refused")
-app.add_typer(lake.lake_app, name="lake")
-app.add_typer(models.models_app, name="models")
-app.add_typer(notifications.notifications_app, name="notifications")
-app.add_typer(releases.releases_app, name="releases")
-app.add_typer(training_sets.training_sets_app, name="training-sets")
-drift.drift_app.command()(reports.report)
-app.command()(sql.sql)
-app.command()(stale.stale)
-app.command()(plan.plan)
-app.command()(ci.ci)
-app.command()(serve.serve)
-app.command()(serve.serving_key)
-app.command()(metrics.metrics)
-app.command()(webserver.webserver)
-app.command()(doctor.doctor)
-app.command()(up.up)
 
 
 @app.command()
 def demo(
-    scale: Annotated[
-        float, typer.Option(min=0.01, help="Size of the simulated world; 1 is 1.75 million events.")
-    ] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.01, help="Size of the simulated world.")] = 1.0,
     days: Annotated[
-        int | None, typer.Option(min=90, max=183, help="Days of history; default: all 183.")
+        int | None,
+        typer.Option(min=1, help="Days of history; default: what demo.yaml of the declarations says."),
     ] = None,
     source: Annotated[list[str] | None, typer.Option(help="Files to use instead of the simulator.")] = None,
     reset: Annotated[
@@ -83,8 +44,8 @@ def demo(
     from ml_platform.cli.summary import existing_summary, print_summary, require_same_options
 
     console = Console(stderr=as_json)
-    here = settings()
     with telling_errors(console):
+        here = settings()
         if reset:
             remove_home(here)
         options = job.Options(scale, days, tuple(source or ()))
@@ -100,7 +61,9 @@ def demo(
 
 @app.command()
 def ingest(
-    source: Annotated[str, typer.Argument(help="A declared source, such as `orders`.")],
+    source: Annotated[
+        str, typer.Argument(help="A declared source, such as `orders`.", autocompletion=names_of("Source"))
+    ],
     paths: Annotated[list[str] | None, typer.Argument(help="Parquet or CSV files, folders or globs.")] = None,
     known_at: Annotated[
         str | None, typer.Option(help="When these rows were known, for a file of corrections.")
@@ -155,10 +118,10 @@ def ingest(
 def dev(port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000) -> None:
     """Open the Dagster UI on everything in ML_PLATFORM_HOME."""
     from ml_platform.cli.instance import prepare_home
-    from ml_platform.kernel.settings import PROJECT_ROOT
 
     with telling_errors(Console()):
-        prepare_home(settings())
+        here = settings()
+        prepare_home(here)
     dg_command = str(Path(sys.executable).with_name("dg"))
-    os.chdir(PROJECT_ROOT)
+    os.chdir(here.declared_in.root)
     os.execv(dg_command, [dg_command, "dev", "-w", "workspace.yaml", "--port", str(port)])

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ml_platform.cli.completing import names_of
 from ml_platform.cli.output import say, telling_errors
 from ml_platform.kernel.markdown import table
 from ml_platform.kernel.settings import settings
@@ -24,7 +25,11 @@ def _group() -> None:
 @models_app.command()
 def card(
     model: Annotated[
-        str, typer.Argument(help="A model, or one version of it: `NAME`, `NAME@champion` or `NAME@3`.")
+        str,
+        typer.Argument(
+            help="A model, or one version of it: `NAME`, `NAME@champion` or `NAME@3`.",
+            autocompletion=names_of("Model"),
+        ),
     ],
 ) -> None:
     """Print the model card of a version as Markdown; of a name alone, that of the champion.

@@ -2,32 +2,36 @@
 
 import datetime as dt
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ml_platform.cli.completing import names_of
 from ml_platform.cli.output import Json, say, telling_errors
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import settings
-from ml_platform.lake.tables import Lake
-from ml_platform.notifications.compute import Message
-from ml_platform.notifications.delivery import sender
-from ml_platform.notifications.spec import WebhookSpec
-from ml_platform.notifications.store import Entry, overview
+
+if TYPE_CHECKING:
+    from ml_platform.notifications.store import Entry
 
 notifications_app = typer.Typer(help="What people are told, and by which webhook.", no_args_is_help=True)
 
 
 @notifications_app.command("test")
 def send_test(
-    name: Annotated[str, typer.Argument(help="A declared webhook, such as `on_call`.")],
+    name: Annotated[
+        str, typer.Argument(help="A declared webhook, such as `on_call`.", autocompletion=names_of("Webhook"))
+    ],
     as_json: Json = False,
 ) -> None:
     """Send a sample message now and print the answer. Exit code 1 when it was not taken, or no address is set."""
     from ml_platform import declarations
+    from ml_platform.notifications.compute import Message
+    from ml_platform.notifications.delivery import sender
+    from ml_platform.notifications.spec import WebhookSpec
 
     console = Console(stderr=as_json)
     here, now = settings(), dt.datetime.now(dt.UTC)
@@ -63,6 +67,9 @@ def list_messages(
     as_json: Json = False,
 ) -> None:
     """Show what was told last and what still waits to be taken, with what the webhook answered."""
+    from ml_platform.lake.tables import Lake
+    from ml_platform.notifications.store import overview
+
     console = Console(stderr=as_json)
     with telling_errors(console):
         entries = overview(Lake(settings().lake_uri))[-last:]
@@ -75,7 +82,7 @@ def list_messages(
         print(json.dumps({"notifications": [_plain(entry) for entry in entries]}))
 
 
-def _plain(entry: Entry) -> dict[str, object]:
+def _plain(entry: "Entry") -> dict[str, object]:
     told = entry.message.model_dump(mode="json", exclude={"keys", "about"})
     return {
         "webhook": entry.webhook,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ml_platform.cli.asked import AssetArgument, component_named
+from ml_platform.cli.completing import assets
 from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.gates.asked import node_of, partition_of
 from ml_platform.kernel.settings import settings
@@ -24,7 +25,8 @@ PartitionArgument = Annotated[str, typer.Argument(help="The refused day or hour,
 
 @refused_app.command("list")
 def list_(
-    asset: Annotated[str | None, typer.Argument(help="Of one asset only.")] = None, as_json: Json = False
+    asset: Annotated[str | None, typer.Argument(help="Of one asset only.", autocompletion=assets)] = None,
+    as_json: Json = False,
 ) -> None:
     """List refused partitions that nobody has dismissed, and what readers have in their place."""
     from ml_platform.cli.instance import open_instance

@@ -4,18 +4,20 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ml_platform import declarations
+from ml_platform.cli.completing import names_of
 from ml_platform.cli.output import COULD_NOT_RUN, Json, Reason, say, telling_errors
-from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.settings import Settings, settings
-from ml_platform.releases.spec import ReleaseSpec
+
+if TYPE_CHECKING:  # they take a second that completion does not have
+    from ml_platform.kernel.catalog import Catalog
+    from ml_platform.releases.spec import ReleaseSpec
 
 releases_app = typer.Typer(
     help="Who is champion, since when and why; and how to go back.", no_args_is_help=True
@@ -32,12 +34,15 @@ _IMPORTED = (
     "upath",
 )
 
-Name = Annotated[str, typer.Argument(help="Name of a declared release.")]
+Name = Annotated[str, typer.Argument(help="Name of a declared release.", autocompletion=names_of("Release"))]
 
 
 @releases_app.command(name="list")
 def list_releases(
-    name: Annotated[str | None, typer.Argument(help="A declared release; default: all of them.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A declared release; default: all of them.", autocompletion=names_of("Release")),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show who was champion, when, by whom and why, newest last. Exit code 1 when an alias is not where it should be.
@@ -46,7 +51,9 @@ def list_releases(
     back (in the MLflow UI, say) is told first, with the ways out; so is a move
     that was interrupted.
     """
+    from ml_platform import declarations
     from ml_platform.releases import store
+    from ml_platform.releases.spec import ReleaseSpec
 
     console = Console(stderr=as_json)
     with telling_errors(console, exit_code=COULD_NOT_RUN):
@@ -122,8 +129,9 @@ def promote(
     )
 
 
-def _moved(move: Callable[[Settings, Catalog, ReleaseSpec, Any], Any], name: str, *, as_json: bool) -> None:
+def _moved(move: "Callable[[Settings, Catalog, ReleaseSpec, Any], Any]", name: str, *, as_json: bool) -> None:
     """Move a champion, say so at once, show it in Dagster, and tell the seconds that it took."""
+    from ml_platform import declarations
     from ml_platform.cli.instance import open_instance
     from ml_platform.releases.component import report_move
 
@@ -156,7 +164,9 @@ def _import_libraries() -> None:
             importlib.import_module(name)
 
 
-def _declared(catalog: Catalog, name: str) -> ReleaseSpec:
+def _declared(catalog: "Catalog", name: str) -> "ReleaseSpec":
+    from ml_platform.releases.spec import ReleaseSpec
+
     return catalog.get(ReleaseSpec, name, wanted_by="releases")
 
 
@@ -170,7 +180,7 @@ def _told(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _as_data(spec: ReleaseSpec, state: Any, history: list[dict[str, Any]]) -> dict[str, Any]:
+def _as_data(spec: "ReleaseSpec", state: Any, history: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "release": spec.name,
         "model": spec.model,
@@ -181,7 +191,7 @@ def _as_data(spec: ReleaseSpec, state: Any, history: list[dict[str, Any]]) -> di
     }
 
 
-def _table(spec: ReleaseSpec, history: list[dict[str, Any]], *, champion: int | None) -> Table:
+def _table(spec: "ReleaseSpec", history: list[dict[str, Any]], *, champion: int | None) -> Table:
     table = Table(title=f"releases/{spec.name}: champions of model {spec.model}", title_justify="left")
     for column in ("when (UTC)", "what", "version", "from", "by", "why", "on what evidence"):
         table.add_column(column, overflow="fold")

@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ml_platform.cli.completing import names_of
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.settings import settings
 
 
 def report(
-    name: Annotated[str, typer.Argument(help="Name of a declared drift profile.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a declared drift profile.", autocompletion=names_of("DriftProfile"))
+    ],
     partition: Annotated[str, typer.Argument(help="The day, such as 2018-08-01.")],
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     as_json: Json = False,

@@ -3,38 +3,33 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ml_platform.cli.completing import assets
 from ml_platform.cli.output import Json, say, telling_errors
-from ml_platform.gates.stale import (
-    Candidate,
-    Declared,
-    Reasons,
-    Stale,
-    candidates,
-    confirm,
-    followers,
-    in_order,
-    work,
-)
-from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import contiguous, spans
 from ml_platform.kernel.settings import Settings, settings
-from ml_platform.lake.inputs import Inputs
-from ml_platform.lake.tables import Lake
+
+if TYPE_CHECKING:  # they take a second that completion does not have
+    import pyarrow as pa
+
+    from ml_platform.gates.stale import Candidate, Declared, Stale
+    from ml_platform.kernel.catalog import Catalog
+    from ml_platform.lake.inputs import Inputs
 
 
 def stale(
     asset: Annotated[
         str | None,
-        typer.Argument(help="An asset, such as `features/NAME`; default: all that are published."),
+        typer.Argument(
+            help="An asset, such as `features/NAME`; default: all that are published.", autocompletion=assets
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -51,6 +46,9 @@ def stale(
     is stale, 1 when something is.
     """
     from ml_platform import declarations
+    from ml_platform.gates.stale import followers
+    from ml_platform.lake.inputs import Inputs
+    from ml_platform.lake.tables import Lake
 
     console = Console(stderr=as_json)
     here = settings()
@@ -70,8 +68,10 @@ def stale(
     raise typer.Exit(1 if found else 0)
 
 
-def find_stale(inputs: Inputs, assets: Sequence[Declared], console: Console) -> list[Stale]:
+def find_stale(inputs: "Inputs", assets: "Sequence[Declared]", console: Console) -> "list[Stale]":
     """Stale partitions of assets; candidates are computed again, with progress for people."""
+    from ml_platform.gates.stale import Reasons, candidates, confirm, work
+
     others: dict[str, list[Candidate]] = {}
     unsure: list[tuple[Declared, list[Candidate]]] = []
     for declared in assets:
@@ -91,7 +91,7 @@ def find_stale(inputs: Inputs, assets: Sequence[Declared], console: Console) -> 
     ]
 
 
-def declared_assets(catalog: Catalog, here: Settings) -> Iterator[Declared]:
+def declared_assets(catalog: "Catalog", here: Settings) -> "Iterator[Declared]":
     """Every asset with published partitions as it is declared, each after what it reads."""
     from ml_platform.compiler import AssetComponent
     from ml_platform.drift_profiles import component as drift_profiles
@@ -100,6 +100,8 @@ def declared_assets(catalog: Catalog, here: Settings) -> Iterator[Declared]:
     from ml_platform.features.spec import FeatureViewSpec
     from ml_platform.feedback import component as feedback
     from ml_platform.feedback.spec import FeedbackSpec
+    from ml_platform.gates.stale import Declared, in_order
+    from ml_platform.lake.tables import Lake
     from ml_platform.sources import component as sources
     from ml_platform.sources.spec import SourceSpec
     from ml_platform.sources.store import landed_inputs
@@ -130,7 +132,7 @@ def declared_assets(catalog: Catalog, here: Settings) -> Iterator[Declared]:
         yield Declared(key, spec.digest(), asked, landed, component.one_run_per_range)
 
 
-def to_run(declared: Declared, partitions: Sequence[str]) -> list[str]:
+def to_run(declared: "Declared", partitions: Sequence[str]) -> list[str]:
     """The commands that materialize partitions of an asset: one for each range that is made in one run."""
     runs = contiguous(partitions) if declared.one_run_per_range else [[key] for key in partitions]
     return [
@@ -141,7 +143,7 @@ def to_run(declared: Declared, partitions: Sequence[str]) -> list[str]:
     ]
 
 
-def _chosen(assets: Sequence[Declared], key: str | None) -> Sequence[Declared]:
+def _chosen(assets: "Sequence[Declared]", key: str | None) -> "Sequence[Declared]":
     if key is None:
         return assets
     chosen = [declared for declared in assets if declared.key == key]
@@ -151,7 +153,7 @@ def _chosen(assets: Sequence[Declared], key: str | None) -> Sequence[Declared]:
     return chosen
 
 
-def _by_asset(found: Sequence[Stale]) -> dict[str, list[str]]:
+def _by_asset(found: "Sequence[Stale]") -> dict[str, list[str]]:
     partitions: dict[str, list[str]] = {}
     for entry in found:
         partitions.setdefault(entry.asset, []).extend(entry.partitions)
@@ -159,7 +161,7 @@ def _by_asset(found: Sequence[Stale]) -> dict[str, list[str]]:
 
 
 def _tell(
-    console: Console, found: Sequence[Stale], follow: Mapping[str, Sequence[str]], commands: Sequence[str]
+    console: Console, found: "Sequence[Stale]", follow: Mapping[str, Sequence[str]], commands: Sequence[str]
 ) -> None:
     if not found:
         console.print("nothing is stale")

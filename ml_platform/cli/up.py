@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ml_platform.cli.output import say, telling_errors
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.settings import PROJECT_ROOT, Settings, settings
+from ml_platform.kernel.settings import Settings, settings
 
 _STARTS_WITHIN = 180  # seconds
 _STOPS_WITHIN = 30
@@ -98,7 +98,7 @@ def running(programs: Sequence[Program], logs: Path) -> Iterator[list[subprocess
                 processes.append(
                     subprocess.Popen(
                         program.command,
-                        cwd=PROJECT_ROOT,
+                        cwd=settings().declared_in.root,
                         stdout=log,
                         stderr=subprocess.STDOUT,
                         start_new_session=True,  # Control-C is ours to pass on

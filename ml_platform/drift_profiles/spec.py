@@ -9,7 +9,7 @@ from ml_platform.features.spec import FeatureServiceSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.lineage import Check, Node
-from ml_platform.kernel.spec import Name, NamedSpec, Spec
+from ml_platform.kernel.spec import Name, NamedSpec, Spec, refers_to
 
 
 class FixedReference(Spec):
@@ -32,7 +32,10 @@ _NOT_POLICY = frozenset({"name", "description", "owners", "feature_service"})
 class DriftProfileSpec(NamedSpec):
     """One day's model-feature rows, profiled, and judged against the accepted days before."""
 
-    feature_service: Name = Field(description="Whose features are profiled, for every event of a day.")
+    feature_service: Name = Field(
+        description="Whose features are profiled, for every event of a day.",
+        json_schema_extra=refers_to("FeatureService"),
+    )
     reference_days: int = Field(
         default=28, ge=1, le=366, description="Accepted days that a day is judged against."
     )

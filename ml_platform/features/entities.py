@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from ml_platform.kernel.errors import DeclarationError
-from ml_platform.kernel.spec import Name, NamedSpec
+from ml_platform.kernel.spec import ENTITY_OF, SHOWN, Name, NamedSpec
 
 
 def _is_empty(value: Collection[str]) -> bool:
@@ -17,7 +17,12 @@ def _is_empty(value: Collection[str]) -> bool:
 class AboutEntities(NamedSpec):
     """A declaration whose rows are about an entity, or about what several entities have in common."""
 
-    entity: Name | None = Field(default=None, description="The entity that a row is about, such as `place`.")
+    entity: Name | None = Field(
+        default=None,
+        description="The entity that a row is about, such as `account`.",
+        examples=["shop"],
+        json_schema_extra={ENTITY_OF: "source", SHOWN: True},
+    )
     entities: tuple[Name, ...] = Field(
         default=(),
         exclude_if=_is_empty,

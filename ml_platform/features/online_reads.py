@@ -12,7 +12,7 @@ from ml_platform.features.feast_import import load_feast
 from ml_platform.features.store import store_config
 from ml_platform.kernel.durations import since_epoch
 from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.settings import PROJECT_ROOT, Settings
+from ml_platform.kernel.settings import Settings
 
 if TYPE_CHECKING:
     from feast import FeatureView
@@ -47,7 +47,9 @@ class OnlineReads:
         from feast import RepoConfig
         from feast.infra.online_stores.helpers import get_online_store_from_config
 
-        self._config = RepoConfig(**store_config(settings), repo_path=PROJECT_ROOT / "feature_repo")
+        self._config = RepoConfig(
+            **store_config(settings), repo_path=settings.declared_in.root / "feature_repo"
+        )
         self._embedded = None if settings.redis_url else settings.online_store_path
         self._patience = settings.serving.online_timeout_seconds
         self._shared = get_online_store_from_config(self._config.online_store)

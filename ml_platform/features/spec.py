@@ -15,7 +15,16 @@ from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation, Reference
 from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY, Cadence
-from ml_platform.kernel.spec import DurationField, Name, NamedSpec, Spec, SqlText
+from ml_platform.kernel.spec import (
+    COLUMN_OF,
+    SHOWN,
+    DurationField,
+    Name,
+    NamedSpec,
+    Spec,
+    SqlText,
+    refers_to,
+)
 from ml_platform.lake.expectation_checks import check_expectations, references_of
 from ml_platform.sources.spec import CREATED_TIME, EVENT_TIME, SourceSpec
 
@@ -28,18 +37,26 @@ _OF_SINGLE_FEATURES = frozenset({"aggregations", "ratios"})
 class FeatureViewSpec(AboutEntities):
     """Features of an entity, or of a combination of several: the rows offline, and what Feast serves online."""
 
-    source: Name = Field(description="Source of the events that are aggregated.")
+    source: Name = Field(
+        description="Source of the events that are aggregated.", json_schema_extra=refers_to("Source")
+    )
     labels: Name | None = Field(
         default=None,
         description="Label source, joined to the events by event id, as known at the row's time. A label's event "
         "time is its event's; when it was known is its created time.",
+        json_schema_extra=refers_to("Source", labels=True),
     )
     accuracy: Literal["snapshot", "event"] = Field(
         default="snapshot",
         description="`snapshot`: one row per entity and day, or hour of an hourly source, as of its end. "
         "`event`: one row per event, exact to its time, for offline use.",
     )
-    aggregations: tuple[Aggregation, ...] = Field(default=(), description="What is aggregated.")
+    aggregations: tuple[Aggregation, ...] = Field(
+        default=(),
+        description="What is aggregated.",
+        examples=[[{"column": "event_id", "function": "count", "windows": ["1d", "7d"]}]],
+        json_schema_extra={COLUMN_OF: "source", SHOWN: True},
+    )
     ratios: tuple[Ratio, ...] = Field(default=(), description="Aggregates divided by each other.")
     sql: SqlText | None = Field(
         default=None,
@@ -60,7 +77,7 @@ class FeatureViewSpec(AboutEntities):
         default=Duration(3600),
         description="How long after its time a snapshot can be counted on online; 0s with `accuracy: event`.",
     )
-    ttl: DurationField = Field(description="How old a value may be when it is read.")
+    ttl: DurationField = Field(description="How old a value may be when it is read.", examples=["3d"])
     expectations: tuple[Expectation, ...] = Field(
         default=(), description="What rows must fulfil to be published."
     )
@@ -238,24 +255,37 @@ class RequestField(Spec):
 class OnDemandFeaturesSpec(NamedSpec):
     """Features that are computed when asked for, by one Python function, offline and online alike."""
 
-    function: str = Field(description="Import path of the function: dict of columns in, dict of columns out.")
+    function: str = Field(
+        description="Import path of the function: dict of columns in, dict of columns out.",
+        examples=["package.module.function"],
+    )
     views: tuple[Name, ...] = Field(
-        default=(), description="Feature views whose features the function reads."
+        default=(),
+        description="Feature views whose features the function reads.",
+        json_schema_extra=refers_to("FeatureView"),
     )
     request: Mapping[Name, RequestField] = Field(
         default_factory=dict, description="Values of the request that the function reads."
     )
-    outputs: Mapping[Name, FieldType] = Field(min_length=1, description="Features that the function returns.")
+    outputs: Mapping[Name, FieldType] = Field(
+        min_length=1, description="Features that the function returns.", examples=[{"is_weekend": "double"}]
+    )
 
 
 class FeatureServiceSpec(NamedSpec):
     """The features that a model reads, in their order: the contract between training and serving."""
 
-    source: Name = Field(description="Source whose events are scored.")
+    source: Name = Field(description="Source whose events are scored.", json_schema_extra=refers_to("Source"))
     views: tuple[Name, ...] = Field(
-        min_length=1, description="Feature views, all of whose features are read."
+        min_length=1,
+        description="Feature views, all of whose features are read.",
+        json_schema_extra=refers_to("FeatureView"),
     )
-    on_demand: tuple[Name, ...] = Field(default=(), description="On-demand features that are added.")
+    on_demand: tuple[Name, ...] = Field(
+        default=(),
+        description="On-demand features that are added.",
+        json_schema_extra=refers_to("OnDemandFeatures"),
+    )
     request_features: tuple[Name, ...] = Field(
         default=(), description="Request values that are model features themselves."
     )

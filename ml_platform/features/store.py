@@ -19,7 +19,7 @@ from ml_platform.features.feast_import import load_feast
 from ml_platform.features.spec import FeatureServiceSpec, FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.partitions import PARTITION_COLUMN, day, within
-from ml_platform.kernel.settings import PROJECT_ROOT, Settings
+from ml_platform.kernel.settings import Settings
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.compute import day_sql, latest_versions_sql
 from ml_platform.sources.spec import EVENT_TIME
@@ -56,7 +56,7 @@ def feature_store(settings: Settings) -> "FeatureStore":
     config["offline_store"] |= _limits(settings)
     if settings.redis_url:
         config["online_store"] |= {"timeout_seconds": _PATIENCE}
-    return FeatureStore(config=RepoConfig(**config, repo_path=PROJECT_ROOT / "feature_repo"))
+    return FeatureStore(config=RepoConfig(**config, repo_path=settings.declared_in.root / "feature_repo"))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY
-from ml_platform.kernel.spec import DurationField, Name, NamedSpec
+from ml_platform.kernel.spec import DurationField, Name, NamedSpec, refers_to
 from ml_platform.models.spec import ModelSpec
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.training_sets.spec import TrainingSetSpec
@@ -29,7 +29,10 @@ class FeedbackSpec(NamedSpec):
     what is worse than it was calls for training, so it must not hold training up.
     """
 
-    model: Name = Field(description="The model whose predictions are followed, in all its versions.")
+    model: Name = Field(
+        description="The model whose predictions are followed, in all its versions.",
+        json_schema_extra=refers_to("Model"),
+    )
     event_lag: DurationField = Field(
         default=Duration.days(1),
         description="How long after its event a prediction may be made; whole days. Predictions that come later find "

@@ -12,8 +12,8 @@ from ml_platform.kernel.lineage import Lineage, Node
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.kernel.yaml_places import line_of
 
-_FIELD = re.compile(r"\w+ '[^']*': (?P<path>[a-z_]+(\.\w+)*)")
-"""How a message about a declaration begins: its kind and name, then the field."""
+_ABOUT = re.compile(r"(?P<kind>\w+) '(?P<name>[^']*)': (?P<path>[a-z_]+(\.\w+)*)?")
+"""How a message about a declaration begins: its kind and name, then perhaps the field."""
 
 S = TypeVar("S", bound=NamedSpec)
 SpecKey = tuple[type[NamedSpec], str]
@@ -80,21 +80,29 @@ class Catalog:
         try:
             return spec.nodes(self) if isinstance(spec, DeclaresAssets) else ()
         except DeclarationError as err:
-            origin = self.origins.get((type(spec), spec.name))
+            about = _ABOUT.match(str(err))
+            origin = self._origin_of(about["kind"], about["name"], spec) if about else self._origin(spec)
             if origin is None:
                 raise
-            field = _FIELD.match(str(err))
-            fields = ("attributes", *field["path"].split(".")) if field else ()
+            fields = ("attributes", *about["path"].split(".")) if about and about["path"] else ()
             line = line_of(origin, fields)
             where = origin if line is None else f"{origin}:{line}"
             raise DeclarationError(f"{where}: {err}") from err
+
+    def _origin(self, spec: NamedSpec) -> str | None:
+        return self.origins.get((type(spec), spec.name))
+
+    def _origin_of(self, kind: str, name: str, reader: NamedSpec) -> str | None:
+        """The file of the declaration that a message is about, which may be one that the other reads."""
+        found = (key for key in self.specs if (_kind_name(key[0]), key[1]) == (kind, name))
+        return self.origins.get(next(found, (type(reader), reader.name)))
 
     def use_case(self, spec: NamedSpec) -> str | None:
         """The folder below `defs/` that a declaration lies in with others of its use case, if there is one.
 
         `defs/shop/features/x/defs.yaml` is of `shop`; `defs/features/x/defs.yaml` is of none.
         """
-        origin = self.origins.get((type(spec), spec.name))
+        origin = self._origin(spec)
         folders = origin.split("/")[:-1] if origin is not None else []
         below = folders[len(folders) - folders[::-1].index("defs") :] if "defs" in folders else []
         stage = type(spec).__module__.split(".")[-2]

@@ -17,10 +17,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.process import set_library_defaults
+from ml_platform.kernel.project import OWN, Project, project_of
 
 DEVELOPMENT = "development"
 _PROJECT = "ml_platform"
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = OWN.root
+"""The platform's own files; those of the project that is worked on are below `declared_in`."""
 
 
 class ServingSettings(BaseModel):
@@ -83,7 +85,15 @@ class Settings(BaseSettings):
         extra="ignore",
     )
 
-    home: Path = Field(default=PROJECT_ROOT / ".ml_platform", description="Everything embedded lives here.")
+    project_folder: Path | None = Field(
+        default=None,
+        description="Folder of the project whose declarations count, with its pyproject.toml; default: the nearest "
+        "above the working folder, or the platform's own.",
+    )
+    home: Path = Field(
+        default_factory=lambda given: project_of(given.get("project_folder")).root / ".ml_platform",
+        description="Everything embedded lives here; default: `.ml_platform` in the project.",
+    )
     environment: str = Field(
         default=DEVELOPMENT,
         pattern=r"^[a-z][a-z0-9_]{0,31}$",
@@ -153,6 +163,11 @@ class Settings(BaseSettings):
         description="Addresses of declared webhooks by name: ML_PLATFORM_WEBHOOKS__ON_CALL is that of `on_call`.",
     )
     ui: str | None = Field(default=None, description="Address of the Dagster UI, for links in messages.")
+
+    @cached_property
+    def declared_in(self) -> Project:
+        """The project whose declarations count."""
+        return project_of(self.project_folder)
 
     @cached_property
     def root(self) -> Path:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.durations import Duration
@@ -29,6 +31,24 @@ class Spec(BaseModel):
     def digest_of_fields(self, *fields: str) -> str:
         """The same of some of its fields."""
         return digest_of(self.model_dump(mode="json", by_alias=True, include=set(fields)))
+
+
+REFERS_TO, COLUMN_OF, ENTITY_OF, SHOWN = "x-refers-to", "x-column-of", "x-entity-of", "x-shown"
+"""Marks of fields, in their JSON schema too: what scaffolding and documents know of a name that is declared."""
+
+
+def refers_to(kind: str, *, shown: bool = False, labels: bool = False) -> JsonDict:
+    """The mark of a field whose values are names of declarations of a kind, such as `Source`.
+
+    `shown` fields stand in a new declaration although they are optional; `labels` are sources whose rows mature.
+    """
+    return {REFERS_TO: kind, **({SHOWN: True} if shown else {}), **({"labels": True} if labels else {})}
+
+
+def marks_of(info: FieldInfo) -> JsonDict:
+    """The marks of a field."""
+    extra = info.json_schema_extra
+    return {} if extra is None or callable(extra) else extra
 
 
 def _identifier(value: str) -> str:
@@ -71,7 +91,12 @@ class NamedSpec(Spec):
     no_content: ClassVar[frozenset[str]] = frozenset({"compute"})
 
     name: Name = Field(description="Name of the asset; unique within its stage.")
-    description: str = Field(default="", description="One sentence for people, shown in the Dagster UI.")
+    description: str = Field(
+        default="",
+        description="One sentence for people, shown in the Dagster UI.",
+        examples=["What it is, in one sentence."],
+        json_schema_extra={SHOWN: True},
+    )
     owners: tuple[str, ...] = Field(
         default=(), description="Dagster owners: `team:NAME` or an e-mail address."
     )

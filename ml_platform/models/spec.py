@@ -10,7 +10,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.import_paths import ImportPath
 from ml_platform.kernel.lineage import Check, Node, Upstream
-from ml_platform.kernel.spec import Name, NamedSpec, Spec
+from ml_platform.kernel.spec import Name, NamedSpec, Spec, refers_to
 from ml_platform.lake.predicates import check_predicate
 from ml_platform.training_sets.spec import Task, TrainingSetSpec
 
@@ -60,12 +60,17 @@ class Slice(Spec):
 class ModelSpec(NamedSpec):
     """A scikit-learn-compatible estimator, trained on a training set, registered as ONNX."""
 
-    training_set: Name = Field(description="What it is trained and tested on.")
+    training_set: Name = Field(
+        description="What it is trained and tested on.", json_schema_extra=refers_to("TrainingSet")
+    )
     drift_profiles: tuple[Name, ...] = Field(
-        default=(), description="Profiles whose drift on any day of the set, or since, refuses the model."
+        default=(),
+        description="Profiles whose drift on any day of the set, or since, refuses the model.",
+        json_schema_extra=refers_to("DriftProfile", shown=True),
     )
     estimator: ImportPath = Field(
-        description="Import path of the estimator class, such as sklearn.ensemble.RandomForestClassifier."
+        description="Import path of the estimator class, such as sklearn.ensemble.RandomForestClassifier.",
+        examples=["sklearn.ensemble.HistGradientBoostingClassifier"],
     )
     parameters: Mapping[str, Any] = Field(default_factory=dict, description="The estimator's parameters.")
     preprocessing: tuple[Preprocessing, ...] = Field(

@@ -6,15 +6,16 @@ from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.lineage import Node, Upstream
 from ml_platform.kernel.partitions import DAILY
-from ml_platform.kernel.spec import Name, NamedSpec
-from ml_platform.sources.spec import SourceSpec
+from ml_platform.kernel.spec import Name, NamedSpec, refers_to
 
 
 class OnlineStoreSpec(NamedSpec):
     """The Feast registry and the views that are published online."""
 
     views: tuple[Name, ...] | None = Field(
-        default=None, description="Feature views to publish; default: every view declared `online: true`."
+        default=None,
+        description="Feature views to publish; default: every view declared `online: true`.",
+        json_schema_extra=refers_to("FeatureView"),
     )
 
     @property
@@ -37,7 +38,7 @@ class OnlineStoreSpec(NamedSpec):
         )
 
     def view_node(self, view: FeatureViewSpec, catalog: Catalog) -> Node:
-        source = catalog.get(SourceSpec, view.source, wanted_by=view.key)
+        source, _ = view.sources(catalog)
         awaited = source.cadence == DAILY  # hours do not wait for what is applied once a day
         return Node(
             f"online/{view.name}",

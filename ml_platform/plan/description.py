@@ -21,7 +21,7 @@ from ml_platform.features.spec import (
 from ml_platform.kernel.catalog import Catalog, DeclaresAssets
 from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.lineage import Node
-from ml_platform.kernel.settings import PROJECT_ROOT
+from ml_platform.kernel.settings import settings
 from ml_platform.kernel.spec import NamedSpec, Spec
 from ml_platform.models.spec import ModelSpec
 from ml_platform.online.spec import OnlineStoreSpec
@@ -90,8 +90,12 @@ class Description(Spec):
     models: Mapping[str, str] = Field(description="Feature service by model.")
 
 
-def describe(catalog: Catalog, root: Path = PROJECT_ROOT, *, with_code: bool = True) -> Description:
-    """The description of a catalog whose files are below a root; without code where it is another version's."""
+def describe(catalog: Catalog, root: Path | None = None, *, with_code: bool = True) -> Description:
+    """The description of a catalog whose files are below a root, by default the project's.
+
+    Without code where it is another version's.
+    """
+    root = root or settings().declared_in.root
     published = {view.name for store in catalog.all(OnlineStoreSpec) for view in store.view_specs(catalog)}
     services = catalog.all(FeatureServiceSpec)
     return Description(

@@ -18,7 +18,7 @@ from ml_platform.plan.tree import base
 def planned(here: Settings, against: str) -> Plan:
     """What the declarations of this process change, compared with where they left a git ref."""
     now = describe(declarations.load())
-    then = base(against)
+    then = base(against, here.declared_in.root)
     published = published_here(here, now)
     return Plan(
         compare(then.description, now, published or None, champions_here(here, then.description, now)),

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from ml_platform import declarations
 from ml_platform.kernel.errors import DeclarationError, InputError
-from ml_platform.kernel.settings import PROJECT_ROOT
+from ml_platform.kernel.project import OWN
+from ml_platform.kernel.settings import settings
 from ml_platform.plan.description import Description, describe
 
 _MODULE = "ml_platform.plan.description"
@@ -33,7 +34,7 @@ class Base:
     note: str = ""
 
 
-def base(ref: str, root: Path = PROJECT_ROOT) -> Base:
+def base(ref: str, root: Path) -> Base:
     """What was declared where the current commit left a ref; InputError when git cannot tell or nothing can be read."""
     commit = fork_point(ref, root)
     with files_at(commit, root) as folder:
@@ -42,13 +43,13 @@ def base(ref: str, root: Path = PROJECT_ROOT) -> Base:
             return Base(commit, own)
         return Base(
             commit,
-            _described_by_us(folder, commit),
+            _described_by_us(folder, commit, root),
             f"{commit[:10]} cannot describe itself ({failure}): its declarations were read by the code of now, and "
             f"changes of code versions are not told",
         )
 
 
-def fork_point(ref: str, root: Path = PROJECT_ROOT) -> str:
+def fork_point(ref: str, root: Path) -> str:
     """The commit at which the current one left a ref: what others have merged since is no part of the change."""
     commit = _git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", root=root)
     if not commit:
@@ -66,7 +67,7 @@ def fork_point(ref: str, root: Path = PROJECT_ROOT) -> str:
 
 
 @contextmanager
-def files_at(commit: str, root: Path = PROJECT_ROOT) -> Iterator[Path]:
+def files_at(commit: str, root: Path) -> Iterator[Path]:
     """The project's files at a commit, in a folder that is removed at the end; git's own state is not touched."""
     archived = _run_git("archive", "--format=tar", commit, root=root)
     if archived.returncode != 0:
@@ -81,12 +82,17 @@ def files_at(commit: str, root: Path = PROJECT_ROOT) -> Iterator[Path]:
 
 def described_by_itself(folder: Path) -> tuple[Description | None, str]:
     """What a version of the code says of itself, in a process of its own; None with the reason when it cannot."""
-    if not (folder / Path(*_MODULE.split("."))).with_suffix(".py").exists():
+    own = (folder / Path(*_MODULE.split("."))).with_suffix(".py")
+    project = settings().declared_in
+    if project == OWN and not own.exists():  # of another project, what is installed describes every commit
         return None, f"it has no {_MODULE}"
     done = subprocess.run(
         [sys.executable, "-m", _MODULE],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder)},
+        env={
+            **_not_elsewhere(),
+            "PYTHONPATH": str(folder / project.defs.parents[1].relative_to(project.root)),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -99,9 +105,14 @@ def described_by_itself(folder: Path) -> tuple[Description | None, str]:
         return None, said[0]
 
 
-def _described_by_us(folder: Path, commit: str) -> Description:
+def _not_elsewhere() -> dict[str, str]:
+    """The environment without the name of a project: it is that of the working folder."""
+    return {name: value for name, value in os.environ.items() if name != "ML_PLATFORM_PROJECT_FOLDER"}
+
+
+def _described_by_us(folder: Path, commit: str, root: Path) -> Description:
     try:
-        catalog = declarations.load(folder / declarations.DEFS_FOLDER.relative_to(PROJECT_ROOT))
+        catalog = declarations.load(folder / declarations.defs_folder().relative_to(root))
         return describe(catalog, folder, with_code=False)
     except DeclarationError as err:
         raise InputError(

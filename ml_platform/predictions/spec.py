@@ -9,7 +9,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.expectations import Expectation
 from ml_platform.kernel.lineage import Check, Node, Upstream
-from ml_platform.kernel.spec import Name, NamedSpec
+from ml_platform.kernel.spec import Name, NamedSpec, refers_to
 from ml_platform.lake.expectation_checks import check_expectations
 from ml_platform.models.spec import ModelSpec
 from ml_platform.releases.spec import ReleaseSpec
@@ -19,7 +19,7 @@ from ml_platform.sources.spec import EVENT_TIME
 class BatchPredictionsSpec(NamedSpec):
     """A day's events, each scored by the champion with the features that could be read at its time."""
 
-    release: Name = Field(description="Whose champion scores.")
+    release: Name = Field(description="Whose champion scores.", json_schema_extra=refers_to("Release"))
     expectations: tuple[Expectation, ...] = Field(
         default=(), description="What the rows of a day must fulfil to be published."
     )

@@ -6,7 +6,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.lineage import Check, Node, Upstream
-from ml_platform.kernel.spec import Name, NamedSpec
+from ml_platform.kernel.spec import Name, NamedSpec, refers_to
 from ml_platform.models.spec import ModelSpec
 
 NOT_WORSE, CALIBRATED, IN_TIME = "not_worse_than_champion", "calibrated", "within_latency_budget"
@@ -15,7 +15,9 @@ NOT_WORSE, CALIBRATED, IN_TIME = "not_worse_than_champion", "calibrated", "withi
 class ReleaseSpec(NamedSpec):
     """Which version of a model is the champion, and what a challenger must show to take its place."""
 
-    model: Name = Field(description="The model whose newest version is promoted.")
+    model: Name = Field(
+        description="The model whose newest version is promoted.", json_schema_extra=refers_to("Model")
+    )
     margin: float = Field(
         default=0.05, ge=0, description="How much worse, in the model's metric, a new version may be."
     )

@@ -49,16 +49,26 @@ class Feed(Spec):
 class SourceSpec(NamedSpec):
     """A source of events: versions of rows with an id, an event time and a time when they were known."""
 
-    event_id: Name = Field(description="Column that identifies an event; versions share it.")
+    event_id: Name = Field(
+        description="Column that identifies an event; versions share it.", examples=["order_id"]
+    )
     columns: Mapping[Name, SourceColumn] = Field(
-        description="Columns in the lake; `event_timestamp` is required, `created_timestamp` if files carry it."
+        description="Columns in the lake; `event_timestamp` is required, `created_timestamp` if files carry it.",
+        examples=[
+            {
+                "order_id": {"type": "int64", "description": "Unique."},
+                "event_timestamp": {"type": "timestamp", "description": "When it happened."},
+                "shop_id": {"type": "int64", "description": "Where it happened."},
+                "amount": {"type": "double", "minimum": 0, "description": "What it cost."},
+            }
+        ],
     )
     ignore: tuple[str, ...] = Field(default=(), description="File columns that are known and not taken.")
     partitions: CadenceName = Field(
         default="daily",
         description="`daily` or `hourly`: how often its rows are published, and snapshots of views that read it made.",
     )
-    start: dt.date = Field(description="First day of events.")
+    start: dt.date = Field(description="First day of events.", examples=[dt.date(2025, 1, 1)])
     end: dt.date | None = Field(default=None, description="Last day of events, for a source that has ended.")
     arrival: DurationField = Field(
         default=Duration(0),

@@ -19,7 +19,8 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.digest import digest_of, source_digest
 from ml_platform.kernel.errors import StoreError
 from ml_platform.kernel.partitions import complete_at, key_range, within
-from ml_platform.kernel.settings import PROJECT_ROOT, Settings
+from ml_platform.kernel.project import OWN
+from ml_platform.kernel.settings import Settings
 from ml_platform.kernel.spec import NamedSpec
 from ml_platform.lake.engine import connect
 from ml_platform.lake.inputs import as_known
@@ -139,10 +140,8 @@ def recipe(
 def code() -> dict[str, str]:
     """Digest of the platform's code that makes rows, and versions of the libraries that it runs on."""
     digest = hashlib.sha256()
-    for path in sorted(
-        found for part in _CODE for found in (PROJECT_ROOT / "ml_platform" / part).rglob("*.py")
-    ):
-        digest.update(f"{path.relative_to(PROJECT_ROOT)}\0".encode() + path.read_bytes())
+    for path in sorted(found for part in _CODE for found in (OWN.root / "ml_platform" / part).rglob("*.py")):
+        digest.update(f"{path.relative_to(OWN.root)}\0".encode() + path.read_bytes())
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {"ml_platform": digest.hexdigest()[:16], **versions}
 

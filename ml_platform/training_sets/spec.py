@@ -12,7 +12,7 @@ from ml_platform.kernel.durations import Duration
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.lineage import Check, Node, Upstream
 from ml_platform.kernel.partitions import ONE_DAY
-from ml_platform.kernel.spec import DurationField, Name, NamedSpec
+from ml_platform.kernel.spec import COLUMN_OF, DurationField, Name, NamedSpec, refers_to
 from ml_platform.sources.spec import SourceSpec
 
 Task = Literal["classification", "regression"]
@@ -30,13 +30,19 @@ class Split:
 class TrainingSetSpec(NamedSpec):
     """Point-in-time rows with matured labels, split by time: the set one would have built that midnight."""
 
-    feature_service: Name = Field(description="The model's features, and the source whose events are rows.")
+    feature_service: Name = Field(
+        description="The model's features, and the source whose events are rows.",
+        json_schema_extra=refers_to("FeatureService"),
+    )
     labels: Name = Field(
-        description="Label source; an event without a matured label is left out and counted."
+        description="Label source; an event without a matured label is left out and counted.",
+        json_schema_extra=refers_to("Source", labels=True),
     )
     label: Name = Field(
         description="Label column of the label source. Of type double or float it is a number to be forecast; of any "
-        "other, class 0 or 1."
+        "other, class 0 or 1.",
+        examples=["is_returned"],
+        json_schema_extra={COLUMN_OF: "labels"},
     )
     train: DurationField = Field(default=Duration.days(28), description="How many days are trained on.")
     test: DurationField = Field(
@@ -44,8 +50,8 @@ class TrainingSetSpec(NamedSpec):
     )
     exclude_known_positive_entities: Name | None = Field(
         default=None,
-        description="Entity, such as `account`, or combination, such as `shop_product`, whose rows leave a test day that "
-        "began after one of its events in the set's days was known to be positive; counted in the manifest.",
+        description="Entity, such as `account`, or combination, such as `shop_product`, whose rows leave a test day "
+        "that began after one of its events in the set's days was known to be positive; counted in the manifest.",
     )
     minimum_rows: int = Field(default=1000, ge=1, description="Fewest rows of each split.")
     minimum_positives: int = Field(

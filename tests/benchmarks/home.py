@@ -22,7 +22,7 @@ from tests.support import compiled
 FIRST_DAY, LAST_DAY = "2018-04-01", "2018-09-30"
 SOURCES = ("transactions", "fraud_labels")
 HANDBOOK = Path(__file__).parent / "handbook"
-PLATFORM = declarations.DEFS_FOLDER
+PLATFORM = declarations.defs_folder()
 
 
 @dataclass(frozen=True)

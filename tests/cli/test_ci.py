@@ -263,9 +263,9 @@ def spoilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, st
 
     def spoil(name: str, text: str) -> Path:
         folder = tmp_path / "defs"
-        shutil.copytree(declarations.DEFS_FOLDER, folder)
+        shutil.copytree(declarations.defs_folder(), folder)
         (folder / name).write_text(text)
-        monkeypatch.setattr(declarations, "DEFS_FOLDER", folder)
+        monkeypatch.setattr(declarations, "defs_folder", lambda: folder)
         return folder
 
     return spoil
@@ -314,7 +314,7 @@ def test_a_sample_without_rows_is_exit_code_2_and_leaves_nothing(
 
 
 def test_the_declared_sample_has_a_day_of_every_asset_and_one_of_each_model() -> None:
-    sample, lineage = load_sample(declarations.DEFS_FOLDER), declarations.load().lineage
+    sample, lineage = load_sample(declarations.defs_folder()), declarations.load().lineage
     found = jobs(all_assets(), lineage, key_of(sample.first), key_of(sample.last))
     assert {job.asset for job in found} == set(lineage.nodes)
     large = [job for job in found if job.asset.startswith(("models/", "training_sets/"))]
@@ -365,7 +365,7 @@ def test_given_rows_name_their_source(option: str) -> None:
 
 
 def test_rows_for_a_source_that_is_not_declared_are_refused(home: Settings, tmp_path: Path) -> None:
-    sample = load_sample(declarations.DEFS_FOLDER)
+    sample = load_sample(declarations.defs_folder())
     with pytest.raises(
         DeclarationError, match=r"Source 'transaction' is required .* did you mean transactions"
     ):

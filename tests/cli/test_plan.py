@@ -214,7 +214,7 @@ def test_the_default_base_is_named_when_it_is_not_there(tmp_path: Path) -> None:
 
 def test_what_is_published_and_who_is_champion_come_from_the_home(shared: Platform, tmp_path: Path) -> None:
     folder = tmp_path / "defs"
-    shutil.copytree(declarations.DEFS_FOLDER, folder)
+    shutil.copytree(declarations.defs_folder(), folder)
     path = folder / "fraud" / "features" / "customer_spending" / "defs.yaml"
     path.write_text(path.read_text().replace("mean, windows: [1d, 7d, 30d]", "mean, windows: [1d, 30d]"))
     before, now = describe(declarations.load()), describe(declarations.load(folder), tmp_path)

@@ -37,7 +37,7 @@ def edited(tmp_path: Path) -> Callable[..., Description]:
 
     def description(*edits: tuple[str, str, str], without: tuple[str, ...] = ()) -> Description:
         folder = tmp_path / "defs"
-        shutil.copytree(declarations.DEFS_FOLDER, folder)
+        shutil.copytree(declarations.defs_folder(), folder)
         for name, old, new in edits:
             path = folder / "fraud" / name / "defs.yaml"
             text = path.read_text()

@@ -37,7 +37,7 @@ def defs():
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The declarations of this repository, as those of another project that may be spoilt."""
-    shutil.copytree(declarations.DEFS_FOLDER, tmp_path / "shop" / "defs")
+    shutil.copytree(declarations.defs_folder(), tmp_path / "shop" / "defs")
     (tmp_path / "pyproject.toml").write_text(PROJECT)
     (tmp_path / "shop" / "__init__.py").touch()
     (tmp_path / "shop" / "definitions.py").write_text(DEFINITIONS)

@@ -12,7 +12,7 @@ from ml_platform.kernel.errors import DeclarationError
 from ml_platform.sources.spec import SourceSpec
 from tests.support import all_assets
 
-PLATFORM, DEMAND = declarations.DEFS_FOLDER.parent, declarations.DEFS_FOLDER / "demand"
+PLATFORM, DEMAND = declarations.defs_folder().parent, declarations.defs_folder() / "demand"
 CITED = "Reproducible Machine Learning for Credit Card Fraud Detection"
 WORDS = (
     r"fraud|payment|terminals\b|terminal_|customer|"
@@ -28,7 +28,7 @@ served version is in.
 
 def sources() -> list[Path]:
     files = [path for end in ("py", "sql", "html", "j2", "yaml") for path in PLATFORM.rglob(f"*.{end}")]
-    return [path for path in files if declarations.DEFS_FOLDER not in path.parents]
+    return [path for path in files if declarations.defs_folder() not in path.parents]
 
 
 def test_no_file_of_the_platform_names_what_a_use_case_is_about() -> None:
