@@ -5,6 +5,7 @@ store. Those of a cluster share a Redis and no disk: Redis itself keeps a row wh
 looks again whether it was the newest that is published.
 """
 
+import datetime as dt
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -18,8 +19,8 @@ from ml_platform.features.feast_import import load_feast
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.features.store import feature_store, quiet_feast
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import complete_at, within
+from ml_platform.kernel.errors import InputError, StoreError
+from ml_platform.kernel.partitions import EVENT_TIME, complete_at, within
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import Ledger, history
@@ -130,6 +131,30 @@ def read_back(
         if any(wanted.column(name)[i].as_py() != answered[name][i] for name in names)
     )
     return ReadBack(wanted.num_rows, mismatches)
+
+
+def online_row(
+    settings: Settings, spec: FeatureViewSpec, catalog: Catalog, key: Mapping[str, int | str]
+) -> dict[str, Any] | None:
+    """What the online store has of a view for one key: its time, as ISO text in UTC, and every feature; None without.
+
+    Raises InputError for a view that is not declared online, and StoreError where the store does not answer.
+    """
+    if not spec.online:
+        raise InputError(
+            f"{spec.key}: a view that is declared online is required; it is not. Nothing was read"
+        )
+    names = [feature.name for feature in spec.features(catalog)]
+    with quiet_feast(), _answering():
+        answer = feature_store(settings).get_online_features(
+            features=[f"{spec.name}:{name}" for name in names], entity_rows=[dict(key)]
+        )
+    found = answer.to_dict(include_event_timestamps=True)
+    seconds = found[f"{names[0]}__ts"][0]
+    if not seconds:
+        return None
+    time = dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
+    return {EVENT_TIME: time, **{name: found[name][0] for name in names}}
 
 
 @contextmanager
