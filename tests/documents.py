@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,11 +111,14 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def follow(page: Path, folder: Path) -> None:
+def follow(page: Path, folder: Path) -> dict[str, float]:
     """Do what a page says, in its order, in one folder; what a block exports, the next ones have.
+
+    Gives back the seconds that each block took, by its commands.
 
     AssertionError where a command ends otherwise than the page says, or prints other than what it shows.
     """
+    took: dict[str, float] = {}
     printed, kept = "", folder / ".exported"
     kept.touch()
     # The copy's own code is run, and not the one that the environment was installed from.
@@ -124,12 +128,15 @@ def follow(page: Path, folder: Path) -> None:
             for line in _shown(block.text):
                 assert line in printed, f"{page.name} shows {line!r}; what was printed is {printed!r}"
         elif block.script and block.not_run is None:
+            started = time.perf_counter()
             done = run(
                 f"set -eu; source {kept}; {{ {block.script}\n}}; export -p > {kept}", folder, **variables
             )
             said = done.stdout + done.stderr
             assert done.returncode == block.exit_code, f"{page.name}: {block.script}\n{said}"
             printed = masked(said)
+            took[block.script] = time.perf_counter() - started
+    return took
 
 
 def _shown(text: str) -> Iterator[str]:

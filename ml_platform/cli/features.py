@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from ml_platform.gates.asked import partition_of
 from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.settings import settings
+
+if TYPE_CHECKING:
+    from ml_platform.features.spec import FeatureViewSpec
 
 features_app = typer.Typer(
     help="What feature views compute, and what of them is online.", no_args_is_help=True
@@ -102,7 +105,7 @@ def online(
     with telling_errors(console):
         here, catalog = settings().prepare(), declarations.load()
         spec = catalog.get(FeatureViewSpec, name, wanted_by="features online")
-        row = online_row(here, spec, catalog, _keys(spec, catalog, keys))
+        row = online_row(here, spec.name, _keys(spec, catalog, keys))
         if row is None:
             raise InputError(f"{name}: a key that is online is required; {' '.join(keys)} is not")
     if as_json:
@@ -112,7 +115,7 @@ def online(
         print(f"{column}: {value}")
 
 
-def _keys(spec: Any, catalog: Catalog, given: list[str]) -> dict[str, int | str]:
+def _keys(spec: "FeatureViewSpec", catalog: Catalog, given: list[str]) -> dict[str, int | str]:
     """The values of a view's key columns, in their types."""
     columns = spec.row_key(catalog)
     found = dict(text.partition("=")[::2] for text in given)

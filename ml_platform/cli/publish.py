@@ -1,7 +1,7 @@
 """Brings a view online as it is declared now: what of it is missing or stale, the registry, the newest snapshot."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -39,7 +39,7 @@ def bring_online(
     """
     store = _store_of(view, catalog)
     lake, runner = Lake(settings.lake_uri), Runner.of(settings)
-    for run in contiguous(unmade(settings, catalog, view, console)):
+    for run in _runs(unmade(settings, catalog, view, console), published(lake, view.key)):
         yield _made(runner, console, view.key, run[0], run[-1])
     newest = max(published(lake, view.key), default=None)
     if newest is None:
@@ -59,6 +59,15 @@ def unmade(settings: Settings, catalog: Catalog, view: FeatureViewSpec, console:
     node, source = catalog.lineage.node(view.key), view.sources(catalog)[0]
     missing = inputs.publications.get(source.key, {}).keys() - inputs.publications.get(view.key, {}).keys()
     return sorted(stale | {key for key in missing if node.clip((key, key)) is not None})
+
+
+def _runs(wanted: Collection[str], there: Collection[str]) -> list[list[str]]:
+    """The ranges that are made in one run each: of what is made again the newest alone and first.
+
+    Where that one is refused, the others would be too, and are left as they are.
+    """
+    newest = [key for key in wanted if key in there][-1:]
+    return [*([newest] if newest else []), *contiguous(sorted({*wanted} - {*newest}))]
 
 
 def _store_of(view: FeatureViewSpec, catalog: Catalog) -> OnlineStoreSpec:

@@ -133,21 +133,25 @@ def read_back(
     return ReadBack(wanted.num_rows, mismatches)
 
 
-def online_row(
-    settings: Settings, spec: FeatureViewSpec, catalog: Catalog, key: Mapping[str, int | str]
-) -> dict[str, Any] | None:
+def online_row(settings: Settings, view: str, key: Mapping[str, int | str]) -> dict[str, Any] | None:
     """What the online store has of a view for one key: its time, as ISO text in UTC, and every feature; None without.
 
-    Raises InputError for a view that is not declared online, and StoreError where the store does not answer.
+    Features are those that were registered last, whatever is declared since. Raises InputError for a view that is not
+    registered, and StoreError where the store does not answer.
     """
-    if not spec.online:
+    from feast.errors import FeatureViewNotFoundException
+
+    store = feature_store(settings)
+    try:
+        names = [field.name for field in store.get_feature_view(view).features]
+    except FeatureViewNotFoundException as err:
         raise InputError(
-            f"{spec.key}: a view that is declared online is required; it is not. Nothing was read"
-        )
-    names = [feature.name for feature in spec.features(catalog)]
+            f"{view}: a view that is online is required; it is not. Nothing was read; declare `online: true` and bring "
+            f"it online: ml-platform features publish {view}"
+        ) from err
     with quiet_feast(), _answering():
-        answer = feature_store(settings).get_online_features(
-            features=[f"{spec.name}:{name}" for name in names], entity_rows=[dict(key)]
+        answer = store.get_online_features(
+            features=[f"{view}:{name}" for name in names], entity_rows=[dict(key)]
         )
     found = answer.to_dict(include_event_timestamps=True)
     seconds = found[f"{names[0]}__ts"][0]

@@ -26,8 +26,14 @@ PAGES = sorted(DOCS.rglob("*.md"))
 # Blocks that are not run as they stand, by page: why, and the tests that stand for them.
 NOT_RUN = {
     "deploy.md": (3, "needs a cluster; tests/k8s/test_deploy_document.py makes the Secrets"),
-    "operations.md": (9, "needs servers or a cluster; tests/lifecycle/test_cluster_stores.py runs those for a shell"),
-    "runbooks.md": (20, "needs a cluster and an alert; tests/observability/test_rules.py parses every command"),
+    "operations.md": (
+        9,
+        "needs servers or a cluster; tests/lifecycle/test_cluster_stores.py runs those for a shell",
+    ),
+    "runbooks.md": (
+        20,
+        "needs a cluster and an alert; tests/observability/test_rules.py parses every command",
+    ),
     "serving.md": (2, "serves until it is stopped; tests/platform/test_readme.py asks it the same"),
     "tutorial.md": (1, "the test has this checkout and its .venv already"),
 }
@@ -72,13 +78,17 @@ def test_what_is_not_run_is_listed_here_and_nothing_else_is_left_out() -> None:
 @pytest.mark.parametrize("page", [*PAGES, PROJECT_ROOT / "README.md"], ids=lambda page: page.stem)
 def test_every_command_that_a_page_names_is_there_with_its_options(page: Path) -> None:
     text = page.read_text()
-    named = re.findall(r"`ml-platform ([^`]+)`", text) + re.findall(r"^\$ .*?ml-platform ([^|#&\n\\]+)", text, re.MULTILINE)
+    named = re.findall(r"`ml-platform ([^`]+)`", text) + re.findall(
+        r"^\$ .*?ml-platform ([^|#&\n\\]+)", text, re.MULTILINE
+    )
     for words in map(words_of, named):
         command: Any = typer.main.get_command(app)
         while hasattr(command, "commands") and words:
             assert words[0] in command.commands, f"{page.name}: {words}"
             command = command.commands[words.pop(0)]
-        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        known = {
+            option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+        }
         options = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert options <= known | {"--help"}, f"{page.name}: {sorted(options - known)}"
 

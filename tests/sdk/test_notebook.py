@@ -36,7 +36,11 @@ def shown(notebook: Any) -> list[tuple[str, list[str]]]:
 
 def text_of(output: Any) -> str:
     """An output as a terminal would show it: a value, or what was printed."""
-    return str(output["data"]["text/plain"]) if "data" in output else f"{output['output_type']}: {output.get('text')}"
+    return (
+        str(output["data"]["text/plain"])
+        if "data" in output
+        else f"{output['output_type']}: {output.get('text')}"
+    )
 
 
 def test_the_notebook_shows_what_running_it_shows(executed: Any, tmp_path: Path) -> None:
