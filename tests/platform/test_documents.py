@@ -79,7 +79,7 @@ def test_what_is_not_run_is_listed_here_and_nothing_else_is_left_out() -> None:
 def test_every_command_that_a_page_names_is_there_with_its_options(page: Path) -> None:
     text = page.read_text()
     named = re.findall(r"`ml-platform ([^`]+)`", text) + re.findall(
-        r"^\$ .*?ml-platform ([^|#&\n\\]+)", text, re.MULTILINE
+        r"^\$ (?:\S*/)?ml-platform ([^|#&\n\\]+)", text, re.MULTILINE
     )
     for words in map(words_of, named):
         command: Any = typer.main.get_command(app)

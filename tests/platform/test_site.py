@@ -77,7 +77,7 @@ def test_every_command_is_in_the_reference_with_its_options() -> None:
     while pending:
         path, command = pending.pop()
         pending += [(f"{path} {name}", found) for name, found in getattr(command, "commands", {}).items()]
-        assert f"`{path}`\n" in page, path
+        assert path == "ml-platform" or f"## `{path}`\n" in page, path
         for parameter in command.params:
             assert parameter.param_type_name != "option" or parameter.opts[0] in page, (path, parameter.name)
 
