@@ -19,7 +19,7 @@ TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help .venv tools demo dev check test bench image
+.PHONY: help .venv tools demo dev check test bench docs image
 
 help: ## Show what can be made.
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench: .venv ## Benchmarks: make bench [NAME="drift windows"] [DATA=transactions
 	@for name in $(or $(NAME),$(BENCHMARKS)); do \
 	  $(BIN)/python -m "tests.benchmarks.$$name" $(if $(DATA),--data "$(DATA)") $(ARGS); \
 	done
+
+docs: .venv ## The documentation as a site, in site/; whatever it warns of fails.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
 
 image: ## The image for a cluster: make image [IMAGE=registry.example.com/ml-platform] [TAG=0.1.0] [CONTAINER=podman].
 	$(CONTAINER) build --file k8s/Dockerfile --tag "$(IMAGE):$(TAG)" --build-arg VERSION="$(TAG)" \

@@ -24,6 +24,8 @@ hypothesis.settings.load_profile("no_deadline")
 # Minutes each; begun first, so that one worker is not left alone with them at the end.
 LONGEST = (
     "test_readme.py",
+    "test_documents.py",
+    "test_tutorial.py",
     "test_windows.py",
     "test_feature_repo.py",
     "test_ci.py",

@@ -5,6 +5,7 @@ store. Those of a cluster share a Redis and no disk: Redis itself keeps a row wh
 looks again whether it was the newest that is published.
 """
 
+import datetime as dt
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,8 +20,8 @@ from ml_platform.features.feast_import import load_feast
 from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.features.store import feature_store, quiet_feast
 from ml_platform.kernel.catalog import Catalog
-from ml_platform.kernel.errors import StoreError
-from ml_platform.kernel.partitions import complete_at, within
+from ml_platform.kernel.errors import InputError, StoreError
+from ml_platform.kernel.partitions import EVENT_TIME, complete_at, within
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect
 from ml_platform.lake.ledger import Ledger, history
@@ -127,6 +128,34 @@ def read_back(
         if any(wanted.column(name)[i].as_py() != answered[name][i] for name in names)
     )
     return ReadBack(wanted.num_rows, mismatches)
+
+
+def online_row(settings: Settings, view: str, key: Mapping[str, int | str]) -> dict[str, Any] | None:
+    """What the online store has of a view for one key: its time, as ISO text in UTC, and every feature; None without.
+
+    Features are those that were registered last, whatever is declared since. Raises InputError for a view that is not
+    registered, and StoreError where the store does not answer.
+    """
+    from feast.errors import FeatureViewNotFoundException
+
+    store = feature_store(settings)
+    try:
+        names = [field.name for field in store.get_feature_view(view).features]
+    except FeatureViewNotFoundException as err:
+        raise InputError(
+            f"{view}: a view that is online is required; it is not. Nothing was read; declare `online: true` and bring "
+            f"it online: ml-platform features publish {view}"
+        ) from err
+    with quiet_feast(), _answering():
+        answer = store.get_online_features(
+            features=[f"{view}:{name}" for name in names], entity_rows=[dict(key)]
+        )
+    found = answer.to_dict(include_event_timestamps=True)
+    seconds = found[f"{names[0]}__ts"][0]
+    if not seconds:
+        return None
+    time = dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
+    return {EVENT_TIME: time, **{name: found[name][0] for name in names}}
 
 
 @contextmanager

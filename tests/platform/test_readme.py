@@ -25,6 +25,7 @@ from ml_platform.gates.recording import evaluation_event, materialization_target
 from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.models.spec import ModelSpec
+from tests.documents import masked, run
 
 pytestmark = pytest.mark.timeout(900)  # the demo at its full size, on a machine that is busy with other tests
 
@@ -32,12 +33,6 @@ README = (PROJECT_ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
 ASK = """curl -s localhost:8471/v1/models/fraud:predict -H "X-API-Key: $KEY" -H "content-type: application/json" \
 -d '{"instance": {"customer_id": 296, "terminal_id": 758, "amount": 60.97, "transaction_time": 1538528400}}'"""
-MASKED = [
-    (r"run [0-9a-f]{8}", "run …"),
-    (r"\d+\.\d s\b", "… s"),
-    (r"[\d,]+ MB", "… MB"),
-    (r"[─│┌┐└┘ \n]+", " "),
-]
 
 
 @pytest.fixture(scope="module")
@@ -60,27 +55,6 @@ def demo(newcomer: Path) -> str:
     done = run("make demo", newcomer)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def run(command: str, folder: Path, home: str = ".ml_platform") -> subprocess.CompletedProcess[str]:
-    """Run one shown command in the newcomer's folder."""
-    environment = {**os.environ, "ML_PLATFORM_HOME": str(folder / home), "COLUMNS": "120"}
-    return subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=560,
-        check=False,
-    )
-
-
-def masked(text: str) -> str:
-    """Text without what differs from run to run: run ids, seconds, memory, and how a table is drawn."""
-    for pattern, instead in MASKED:
-        text = re.sub(pattern, instead, text)
-    return text.strip()
 
 
 def shown(part: str) -> str:
