@@ -121,7 +121,7 @@ def online(
 def _keys(spec: "FeatureViewSpec", catalog: Catalog, given: list[str]) -> dict[str, int | str]:
     """The values of a view's key columns, in their types."""
     columns = spec.row_key(catalog)
-    found = dict(text.partition("=")[::2] for text in given)
+    found = {name: value for name, _, value in (text.partition("=") for text in given)}
     types = spec.row_types(catalog)
     try:
         if set(found) == set(columns):
