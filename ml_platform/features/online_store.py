@@ -148,15 +148,15 @@ class RedisSnapshotOnlineStore(RedisOnlineStore):
 
 def _entity(join_keys: tuple[str, ...], key: Key) -> bytes:
     """An entity as Feast serializes its key, which makes a protobuf first and takes many times as long."""
-    names, order = _named(join_keys)
-    return names + b"".join([_value(key[i]) for i in order])
-
-
-def _value(value: int | str) -> bytes:
-    if isinstance(value, int):
-        return _NUMBER.pack(ValueType.INT64, 8, value)
-    text = value.encode()
-    return _TEXT.pack(ValueType.STRING, len(text)) + text
+    found, order = _named(join_keys)
+    for i in order:
+        value = key[i]
+        if isinstance(value, int):
+            found += _NUMBER.pack(ValueType.INT64, 8, value)
+        else:
+            text = value.encode()
+            found += _TEXT.pack(ValueType.STRING, len(text)) + text
+    return found
 
 
 @cache

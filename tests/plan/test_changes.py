@@ -195,7 +195,10 @@ def test_another_expectation_is_a_check_to_be_asked_again_and_no_other_row(edit:
             id="another key",
         ),
         pytest.param(
-            [(CUSTOMERS, "entity: customer", "entities: [customer, terminal]")],
+            [
+                (CUSTOMERS, "entity: customer", "entities: [customer, terminal]"),
+                (MODEL, "entity: customer", "entity: customer_terminal"),
+            ],
             "FeatureView customer_spending is asked by customer_id and terminal_id, and no longer by customer_id",
             id="one key more",
         ),
