@@ -67,9 +67,12 @@ def test_feast_apply_works_in_a_fresh_checkout_and_lists_every_view(
 ) -> None:
     monkeypatch.setenv("ML_PLATFORM_HOME", str(tmp_path / ".ml_platform"))
     fresh = shutil.copytree(REPO, tmp_path / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
-    assert "Created feature service fraud_scoring" in feast(fresh, "apply")
+    applied = feast(fresh, "apply")
+    for service in ("fraud_scoring", "demand_forecasting"):
+        assert f"Created feature service {service}" in applied
     listed = feast(fresh, "feature-views", "list")
-    for name in ("customer_spending", "terminal_risk", "transaction_context"):
+    views = ("customer_spending", "terminal_risk", "place_demand", "region_demand")
+    for name in (*views, "transaction_context", "slot_context"):
         assert name in listed
 
 
