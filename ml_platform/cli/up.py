@@ -45,11 +45,15 @@ def up(
     in HOME/logs; when one of them ends, the others are stopped too.
     """
     from ml_platform.cli.instance import prepare_home
+    from ml_platform.model_registry.connection import prepare
 
     console = Console(stderr=True)
     with telling_errors(console):
         here = settings().prepare()
         prepare_home(here)
+        prepare(
+            here
+        )  # of a new home, MLflow and the service would both make its tables at once, and one would fail
         programs = programs_of(here, ui_port=ui_port, mlflow_port=mlflow_port, serving_port=serving_port)
         with running(programs, here.root / "logs") as processes:
             wait_until_ready(programs, processes, console, here.root / "logs")
