@@ -25,7 +25,7 @@ from ml_platform.gates.recording import evaluation_event, materialization_target
 from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.models.spec import ModelSpec
-from tests.documents import masked, run
+from tests.documents import DOCS, blocks, checkout, masked, run
 
 pytestmark = pytest.mark.timeout(900)  # the demo at its full size, on a machine that is busy with other tests
 
@@ -268,3 +268,25 @@ def test_the_model_that_the_readme_shows_is_a_valid_declaration() -> None:
         block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "estimator" in block
     )
     assert ModelSpec.model_validate(yaml.safe_load(snippet)["attributes"]).key == "models/fraud"
+
+
+def test_a_feature_is_added_to_the_demos_data_in_one_command_within_two_minutes(
+    demo: str, newcomer: Path, tmp_path: Path
+) -> None:
+    """The last one here: the home has another declaration of the view afterwards."""
+    folder = checkout(tmp_path / "edited")
+    (folder / ".ml_platform").symlink_to(newcomer / ".ml_platform")
+    (edit,) = [block for block in blocks(DOCS / "how_to" / "add_a_feature.md") if block.kind == "diff"]
+    assert run(edit.script, folder).returncode == 0
+    started = time.monotonic()
+    published = run(
+        ".venv/bin/ml-platform features publish customer_spending", folder, PYTHONPATH=str(folder)
+    )
+    assert published.returncode == 0, published.stdout + published.stderr
+    assert time.monotonic() - started < 120
+    shown = run(
+        ".venv/bin/ml-platform features online customer_spending customer_id=296",
+        folder,
+        PYTHONPATH=str(folder),
+    )
+    assert "customer_spent_30d: " in shown.stdout, shown.stdout + shown.stderr

@@ -17,6 +17,7 @@ ALLOWED = {
     "docs",
     "feature_repo",
     "k8s",
+    "mkdocs.yml",
     "ml_platform",
     "pyproject.toml",
     "requirements.lock",
