@@ -191,7 +191,7 @@ def judge_days(
     for key in sorted(days):
         verdict = sequence.judge(key, days[key])
         reference = digest_of([[day, known[day]] for day in verdict.reference]) if verdict.reference else ""
-        judged[key] = store.JudgedDay(verdict, contents[key], reference)
+        judged[key] = store.JudgedDay(verdict, contents[key], reference, tuple(names))
         looks[key] = look(days[key], sequence.compared_with, policy)
         known[key] = contents[key]
         sequence.remember(key, days[key], verdict.decision, content=contents[key])

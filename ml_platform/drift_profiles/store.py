@@ -11,7 +11,8 @@ from sqlglot import exp
 from ml_platform.drift_profiles.metrics import DRIFT_METRICS, write_metrics
 from ml_platform.drift_profiles.report import Distance, TimelineDay, Told
 from ml_platform.drift_profiles.sequence import Columns, PastDay, Verdict
-from ml_platform.kernel.partitions import PARTITION_COLUMN, day
+from ml_platform.kernel.errors import InputError
+from ml_platform.kernel.partitions import PARTITION_COLUMN, day, spans
 from ml_platform.kernel.settings import Settings
 from ml_platform.lake.engine import connect, small_answer
 from ml_platform.lake.ledger import Publication, publish_partitions, published
@@ -25,6 +26,7 @@ class JudgedDay:
     verdict: Verdict
     content: str
     reference: str  # digest of the reference's days and their contents
+    columns: tuple[str, ...]  # features and ids that its rows were made with
 
 
 def write(
@@ -91,13 +93,36 @@ def read_profiles(lake: Lake, key: str, *, first: str, last: str) -> dict[str, b
 
 
 def read_days(settings: Settings, key: str, days: Sequence[str], names: Sequence[str]) -> dict[str, Columns]:
-    """The stored feature and id columns of days, by day; a day without stored rows is left out."""
-    table = Lake(settings.lake_uri).table(key)
+    """The stored feature and id columns of days, by day; a day without stored rows is left out.
+
+    Raises InputError where rows of a day were made before one of the names was declared.
+    """
+    lake = Lake(settings.lake_uri)
+    table = lake.table(key)
+    _require_made_with(lake, key, days, names)
     where = [(PARTITION_COLUMN, "in", list(days))]
     listed = ", ".join(f'"{name}"' for name in [*names, PARTITION_COLUMN])
     with connect(settings) as connection:
         rows = connection.sql(f"SELECT {listed} FROM ({table.scan(where=where)})").to_arrow_table()
     return split_days(rows, names)
+
+
+def _require_made_with(lake: Lake, key: str, days: Sequence[str], names: Sequence[str]) -> None:
+    """Raise InputError for days whose rows lack a column: read as null, it would look like values that went missing."""
+    table = lake.table(key).open()
+    stored = [field.name for field in table.schema().fields] if table is not None else list(names)
+    judged = {
+        str(row[PARTITION_COLUMN]): row for row in lake.table(f"{key}_decisions").answer(exp.select("*"))
+    }
+    made_with = {day: judged.get(day, {}).get("columns") or stored for day in days}
+    lacking = [day for day, columns in made_with.items() if not {*names} <= {*columns}]
+    if lacking:
+        new = sorted({*names} - {*made_with[lacking[0]]})
+        raise InputError(
+            f"{key}: rows with {', '.join(new)} are required of {spans(lacking)}; they were made before that was "
+            f"declared. Nothing was judged; make these days again, in one run: dg launch --assets {key} "
+            f"--partition-range {min(lacking)}...{max(lacking)}"
+        )
 
 
 def split_days(rows: pa.Table, names: Sequence[str]) -> dict[str, Columns]:
@@ -157,6 +182,7 @@ def _decision_table(judged: Mapping[str, JudgedDay]) -> pa.Table:
             "content": found.content,
             "reference": found.reference,
             "reference_days": list(found.verdict.reference),
+            "columns": list(found.columns),
             PARTITION_COLUMN: day(partition),
         }
         for partition, found in judged.items()
@@ -174,6 +200,7 @@ _DECISIONS = pa.schema(
         ("content", pa.string()),
         ("reference", pa.string()),
         ("reference_days", pa.list_(pa.string())),
+        ("columns", pa.list_(pa.string())),
         (PARTITION_COLUMN, pa.date32()),
     ]
 )

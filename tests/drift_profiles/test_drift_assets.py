@@ -11,6 +11,8 @@ from ml_platform import declarations
 from ml_platform.cli.story import scaled
 from ml_platform.defs.fraud.sources.transactions.simulator import simulate
 from ml_platform.drift_profiles.spec import DriftProfileSpec
+from ml_platform.features.aggregation import Aggregation
+from ml_platform.features.spec import FeatureViewSpec
 from ml_platform.gates.acceptances import Acceptance, accept
 from ml_platform.gates.guard import closed_gates
 from ml_platform.kernel.settings import Settings
@@ -21,7 +23,7 @@ from ml_platform.sources.landing import ingest
 from ml_platform.sources.spec import SourceSpec
 from ml_platform.sources.store import valid_digests
 from tests.built import Platform
-from tests.support import LAST_DAY, SCALE, made, run_asset
+from tests.support import FIRST_DAY, FIRST_PROFILE, LAST_DAY, SCALE, made, run_asset
 
 PROFILE = "drift_profiles/fraud"
 DRIFTED = dt.date.fromisoformat(LAST_DAY) + dt.timedelta(days=1)
@@ -188,3 +190,22 @@ def test_under_consecutive_the_first_breach_passes_and_is_shown_and_the_second_f
     assert "amount: ks" in said and "2 in a row (2 fail a day)" in said
     (kept,) = verdicts(platform.settings, second)
     assert first not in kept["reference_days"]
+
+
+def test_a_feature_that_days_before_do_not_have_is_no_drift_and_says_what_to_make_again(
+    platform: Platform,
+) -> None:
+    view = platform.catalog.get(FeatureViewSpec, "customer_spending", wanted_by="a test")
+    highest = Aggregation(column="amount", function="max", windows=("7d",), named="customer_highest_amount")
+    changed = [view.model_copy(update={"aggregations": (*view.aggregations, highest)})]
+    platform.make("features/customer_spending", FIRST_DAY, LAST_DAY, changed=changed)
+    before = verdicts(platform.settings, LAST_DAY)
+    said = platform.refused(PROFILE, LAST_DAY, changed=changed)
+    assert "rows with customer_highest_amount_7d are required of 2018-05-29 … 2018-06-25" in said
+    assert "dg launch --assets drift_profiles/fraud --partition-range 2018-05-29...2018-06-25" in said
+    assert verdicts(platform.settings, LAST_DAY) == before
+    late = (dt.date.fromisoformat(LAST_DAY) - dt.timedelta(days=1)).isoformat()
+    platform.make(PROFILE, FIRST_PROFILE, late, changed=changed)
+    platform.make(PROFILE, LAST_DAY, changed=changed)
+    (kept,) = verdicts(platform.settings, LAST_DAY)
+    assert kept["status"] == "passed" and "customer_highest_amount_7d" in kept["columns"]
