@@ -96,7 +96,7 @@ def publish(name: View, as_json: Json = False) -> None:
 @features_app.command()
 def online(
     name: View,
-    keys: Annotated[list[str], typer.Argument(help="Its key, such as customer_id=296.")],
+    keys: Annotated[list[str], typer.Argument(help="Its key, such as shop_id=7.")],
     as_json: Json = False,
 ) -> None:
     """Print the row that the online store has for a key now, with its time. How old it may be is for serving to say."""

@@ -268,7 +268,7 @@ class OnDemandFeaturesSpec(NamedSpec):
         default_factory=dict, description="Values of the request that the function reads."
     )
     outputs: Mapping[Name, FieldType] = Field(
-        min_length=1, description="Features that the function returns.", examples=[{"is_weekend": "double"}]
+        min_length=1, description="Features that the function returns.", examples=[{"is_holiday": "double"}]
     )
 
 
