@@ -40,6 +40,7 @@ def running_store(bucket: str = BUCKET) -> Iterator[dict[str, str]]:
         engine._of_this_process.cache_clear()
         yield {
             "AWS_ENDPOINT_URL": url,
+            "MLFLOW_S3_ENDPOINT_URL": url,  # else MLflow keeps the client of another store for minutes
             "AWS_ACCESS_KEY_ID": "tests",
             "AWS_SECRET_ACCESS_KEY": "tests",
             "AWS_REGION": "us-east-1",

@@ -125,7 +125,6 @@ def in_an_object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with running_store() as variables:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", variables["AWS_ENDPOINT_URL"])
         monkeypatch.setenv("ML_PLATFORM_LAKE", f"s3://{BUCKET}/lake")
         monkeypatch.setenv("ML_PLATFORM_MLFLOW_ARTIFACTS", f"s3://{BUCKET}/mlflow")
         yield variables["AWS_ENDPOINT_URL"]
