@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import dagster as dg
+import mlflow
 import pytest
 
 from ml_platform import declarations
@@ -198,6 +199,7 @@ def test_a_release_is_refused_when_a_gate_of_its_version_has_closed_since(
 
 def test_a_version_that_no_materialization_names_is_never_promoted(platform: Platform) -> None:
     client, judged = registry.client(platform.settings), champion(platform)
+    mlflow.set_tracking_uri(platform.settings.tracking_uri)  # by which the source is looked up
     stray = client.create_model_version(
         "fraud", judged.source, run_id=judged.run_id, tags={"partition": LAST_DAY}
     )
