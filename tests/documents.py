@@ -65,6 +65,11 @@ class Block:
         return "".join(re.findall(r"^\$ ((?:.*\\\n)*.*\n?)", self.text, re.MULTILINE))
 
 
+def fenced(text: str, kind: str) -> list[str]:
+    """What the fenced blocks of one kind in a Markdown text have in them, indented as they are, in order."""
+    return [found["text"] for found in _BLOCK.finditer(text) if found["kind"] == kind]
+
+
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in order."""
     return [

@@ -3,6 +3,7 @@
 import datetime as dt
 import shutil
 import sqlite3
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -42,6 +43,14 @@ def all_assets() -> dg.JobDefinition:
     from ml_platform.definitions import defs
 
     return defs().resolve_implicit_global_asset_job_def()
+
+
+def selected(selection: str) -> set[str]:
+    """Keys of the declared assets that a selection of Dagster's finds, as people write it in the UI."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # of how Dagster itself reads one
+        found = dg.AssetSelection.from_string(selection).resolve(all_assets().asset_layer.asset_graph)
+    return {key.to_user_string() for key in found}
 
 
 def compiled(catalog: Catalog) -> list[dg.AssetsDefinition]:

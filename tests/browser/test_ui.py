@@ -6,15 +6,20 @@ The pictures of README and the documents are taken here: `pytest tests/browser -
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import dagster as dg
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.built import NEXT_DAY, Platform, changed_column, day_of_transactions, opened_copy
+from tests.support import selected
 from tests.webserver import Webserver, at_once, webserver
 
 REGISTRY = dg.AssetKey(["online", "feature_registry"])
+MADE_OF = '+key:"releases/fraud"'
+"""A release and all that it is made of, as docs/how_to/find_assets.md selects it."""
+
 PATIENCE_MS = 240_000  # a run of one step on a busy machine
 SIZE: ViewportSize = {"width": 1500, "height": 950}
 
@@ -70,13 +75,11 @@ def pictures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Path(request.config.getoption("--pictures") or tmp_path_factory.mktemp("pictures"))
 
 
-def test_the_lineage_of_the_champion_shows_all_that_it_is_made_of(
-    page: Page, drifted: Platform, pictures: Path
-) -> None:
-    page.goto("/asset-groups~%2Bkey%3A%22releases%2Ffraud%22/")  # a selection: docs/how_to/find_assets.md
+def test_the_lineage_of_the_champion_shows_all_that_it_is_made_of(page: Page, pictures: Path) -> None:
+    page.goto(f"/asset-groups~{quote(MADE_OF, safe='')}/")
     page.get_by_role("button", name="Hide navigation").click()
     page.get_by_role("button", name="panel_show_right").first.click()
-    for key in made_of(drifted, "releases/fraud"):
+    for key in selected(MADE_OF):
         expect(page.locator("svg").get_by_text(key.split("/")[-1], exact=True).first).to_be_visible()
     expect(page.locator("svg").get_by_text("slots", exact=True)).to_have_count(0)
     page.wait_for_load_state("networkidle")
@@ -121,14 +124,3 @@ def open_launched(page: Page, platform: Platform) -> None:
     expect(page.get_by_text("Launched run")).to_be_visible()
     (newest,) = platform.instance.get_runs(limit=1)
     page.goto(f"/runs/{newest.run_id}")
-
-
-def made_of(platform: Platform, key: str) -> set[str]:
-    """An asset and all that is upstream of it, as declared."""
-    found: set[str] = set()
-    waiting = [key]
-    while waiting:
-        one = waiting.pop()
-        found.add(one)
-        waiting += [up.key for up in platform.catalog.lineage.nodes[one].upstream if up.key not in found]
-    return found

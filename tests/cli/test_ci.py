@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -40,6 +39,7 @@ from ml_platform.kernel.settings import PROJECT_ROOT, Settings, settings
 from ml_platform.lake.tables import Lake
 from ml_platform.sources.store import landed_days
 from tests.built import day_of_transactions
+from tests.documents import fenced
 from tests.lifecycle.toys import Toys
 from tests.support import all_assets
 
@@ -352,7 +352,7 @@ def test_rows_of_the_sample_come_from_the_feed_from_declared_files_or_from_given
 
 def test_the_documented_slice_can_be_declared() -> None:
     text = (PROJECT_ROOT / "docs" / "continuous_integration.md").read_text()
-    (declared,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (declared,) = fenced(text, "yaml")
     assert set(Sample.model_validate(yaml.safe_load(declared)).sources) == {"transactions", "fraud_labels"}
     with pytest.raises(ValueError, match="either `feed` or `files` is required; got both"):
         SampleOfSource(feed={"scale": 1}, files=("rows.parquet",))

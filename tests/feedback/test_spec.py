@@ -1,7 +1,5 @@
 """What can be declared about feedback, and what follows for the graph."""
 
-import re
-
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -11,6 +9,7 @@ from ml_platform.feedback.spec import FeedbackSpec
 from ml_platform.kernel.errors import DeclarationError
 from ml_platform.kernel.lineage import Upstream
 from ml_platform.kernel.settings import PROJECT_ROOT
+from tests.documents import fenced
 
 
 def test_the_declared_feedback_reads_what_its_windows_need() -> None:
@@ -65,7 +64,7 @@ def test_what_only_judges_changes_no_row() -> None:
 
 def test_the_document_shows_what_can_be_declared_and_every_check() -> None:
     text, catalog = (PROJECT_ROOT / "docs" / "feedback.md").read_text(), declarations.load()
-    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (shown,) = fenced(text, "yaml")
     nodes = FeedbackSpec.model_validate(yaml.safe_load(shown)["attributes"]).nodes(catalog)
     assert [node.key for node in nodes if f"`{node.key}`" not in text] == []
     assert [check.name for node in nodes for check in node.checks if f"`{check.name}`" not in text] == []

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ml_platform.kernel.settings import PROJECT_ROOT
+from tests.documents import fenced
 from tests.k8s.cluster import K8S, workloads
 from tests.k8s.test_pods import documented_secrets
 
@@ -16,7 +17,7 @@ BY_HAND = {"oauth2-proxy", "dagster-tls", "mlflow-tls"}
 
 
 def test_its_commands_make_the_secrets_with_their_keys(tmp_path: Path) -> None:
-    (script,) = re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL)
+    (script,) = fenced(DOCUMENT, "bash")
     record = tmp_path / "kubectl"
     record.write_text(f"#!/usr/bin/env bash\nprintf '%s\\n' \"$*\" >> '{tmp_path}/asked'\n")
     record.chmod(0o755)

@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 from ml_platform.kernel.settings import PROJECT_ROOT
+from tests.documents import fenced
 from tests.postgres_server import with_programs
 
 OPERATIONS = (PROJECT_ROOT / "docs" / "operations.md").read_text()
@@ -16,7 +17,7 @@ OPERATIONS = (PROJECT_ROOT / "docs" / "operations.md").read_text()
 def documented(section: str) -> str:
     """The commands that a section of the document shows for a shell; AssertionError unless it has one block of them."""
     (text,) = re.findall(rf"^##+ {section}\n(.*?)(?=^##+ |\Z)", OPERATIONS, re.DOTALL | re.MULTILINE)
-    (commands,) = re.findall(r"^ *```bash\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    (commands,) = fenced(text, "bash")
     return textwrap.dedent(commands)
 
 

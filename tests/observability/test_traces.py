@@ -1,7 +1,6 @@
 """How a run of assets is traced and logged: one trace for a run, whose id is the run's own."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -12,6 +11,7 @@ from ml_platform.cli.instance import Runner, open_instance
 from ml_platform.cli.story import corrupted
 from ml_platform.kernel.settings import PROJECT_ROOT
 from tests.built import CUSTOMERS, NEXT_DAY, Platform, day_of_transactions, opened_copy
+from tests.documents import fenced
 from tests.otlp import attributes, collector
 from tests.support import LAST_DAY, all_assets
 
@@ -86,7 +86,7 @@ def test_what_is_logged_of_a_run_is_json_with_its_trace_as_the_document_has_it(
     platform: Platform, capfd: pytest.CaptureFixture[str]
 ) -> None:
     document = (PROJECT_ROOT / "docs" / "telemetry.md").read_text()
-    (lines,) = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
+    (lines,) = fenced(document, "yaml")
     config = platform.settings.dagster_home / "dagster.yaml"
     config.write_text(config.read_text() + lines)
     with open_instance(platform.settings) as instance:

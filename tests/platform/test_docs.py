@@ -10,6 +10,7 @@ from ml_platform.kernel.catalog import Catalog
 from ml_platform.kernel.expectations import ColumnKind, RowsKind
 from ml_platform.kernel.settings import PROJECT_ROOT
 from ml_platform.sources.spec import SourceSpec
+from tests.documents import fenced
 
 EXPECTATIONS = (PROJECT_ROOT / "docs" / "expectations.md").read_text()
 KINDS = {*get_args(ColumnKind), *get_args(RowsKind)}
@@ -37,7 +38,7 @@ def source(name: str, columns: dict[str, str], expectations: list[Any], folder: 
 
 def test_every_kind_of_expectation_is_shown_and_can_be_declared_as_shown(tmp_path: Path) -> None:
     (tmp_path / "channels.csv").write_text("channel\nchip\nonline\n")
-    blocks = re.findall(r"```yaml\n(.*?)```", EXPECTATIONS, re.DOTALL)
+    blocks = fenced(EXPECTATIONS, "yaml")
     shown = [yaml.safe_load(f"expectations:\n{block.replace('  expectations:', '')}") for block in blocks]
     assert len(shown) == 2
     specs = [source("transactions", TRANSACTIONS, block["expectations"], tmp_path) for block in shown]

@@ -25,7 +25,7 @@ from ml_platform.gates.recording import evaluation_event, materialization_target
 from ml_platform.kernel.partitions import day
 from ml_platform.kernel.settings import PROJECT_ROOT, Settings
 from ml_platform.models.spec import ModelSpec
-from tests.documents import DOCS, blocks, checkout, masked, run
+from tests.documents import DOCS, blocks, checkout, fenced, masked, run
 
 pytestmark = pytest.mark.timeout(900)  # the demo at its full size, on a machine that is busy with other tests
 
@@ -189,9 +189,7 @@ def test_what_was_made_is_read_with_sql_and_from_a_notebook(demo: str, newcomer:
     )
     asked = run(f"{query} --rows 200", newcomer)
     assert asked.returncode == 0 and "2018-04-03" in asked.stdout, asked.stdout + asked.stderr
-    notebook = next(
-        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Platform()" in block
-    )
+    notebook = next(block for block in fenced(README, "python") if "Platform()" in block)
     frame = 'frame = {"customer_id": [1], "event_timestamp": [__import__("datetime").datetime(2018, 9, 1)]}\n'
     (newcomer / "notebook.py").write_text(f"{frame}{notebook}\nprint(len(rows), scores.shape)\n")
     done = run(".venv/bin/python notebook.py", newcomer)
@@ -250,9 +248,7 @@ def fail_again(here: Settings, asset: str, partition: str) -> None:
 
 
 def test_the_feature_that_the_readme_adds_is_a_feature(tmp_path: Path) -> None:
-    snippet = next(
-        block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "customer_spent" in block
-    )
+    snippet = next(block for block in fenced(README, "yaml") if "customer_spent" in block)
     defs = tmp_path / "defs"
     shutil.copytree(PROJECT_ROOT / "ml_platform" / "defs", defs, ignore=shutil.ignore_patterns("__pycache__"))
     path = defs / "fraud" / "features" / "customer_spending" / "defs.yaml"
@@ -264,9 +260,7 @@ def test_the_feature_that_the_readme_adds_is_a_feature(tmp_path: Path) -> None:
 
 
 def test_the_model_that_the_readme_shows_is_a_valid_declaration() -> None:
-    snippet = next(
-        block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "estimator" in block
-    )
+    snippet = next(block for block in fenced(README, "yaml") if "estimator" in block)
     assert ModelSpec.model_validate(yaml.safe_load(snippet)["attributes"]).key == "models/fraud"
 
 

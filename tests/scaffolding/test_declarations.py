@@ -24,6 +24,7 @@ from ml_platform.kernel.spec import NamedSpec
 from ml_platform.scaffolding.declaration import declaration_text
 from ml_platform.scaffolding.fitting import Fitting
 from ml_platform.scaffolding.project import write_project
+from tests.documents import fenced
 
 VIEW = "ml_platform.features.component.FeatureView"
 
@@ -145,7 +146,7 @@ def test_dg_writes_what_dg_finds_right(project: Path, tmp_path: Path) -> None:
 
 def test_the_document_shows_what_is_written(scaffold: Callable[..., Path]) -> None:
     document = (PROJECT_ROOT / "docs" / "projects.md").read_text()
-    shown = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
+    shown = fenced(document, "yaml")
     lines = (scaffold("parcels/features/depot_weights", source="parcels") / "defs.yaml").read_text()
     assert len(shown) == 1
     assert [line for line in shown[0].splitlines() if line not in lines.splitlines()] == []
