@@ -26,10 +26,7 @@ def assets(incomplete: str) -> list[str]:
 def checks(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of the checks of the asset that was given before."""
     declared = _declared()["assets"]
-    words = [
-        ctx.params.get("asset"),
-        *ctx.args,
-    ]  # the parser gives words up that come before an option without a value
+    words = [ctx.params.get("asset"), *ctx.args]  # words before an option without a value are given up
     found = next((declared[word] for word in words if word in declared), [])
     return [name for name in found if name.startswith(incomplete)]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ml_platform.cli import reports
-from ml_platform.cli.completing import assets, names_of
+from ml_platform.cli.completing import assets
 from ml_platform.cli.output import Json, Reason, say, telling_errors
 from ml_platform.kernel.errors import InputError
 from ml_platform.kernel.partitions import day, day_range, key_of, spans
@@ -59,9 +59,7 @@ def accept(
 
 @drift_app.command()
 def profile(
-    name: Annotated[
-        str, typer.Argument(help="Name of a declared drift profile.", autocompletion=names_of("DriftProfile"))
-    ],
+    name: reports.Profile,
     first: Annotated[str, typer.Option("--from", help="The first day, such as 2018-06-04.")],
     last: Annotated[str, typer.Option("--to", help="The last day, included.")],
     as_json: Json = False,

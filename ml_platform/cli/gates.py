@@ -25,6 +25,12 @@ if TYPE_CHECKING:  # they load Dagster
 gate_app = typer.Typer(
     help="Why an asset may or may not be made, and the ways out of a closed gate.", no_args_is_help=True
 )
+NewestPartition = Annotated[
+    str | None,
+    typer.Option(
+        help="A day such as 2018-10-02, or an hour such as 2018-10-02-13:00; default: the newest one."
+    ),
+]
 
 
 @gate_app.command()
@@ -35,12 +41,7 @@ def status(
             help="An asset, such as `models/NAME`; default: all that have checks.", autocompletion=assets
         ),
     ] = None,
-    partition: Annotated[
-        str | None,
-        typer.Option(
-            help="A day such as 2018-10-02, or an hour such as 2018-10-02-13:00; default: the newest one."
-        ),
-    ] = None,
+    partition: NewestPartition = None,
     as_json: Json = False,
 ) -> None:
     """Say whether an asset's partition may be made, and what closes its gate. Exit code 1 when it is closed.
@@ -81,12 +82,7 @@ def status(
 @gate_app.command()
 def explain(
     asset: AssetArgument,
-    partition: Annotated[
-        str | None,
-        typer.Option(
-            help="A day such as 2018-10-02, or an hour such as 2018-10-02-13:00; default: the newest one."
-        ),
-    ] = None,
+    partition: NewestPartition = None,
     as_json: Json = False,
 ) -> None:
     """Show the evidence behind a closed gate: what was measured, when, what came before, and who acted.

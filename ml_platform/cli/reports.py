@@ -13,11 +13,13 @@ from ml_platform.cli.completing import names_of
 from ml_platform.cli.output import Json, telling_errors
 from ml_platform.kernel.settings import settings
 
+Profile = Annotated[
+    str, typer.Argument(help="Name of a declared drift profile.", autocompletion=names_of("DriftProfile"))
+]
+
 
 def report(
-    name: Annotated[
-        str, typer.Argument(help="Name of a declared drift profile.", autocompletion=names_of("DriftProfile"))
-    ],
+    name: Profile,
     partition: Annotated[str, typer.Argument(help="The day, such as 2018-08-01.")],
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     as_json: Json = False,

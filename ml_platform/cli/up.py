@@ -51,9 +51,7 @@ def up(
     with telling_errors(console):
         here = settings().prepare()
         prepare_home(here)
-        prepare(
-            here
-        )  # of a new home, MLflow and the service would both make its tables at once, and one would fail
+        prepare(here)  # of a new home, MLflow and the service would both make the tables, and one would fail
         programs = programs_of(here, ui_port=ui_port, mlflow_port=mlflow_port, serving_port=serving_port)
         with running(programs, here.root / "logs") as processes:
             wait_until_ready(programs, processes, console, here.root / "logs")

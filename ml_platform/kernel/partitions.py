@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from ml_platform.kernel.durations import EPOCH
+
 EVENT_TIME = "event_timestamp"
 CREATED_TIME = "created_timestamp"
 ONE_DAY = dt.timedelta(days=1)
@@ -18,8 +20,6 @@ ONE_HOUR = dt.timedelta(hours=1)
 CadenceName = Literal["daily", "hourly"]
 Range = tuple[str, str]
 """First and last of some partitions in a row, by their keys."""
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def contiguous(keys: Iterable[str]) -> list[list[str]]:
 
 def _ordinal(key: str) -> int:
     cadence = cadence_of(key)
-    return (cadence.start(key) - _EPOCH) // cadence.period
+    return (cadence.start(key) - EPOCH) // cadence.period
 
 
 def span(first: str, last: str) -> str:

@@ -125,17 +125,15 @@ def audit(
     measured: dict[str, list[int | None]] = {key: [0, *(None for _ in expectations)] for key in partitions}
     measured |= _measures(connection, rows, expectations, cadence)
     accepted = dict(beside.published)
-    earlier = sorted(accepted)
+    alike: dict[str, list[str]] = {}
+    for key in sorted(accepted):
+        alike.setdefault(time_of_day(key), []).append(key)
     findings: dict[str, list[Finding]] = {}
     for partition in sorted(measured):
         count, *measures = measured[partition]
         size = (count or 0) if beside.events is None else beside.events.get(partition, 0)
-        same = (
-            key
-            for key in earlier[: bisect_left(earlier, partition)]
-            if time_of_day(key) == time_of_day(partition)
-        )
-        before = [accepted[key] for key in same]
+        same = alike.setdefault(time_of_day(partition), [])
+        before = [accepted[key] for key in same[: bisect_left(same, partition)]]
         found = [
             _judged(expectation, _Seen(partition, count or 0, size, measure, before, beside))
             for expectation, measure in zip(expectations, measures, strict=True)
@@ -143,7 +141,7 @@ def audit(
         findings[partition] = [*beside.findings.get(partition, ()), *found]
         if not any(finding.refuses for finding in findings[partition]):
             if partition not in accepted:
-                insort(earlier, partition)
+                insort(same, partition)
             accepted[partition] = size
     return findings
 

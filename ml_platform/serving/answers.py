@@ -1,22 +1,22 @@
 """How an answer is told: the score and decision of every row, and what its values were worth."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
+from ml_platform.kernel.durations import EPOCH
 from ml_platform.models.contract import Contract
 from ml_platform.serving.compute import Answer, ViewState
 
 _MICROS = 1_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ALERT, NO_ALERT = "alert", "no_alert"
 
 
 @lru_cache(maxsize=4096)
 def instant(micros: int) -> str:
     """A time in microseconds since 1970 as people and parsers read it; snapshots share few of them."""
-    return (_EPOCH + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
+    return (EPOCH + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
 
 
 class Telling:
