@@ -169,6 +169,7 @@ def test_intervals_are_drawn_by_the_combinations_that_share_values(demand: Platf
     }
 
 
+@cache
 def means_by_pair(midnight: dt.date) -> dict[tuple[int, str], float]:
     """What the view declares, from the simulator alone: units of the seven days that ended a day before a midnight."""
     rows = simulate(first_day=midnight - 8 * ONE_DAY, last_day=midnight - 2 * ONE_DAY).to_pylist()
@@ -178,9 +179,6 @@ def means_by_pair(midnight: dt.date) -> dict[tuple[int, str], float]:
     return {pair: sum(found) / len(found) for pair, found in units.items()}
 
 
-means_of = cache(means_by_pair)
-
-
 def seen_at(asked: dict[str, Any]) -> float | None:
     """The newest published snapshot that was available at a time, an hour after its own, and not three days old."""
     time = asked["event_timestamp"]
@@ -188,7 +186,7 @@ def seen_at(asked: dict[str, Any]) -> float | None:
     midnight = min((time - HOUR).date(), last)
     if time - dt.datetime.combine(midnight, dt.time(), dt.UTC) > 3 * ONE_DAY:
         return None
-    return means_of(midnight).get((asked["region_id"], asked["kind"]))
+    return means_by_pair(midnight).get((asked["region_id"], asked["kind"]))
 
 
 def test_a_version_that_reads_what_is_not_online_is_not_served(demand: Platform) -> None:
